@@ -1,0 +1,1 @@
+"""The Python library for a server: inference and management over HTTP."""
