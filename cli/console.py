@@ -1,0 +1,68 @@
+"""What all commands share at the terminal: two consoles, one way to fail, one way to print a table or JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Failure(Exception):
+    """A command can't go on. The message is one sentence that names the cause and the fix."""
+
+
+def out() -> Console:
+    """The console of results (stdout)."""
+    from rich.console import Console
+
+    return Console()
+
+
+def err() -> Console:
+    """The console of progress and errors (stderr), so that results can be piped."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def explain(error: Exception) -> int:
+    """Print `error` as one sentence on stderr and return the exit status.
+
+    Messages of `Failure` and of the client library already name the cause and the fix; an `OSError` says which
+    file. Anything else is a fault of ours: named shortly, with the traceback only under HUMANSEG_DEBUG=1.
+    """
+    if os.environ.get("HUMANSEG_DEBUG") == "1":
+        traceback.print_exception(error)
+    elif isinstance(error, (Failure, ValueError, OSError)) or type(error).__module__.startswith("client."):
+        print(f"humanseg: {error}", file=sys.stderr)
+    else:
+        print(
+            f"humanseg: unexpected {type(error).__name__}: {error} "
+            "(a fault of this program; HUMANSEG_DEBUG=1 shows where)",
+            file=sys.stderr,
+        )
+    return 1
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as indented JSON on stdout, plain: for other programs to read."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under `columns` on stdout; no cell is read as markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    out().print(table)
