@@ -1,0 +1,118 @@
+"""Probability to mask: from the network's square back to the photo's own size.
+
+The edge is taken from the upsampled probability, never from an upsampled mask, so it runs between the
+network's pixels instead of along them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from handler.photo import Letterbox, Pixels
+
+
+@dataclass(frozen=True)
+class BoundingBox:
+    """A rectangle of pixels: `picture[y : y + height, x : x + width]`."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def cut(self, picture: Pixels) -> Pixels:
+        """The part of `picture`, uint8 [H, W] or [H, W, C], that lies in this box."""
+        return picture[self.y : self.y + self.height, self.x : self.x + self.width]
+
+    def grown(self, share: float, width: int, height: int) -> BoundingBox:
+        """This box with a margin of `share` of its longer side all round, inside a `width` x `height` picture."""
+        margin = math.ceil(share * max(self.width, self.height))
+        left, top = max(0, self.x - margin), max(0, self.y - margin)
+        right = min(width, self.x + self.width + margin)
+        bottom = min(height, self.y + self.height + margin)
+        return BoundingBox(left, top, right - left, bottom - top)
+
+
+def inside(probability: NDArray[np.float32], box: Letterbox) -> NDArray[np.float32]:
+    """The photo's part of the network's answer: float32 [S, S] to [box.height, box.width]."""
+    return probability[box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def to_photo_size(probability: NDArray[np.float32], box: Letterbox, width: int, height: int) -> Pixels:
+    """The network's answer, float32 [S, S] in 0..1, at the photo's size: uint8 [height, width], 255 = certain.
+
+    Rounded to 8 bits before the bilinear upsampling: a 50-megapixel photo then takes 50 MB instead of 200.
+    """
+    grey = np.rint(inside(probability, box) * 255).astype(np.uint8)
+    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def binary_mask(probability: Pixels, threshold: float, keep: str = "all") -> Pixels:
+    """Person or not: uint8 [H, W] with 255 where `probability` (uint8 [H, W]) is above `threshold` (0..1, open).
+
+    With keep="largest" only the largest 8-connected region stays.
+    """
+    _, mask = cv2.threshold(probability, math.floor(threshold * 255), 255, cv2.THRESH_BINARY)
+    return largest_region(mask) if keep == "largest" else mask
+
+
+def largest_region(mask: Pixels) -> Pixels:
+    """Only the largest 8-connected region of `mask`, uint8 [H, W] 0/255; an empty mask stays empty."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count <= 2:  # background and at most one region
+        return mask
+    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    return np.where(labels == largest, np.uint8(255), np.uint8(0))
+
+
+def soft_alpha(probability: Pixels, mask: Pixels, threshold: float) -> Pixels:
+    """Straight alpha, uint8 [H, W]: 0 outside, 255 inside, a ramp through one half where the mask's edge runs.
+
+    The ramp reaches over half of what lies between `threshold` and the nearer end of 0..1. Regions that are
+    not in `mask` (see keep="largest") lose their ramp too.
+    """
+    reach = 0.5 * min(threshold, 1 - threshold)
+    levels = (np.arange(256) / 255 - (threshold - reach)) / (2 * reach)
+    ramp = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+    alpha = cv2.LUT(probability, ramp)
+    near = cv2.dilate(mask, np.ones((3, 3), np.uint8), iterations=max(1, max(mask.shape) // 128))
+    return cv2.bitwise_and(alpha, near)
+
+
+def coverage(mask: Pixels) -> float:
+    """Share of person pixels, 0..1."""
+    return cv2.countNonZero(mask) / mask.size
+
+
+def bounding_box(mask: Pixels) -> BoundingBox | None:
+    """The smallest rectangle that holds every person pixel, None where there is none."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return BoundingBox(x, y, width, height) if width else None
+
+
+def confidence(probability: NDArray[np.float32], threshold: float) -> float:
+    """How sure the network is of its own mask, 0..1, from its answer float32 [h, w] before upsampling.
+
+    With a person: the soft intersection over union of the probability p with the mask m that it gives,
+    sum(p over m) / (|m| + sum(p outside m)): 1 where every pixel is certain, and an estimate of the IoU to be
+    expected where the probabilities are calibrated. Without one: 1 minus the highest probability.
+    """
+    person = probability > threshold
+    area = int(person.sum())
+    if area == 0:
+        return float(1 - probability.max())
+    within = float(probability[person].sum())
+    return within / (area + float(probability.sum()) - within)
+
+
+def run_lengths(mask: Pixels) -> list[int]:
+    """COCO's uncompressed run-length counts: column by column, background first (pycocotools reads them)."""
+    columns = (mask > 0).ravel(order="F")
+    edges = np.flatnonzero(columns[1:] != columns[:-1]) + 1
+    counts = np.diff(np.concatenate(([0], edges, [columns.size])))
+    return ([0] if columns[0] else []) + [int(count) for count in counts]

@@ -1,0 +1,210 @@
+"""Bytes to pixels, and pixels to the network's square.
+
+`read_photo` turns what a user sent into upright RGB; `letterbox` fits that into the network's square
+without changing its aspect ratio. Training and measuring use the same two functions, so that the network
+sees in service what it saw when it learned.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pillow_heif import register_heif_opener
+
+from handler.errors import BrokenImage, ClientError, EmptyBody, NotAnImage, TooLarge, UnsupportedFormat
+
+register_heif_opener()
+
+Pixels = NDArray[np.uint8]
+
+# Only these decoders are ever run on a stranger's bytes. MPO is a JPEG with a second picture behind it.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF")
+
+# Files that people do send and that are not read here: told apart from noise by how they begin.
+OTHER_FORMATS = {
+    b"%PDF": "PDF",
+    b"8BPS": "Photoshop",
+    b"<svg": "SVG",
+    b"<?xml": "XML or SVG",
+    b"\x00\x00\x01\x00": "ICO",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"FUJIFILMCCD-RAW": "Fujifilm RAW",
+    b"qoif": "QOI",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"PK\x03\x04": "ZIP",
+    b"\x1a\x45\xdf\xa3": "Matroska or WebM video",
+    b"<!DOCTYPE": "HTML",
+    b"<html": "HTML",
+}
+VIDEO_BRANDS = (b"isom", b"mp41", b"mp42", b"avc1", b"qt  ", b"M4V ", b"3gp", b"iso")
+
+# EXIF orientation to what must be done to the stored pixels so that they stand upright.
+UPRIGHT = {
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.transpose(1, 0, 2),
+    6: lambda p: p.transpose(1, 0, 2)[:, ::-1],
+    7: lambda p: p.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda p: p.transpose(1, 0, 2)[::-1],
+}
+ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photo.
+
+    pixels: uint8 [h, w, 3], RGB, upright. Smaller than the photo itself where only a mask was asked for.
+    width, height: of the photo itself, upright, in pixels.
+    format: lower-case name of the format it came in ("jpeg", "png", "heif", ...).
+    icc_profile: the RGB colour profile of the pixels, None for sRGB or where there was none.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    format: str
+    icc_profile: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a photo lies inside the network's square: `square[top : top + height, left : left + width]`."""
+
+    size: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def read_photo(data: bytes, *, max_pixels: int = 50_000_000, least_side: int | None = None) -> Photo:
+    """Decode `data` into upright RGB.
+
+    With `least_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as the result still holds
+    a letterboxed square of that side: libjpeg then averages in the DCT domain, at a fraction of the cost
+    (ITU T.81; libjpeg-turbo's scaled IDCT). Transparent pixels are laid on white, as viewers show them.
+
+    Raises EmptyBody, NotAnImage, BrokenImage, UnsupportedFormat, or TooLarge above `max_pixels`.
+    """
+    if not data:
+        raise EmptyBody("The request holds no photo. Send one with: curl -F image=@photo.jpg URL")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which is dropped anyway
+            return _decode(data, max_pixels, least_side)
+    except ClientError:
+        raise
+    except UnidentifiedImageError:
+        raise _unidentified(data) from None
+    except Image.DecompressionBombError:
+        raise TooLarge(_too_many_pixels(max_pixels)) from None
+    except MemoryError:
+        raise TooLarge("The photo takes more memory to decode than the server has. Send a smaller one.") from None
+    except Exception as error:
+        # Decoders meet broken files with every kind of exception (OSError, SyntaxError, struct.error,
+        # IndexError, ...). Here only the caller's bytes are at work, so each of them means a broken file.
+        raise BrokenImage(
+            f"The photo is damaged or cut off and can't be decoded ({_first_line(error)}). Send the whole file again."
+        ) from None
+
+
+def _decode(data: bytes, max_pixels: int, least_side: int | None) -> Photo:
+    image = Image.open(BytesIO(data), formats=FORMATS)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise TooLarge(_too_many_pixels(max_pixels, width, height))
+    name = (image.format or "").lower().replace("mpo", "jpeg")
+    if name == "jpeg" and least_side is not None:
+        long_side = max(width, height)
+        image.draft(None, (-(-width * least_side // long_side), -(-height * least_side // long_side)))
+    image.load()  # the first frame only; raises where the file ends early
+    if name != "jpeg":
+        width, height = image.size  # TIFF turns itself upright while loading
+    orientation = image.getexif().get(ORIENTATION, 1)
+    pixels = _rgb(image)
+    if orientation in UPRIGHT:
+        pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
+        if orientation >= 5:
+            width, height = height, width
+    return Photo(pixels, width, height, name, _rgb_profile(image))
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    """Any Pillow mode to uint8 [h, w, 3]."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        grey = np.asarray(image, dtype=np.float64)
+        finite = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
+        # 16-bit samples keep their upper byte; floats in 0..1 are scaled, as image viewers do.
+        scale = 255.0 if image.mode == "F" and finite.max(initial=0.0) <= 1.0 else 1.0
+        if image.mode.startswith("I;16") or finite.max(initial=0.0) > 255:
+            scale = 1 / 257
+        eight_bit = np.clip(finite * scale + 0.5, 0, 255).astype(np.uint8)
+        return np.repeat(eight_bit[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        straight = image.convert("RGBA")
+        white = Image.new("RGBA", straight.size, "white")
+        image = Image.alpha_composite(white, straight)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _rgb_profile(image: Image.Image) -> bytes | None:
+    """The colour profile to hand on with the pixels: only one that describes RGB, of a sane size."""
+    profile = image.info.get("icc_profile")
+    if image.mode == "RGB" and isinstance(profile, bytes) and 128 < len(profile) < 1_000_000:
+        return profile if profile[16:20] == b"RGB " else None
+    return None
+
+
+def _unidentified(data: bytes) -> ClientError:
+    readable = "Readable are JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC and AVIF."
+    start = data[:64].lstrip()
+    for magic, name in OTHER_FORMATS.items():
+        if data.startswith(magic) or start.startswith(magic):
+            return UnsupportedFormat(f"This is a {name} file, which can't be read here. {readable}")
+    if data[4:8] == b"ftyp" and data[8:12].startswith(VIDEO_BRANDS):
+        return UnsupportedFormat(f"This is a video. Send a single picture. {readable}")
+    known = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
+    if data.startswith(known) or data[4:8] == b"ftyp":
+        return BrokenImage("The photo begins like a picture but its header is damaged. Send the whole file again.")
+    return NotAnImage(f"The bytes that were sent are not a picture. {readable}")
+
+
+def _too_many_pixels(max_pixels: int, width: int = 0, height: int = 0) -> str:
+    got = f" ({width}x{height})" if width else ""
+    return f"The photo{got} has more than {max_pixels / 1e6:g} megapixels. Send it smaller."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
+
+
+def letterbox(pixels: Pixels, size: int) -> tuple[NDArray[np.float32], Letterbox]:
+    """Fit `pixels`, uint8 [h, w, 3], into a square: float32 [3, size, size] in 0..1, and where they lie in it.
+
+    The long side becomes `size`, the aspect ratio stays, the rest is black. Shrinking averages over areas,
+    so that detail finer than the network's pixels does not turn into noise.
+    """
+    height, width = pixels.shape[:2]
+    scale = size / max(height, width)
+    box_height, box_width = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (size - box_height) // 2, (size - box_width) // 2
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    square = np.zeros((size, size, 3), np.uint8)
+    square[top : top + box_height, left : left + box_width] = cv2.resize(
+        pixels, (box_width, box_height), interpolation=how
+    )
+    planes = square.transpose(2, 0, 1).astype(np.float32)  # [3, size, size]
+    planes *= np.float32(1 / 255)
+    return planes, Letterbox(size, top, left, box_height, box_width)
