@@ -1,4 +1,4 @@
-"""What all commands share at the terminal: two consoles, one way to fail, one way to print a table or JSON."""
+"""What all commands share at the terminal: two consoles, one way to fail, tables and JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """A command can't go on. The message is one sentence that names the cause and the fix."""
 
 
@@ -34,12 +34,14 @@ def err() -> Console:
 def explain(error: Exception) -> int:
     """Print `error` as one sentence on stderr and return the exit status.
 
-    Messages of `Failure` and of the client library already name the cause and the fix; an `OSError` says which
-    file. Anything else is a fault of ours: named shortly, with the traceback only under HUMANSEG_DEBUG=1.
+    Messages of `CommandError` and of the client library already name the cause and the fix; an `OSError` says
+    which file. Anything else is a fault of ours: named shortly, with its traceback under HUMANSEG_DEBUG=1.
     """
     if os.environ.get("HUMANSEG_DEBUG") == "1":
         traceback.print_exception(error)
-    elif isinstance(error, (Failure, ValueError, OSError)) or type(error).__module__.startswith("client."):
+    elif isinstance(error, (CommandError, ValueError, OSError)) or type(error).__module__.startswith(
+        "client."
+    ):
         print(f"humanseg: {error}", file=sys.stderr)
     else:
         print(

@@ -46,7 +46,7 @@ for _module, _name in GROUPS:
 
 
 def main() -> None:
-    """Entry point of the `humanseg` script: an error is one sentence and a non-zero exit, never a traceback."""
+    """Entry point of the `humanseg` script: an error is one sentence and a non-zero exit."""
     try:
         app()
     except Exception as error:

@@ -1,0 +1,113 @@
+"""Everything the library raises, in one tree.
+
+    HumansegError
+    |-- UnreachableError         no connection to the server, after all retries
+    |-- TimedOutError            connected, but no answer in time
+    |-- AnswerError              an answer that this library can't read
+    |-- NotReadyError            the workers did not become READY in time
+    `-- StatusError              the server answered with an error status
+        |-- BadRequestError          400  the photo or an option is at fault
+        |-- UnauthorizedError        401  the API key is missing or wrong
+        |-- ForbiddenError           403  not allowed, e.g. to unregister the default version
+        |-- NotFoundError            404  no such model or version
+        |-- ConflictError            409  this version is already registered
+        |-- TooLargeError            413  too many pixels or bytes
+        |-- UnsupportedFormatError   415  a format that can't be read
+        |-- UnavailableError         503  no worker or a full queue, after all retries
+        `-- ServerFaultError         any other 5xx
+
+Every message is a sentence for people. A `StatusError` also carries what the server's JSON said.
+"""
+
+from __future__ import annotations
+
+
+class HumansegError(Exception):
+    """Base of all errors of this library."""
+
+
+class UnreachableError(HumansegError):
+    """No connection to the server, after all retries."""
+
+
+class TimedOutError(HumansegError):
+    """No answer within the timeout. Not retried: the server may still be at work on it."""
+
+
+class AnswerError(HumansegError):
+    """The answer is not one of a human segmentation server."""
+
+
+class NotReadyError(HumansegError):
+    """The workers asked for did not become READY in time."""
+
+
+class StatusError(HumansegError):
+    """The server answered with an error status.
+
+    Attributes:
+        status: HTTP status.
+        type: the server's name for the fault, e.g. `"NotAnImage"`; empty when its answer had none.
+        message: the server's sentence: the cause and the fix.
+        request_id: `x-request-id` of the answer, to find it in the server's log; empty when there was none.
+    """
+
+    def __init__(self, status: int, type: str, message: str, request_id: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.message = message
+        self.request_id = request_id
+
+
+class BadRequestError(StatusError):
+    """400: the photo or an option is at fault."""
+
+
+class UnauthorizedError(StatusError):
+    """401: the API key is missing or wrong."""
+
+
+class ForbiddenError(StatusError):
+    """403: not allowed, e.g. to unregister the default version."""
+
+
+class NotFoundError(StatusError):
+    """404: no such model or version."""
+
+
+class ConflictError(StatusError):
+    """409: this version is already registered."""
+
+
+class TooLargeError(StatusError):
+    """413: too many pixels or bytes."""
+
+
+class UnsupportedFormatError(StatusError):
+    """415: a format that can't be read."""
+
+
+class UnavailableError(StatusError):
+    """503: no worker or a full queue, after all retries."""
+
+
+class ServerFaultError(StatusError):
+    """Any other 5xx: a fault of the server."""
+
+
+BY_STATUS: dict[int, type[StatusError]] = {
+    400: BadRequestError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: TooLargeError,
+    415: UnsupportedFormatError,
+    503: UnavailableError,
+}
+
+
+def error_class(status: int) -> type[StatusError]:
+    """The class for an HTTP error status (400..599)."""
+    return BY_STATUS.get(status, ServerFaultError if status >= 500 else StatusError)
