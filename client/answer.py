@@ -133,9 +133,9 @@ def _from_document(answer: requests.Response, kind: str) -> Segmentation:
         coverage=float(said["coverage"]),
         person_found=bool(said["person_found"]),
         confidence=float(said["confidence"]),
-        model_version=answer.headers["x-model-version"],
-        request_id=answer.headers.get("x-request-id", ""),
-        milliseconds=server_timing(answer.headers.get("server-timing", "")),
+        model_version=said["model"]["version"],
+        request_id=said["request_id"],
+        milliseconds=said["milliseconds"],
         archived=answer.headers.get("x-archived"),
         document=said,
     )
