@@ -1,0 +1,1 @@
+"""From one laptop to a fleet: container, AWS, Kubernetes, monitoring, releases."""

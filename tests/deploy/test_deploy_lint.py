@@ -1,0 +1,144 @@
+"""Linters over everything we hand to AWS, Kubernetes, Docker and Prometheus. No finding may stay unexplained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import lint_tools
+import pytest
+
+from deploy.aws import template as cloudformation
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+def test_cfn_lint_finds_nothing() -> None:
+    done = lint_tools.run("cfn-lint", "-t", cloudformation.STACK, "-r", "us-east-1", "eu-central-1", "ap-south-1", "-e")
+    assert done.stdout + done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_checkov_finds_only_what_the_template_accepts_and_explains(tmp_path: Path) -> None:
+    # checkov drops resources whose condition is false under the parameters' defaults: look at each size.
+    seen = set()
+    text = cloudformation.STACK.read_text()
+    for size in ("one", "fleet"):
+        copy = tmp_path / f"{size}.yaml"
+        copy.write_text(text.replace("    Default: one\n", f"    Default: {size}\n", 1))
+        flags = ("--framework", "cloudformation", "--skip-download", "--compact", "-o", "json")
+        done = lint_tools.run("checkov", "-f", copy, *flags)
+        found = json.loads(done.stdout)
+        assert found["summary"]["parsing_errors"] == 0
+        assert found["summary"]["passed"] > 15
+        assert [(each["check_id"], each["resource"]) for each in found["results"]["failed_checks"]] == []
+        seen |= {(each["resource"].split(".")[1], each["check_id"]) for each in found["results"]["skipped_checks"]}
+    listed = {
+        (name, skip["id"])
+        for name, resource in cloudformation.load()["Resources"].items()
+        for skip in resource.get("Metadata", {}).get("checkov", {}).get("skip", [])
+    }
+    assert listed == seen  # nothing is listed that checkov would not say
+
+
+def filled(value: Any) -> Any:
+    """Intrinsic functions of the template's policies as plain text."""
+    names = {
+        "AWS::Partition": "aws",
+        "AWS::Region": "eu-central-1",
+        "AWS::AccountId": "123456789012",
+        "AWS::StackName": "photos",
+        "ArchiveBucket.Arn": "arn:aws:s3:::photos-archive",
+        "ArchivePrefix": "humanseg",
+        "ReleaseBucket": "photos-releases",
+        "ReleaseKey": "human_segmentation-1.0.mar",
+        "ImageRepository": "humanseg",
+        "KmsKeyArn": "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000",
+    }
+    if isinstance(value, list):
+        return [filled(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"Fn::If"}:
+        return filled(value["Fn::If"][1])
+    if set(value) == {"Ref"}:
+        return names[value["Ref"]]
+    if set(value) == {"Fn::GetAtt"}:
+        return names[".".join(value["Fn::GetAtt"])]
+    if set(value) == {"Fn::Sub"}:
+        text = value["Fn::Sub"]
+        for name, meant in names.items():
+            text = text.replace("${" + name + "}", meant)
+        assert "${" not in text
+        return text
+    return {key: filled(each) for key, each in value.items()}
+
+
+def test_parliament_finds_nothing_in_any_policy() -> None:
+    resources = cloudformation.load()["Resources"]
+    documents = [resources["Role"]["Properties"]["AssumeRolePolicyDocument"]]
+    documents += [filled(each)["PolicyDocument"] for each in resources["Role"]["Properties"]["Policies"]]
+    documents.append(filled(resources["ArchiveBucketPolicy"]["Properties"]["PolicyDocument"]))
+    code = (
+        "import json, sys, warnings; warnings.simplefilter('ignore'); import parliament\n"
+        "for document, kind in json.load(sys.stdin):\n"
+        "    policy = parliament.analyze_policy_string(json.dumps(document), config={})\n"
+        "    print(*policy.findings, sep='\\n', end='')\n"
+    )
+    for document in documents:
+        (statement, *_) = document["Statement"]
+        if "Principal" in statement:
+            # parliament reads identity policies; what it can judge here is actions, conditions and form.
+            document = {**document, "Statement": [without_principal(each) for each in document["Statement"]]}
+        done = lint_tools.run("python", "-c", code, stdin=json.dumps([(document, "")]))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "", document
+
+
+def without_principal(statement: dict[str, Any]) -> dict[str, Any]:
+    rest = {key: value for key, value in statement.items() if key != "Principal"}
+    return {"Resource": "*", **rest}
+
+
+def test_hadolint_finds_nothing() -> None:
+    done = lint_tools.run("hadolint", ROOT / "Dockerfile")
+    assert done.stdout + done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_kubernetes_manifests_are_valid() -> None:
+    manifests = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+    manifests = [each for each in manifests if each.name != "kustomization.yaml"]
+    assert len(manifests) >= 5
+    done = lint_tools.run("kubernetes-validate", "--strict", "-k", "1.34", *manifests)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def promtool(*arguments: object) -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not installed (Debian's package prometheus)")
+    command = ["promtool", *(str(each) for each in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_prometheus_files() -> None:
+    folder = ROOT / "deploy" / "monitoring"
+    promtool("check", "rules", folder / "rules.yaml", folder / "alerts.yaml")
+    promtool("check", "config", folder / "prometheus.yaml")
+
+
+def test_each_alert_fires_when_it_should_and_not_before() -> None:
+    promtool("test", "rules", ROOT / "deploy" / "monitoring" / "alerts_test.yaml")
+
+
+def test_amtool_accepts_the_alertmanager_config() -> None:
+    if not shutil.which("amtool"):
+        pytest.skip("amtool is not installed (Debian's package prometheus-alertmanager)")
+    config = ROOT / "deploy" / "monitoring" / "alertmanager.yaml"
+    done = subprocess.run(["amtool", "check-config", config], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
