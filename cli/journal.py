@@ -1,9 +1,9 @@
 """What a results folder already holds, so that a stopped run can go on: `.humanseg.jsonl`, one line a result.
 
 A job gets a line before its photo is sent and another one after its result is written, so that a run killed
-in between leaves no result unknown. It counts as done when its last line names the same photo (size and time of
-change), the same options, and the size that the result still has. Anything else is done again; a file that no
-line knows is never replaced, for it is not ours.
+in between leaves no result unknown. It counts as done when its last line names the same photo (size and time
+of change), the same options, and the size that the result still has. Anything else is done again; a file that
+no line knows is never replaced, for it is not ours.
 """
 
 from __future__ import annotations

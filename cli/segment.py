@@ -1,4 +1,4 @@
-"""`humanseg segment`: photos through a server, in parallel; a second run goes on where the first one stopped."""
+"""`humanseg segment`: photos through a server, in parallel; a second run goes on where the first stopped."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -235,6 +236,14 @@ class Management:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
+
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def _path(model: str, version: str | None = None) -> str:
