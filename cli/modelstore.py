@@ -1,7 +1,7 @@
 """Bring a .mar to where a server may load it from: its own model store.
 
 TorchServe's management API takes the name of a file in its model store, or an http(s) URL that it can fetch.
-Where the store of a server on this host is stands in the configuration that `serve.sh` rendered into STATE_DIR.
+Where a server on this host has its store stands in the configuration that `serve.sh` rendered into STATE_DIR.
 """
 
 from __future__ import annotations

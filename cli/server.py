@@ -1,4 +1,4 @@
-"""`humanseg status`, `scale`, `register`, `default`, `unregister`: a server's models, versions and workers."""
+"""`humanseg status`, `scale`, `register`, `default`, `unregister`: models, versions and workers."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from client.errors import AnswerError, NotReadyError
+from client.errors import AnswerError, HumansegError, NotReadyError, ServerFaultError
 from client.transport import Transport
 
 READY = "READY"
@@ -166,11 +166,23 @@ class Management:
         asked = {"url": mar, "initial_workers": str(workers), "synchronous": "true"}
         if model is not None:
             asked["model_name"] = model
-        self._transport.send("POST", "/models", params=asked, timeout=timeout, retries=0)
-        new = [one for one in self.models() if one.mar == mar and (one.name, one.version) not in before]
-        if not new:
-            raise AnswerError(f"{self.url} took {mar} but lists no new version; look at its log")
-        return self.wait_ready(new[0].name, new[0].version, workers, timeout=timeout)
+        try:
+            self._transport.send("POST", "/models", params=asked, timeout=timeout, retries=0)
+            new = self._new(mar, before)
+            if not new:
+                raise AnswerError(f"{self.url} took {mar} but lists no new version; look at its log")
+            return self.wait_ready(new[0].name, new[0].version, workers, timeout=timeout)
+        except HumansegError as error:
+            # TorchServe keeps a version whose workers could not start, and would refuse a second try with 409.
+            for one in self._new(mar, before):
+                self._transport.send("DELETE", _path(one.name, one.version), timeout=timeout, retries=0)
+            if isinstance(error, ServerFaultError):
+                why = f"{error.message}; the server's model_log.log says why"
+                raise ServerFaultError(error.status, error.type, why, error.request_id) from None
+            raise
+
+    def _new(self, mar: str, before: set[tuple[str, str]]) -> list[ModelVersion]:
+        return [one for one in self.models() if one.mar == mar and (one.name, one.version) not in before]
 
     def set_default(self, model: str, version: str) -> None:
         """Let `version` answer the requests that name none.
@@ -192,9 +204,8 @@ class Management:
             NotReadyError: the queue did not stay empty within `timeout` seconds.
         """
         one = self.version(model, version)
-        if (
-            not one.default
-        ):  # the default one is refused by the server, or is the last and nobody can go elsewhere
+        # The default version is refused by the server, and without workers nothing runs dry.
+        if one.workers and not one.default:
             self._run_dry(model, version, drain, timeout)
         self._transport.send("DELETE", _path(model, version), timeout=timeout, retries=0)
 
