@@ -1,0 +1,43 @@
+"""What can go wrong in the archive, as one tree.
+
+ArchiveError
+├── SettingsError      a key of the `archive:` section or an ARCHIVE_* variable is wrong
+├── NoStore            there is no bucket to talk to (yet)
+├── Unscrubbable       the photo's container can't be cleaned of metadata
+├── Away               the store can't be reached or is busy: try again, for ever
+└── Refused            the store said no to this object: tried a few times, then set aside
+"""
+
+from __future__ import annotations
+
+
+class ArchiveError(Exception):
+    """Root of everything the archive raises on purpose."""
+
+
+class SettingsError(ArchiveError, ValueError):
+    """A setting is wrong; the message names the key, the value and a valid example."""
+
+
+class NoStore(ArchiveError):  # noqa: N818 - named for the state, not for a fault
+    """Neither ARCHIVE_BUCKET nor the embedded store's environment file names a bucket."""
+
+
+class Unscrubbable(ArchiveError):  # noqa: N818
+    """The container could not be walked to its end, so its metadata can't be removed with certainty."""
+
+
+class Away(ArchiveError):  # noqa: N818
+    """The store is away, slow or overloaded; `reason` is a short word for logs and counters."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Refused(ArchiveError):  # noqa: N818
+    """The store refuses this object; `reason` is S3's error code, or "Conflict" or "Damaged"."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

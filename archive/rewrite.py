@@ -1,0 +1,78 @@
+"""The one place of the archive that looks at pixels: photos written anew where cleaning won't do.
+
+Pillow is imported when needed. The serving worker has it (and its HEIF plugin) loaded already.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from archive.errors import Unscrubbable
+
+ORIENTATION = 0x0112
+
+
+def orientation_of(photo: bytes) -> int:
+    """The EXIF orientation 1..8 as Pillow sees it (EXIF first, then XMP), which is what serving applied."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(photo)) as image:
+            value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # a broken EXIF block shows as many types; serving then shows the photo unturned, too
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
+    """The first image of a TIFF (deflate) or BMP, written anew with the same mode: no pixel changes.
+
+    Raises:
+        Unscrubbable: Pillow can't read it or can't write its mode in this format.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(photo)) as image:
+            turned = image.getexif().get(ORIENTATION, 1)
+            image.load()
+            bare = _bare(image)
+            out = io.BytesIO()
+            if photo_format == "tiff":
+                extra = {"tiffinfo": {ORIENTATION: turned}} if turned != 1 else {}
+                bare.save(out, "TIFF", compression="tiff_adobe_deflate", **extra)
+            else:
+                bare.save(out, "BMP")
+    except Exception as error:
+        raise Unscrubbable(f"{photo_format} can't be written anew: {error}") from error
+    return out.getvalue()
+
+
+def rewrite_as_png(photo: bytes) -> bytes:
+    """The first image as an upright 8-bit PNG: the last resort, for anything that Pillow can read.
+
+    Raises:
+        Unscrubbable: Pillow can't read it.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(photo)) as image:
+            upright = ImageOps.exif_transpose(image)
+            mode = "RGBA" if upright.has_transparency_data else "RGB"
+            out = io.BytesIO()
+            _bare(upright.convert(mode)).save(out, "PNG", compress_level=1)
+    except Exception as error:
+        raise Unscrubbable(f"can't be written anew: {error}") from error
+    return out.getvalue()
+
+
+def _bare(image: Any) -> Any:
+    """A copy with the pixels and the palette, and an empty `info`, from which Pillow would write metadata."""
+    bare = image.copy()
+    transparency = image.info.get("transparency")
+    bare.info = {} if transparency is None else {"transparency": transparency}
+    for cache in ("_exif", "exif", "tag_v2", "tag", "encoderinfo"):
+        bare.__dict__.pop(cache, None)
+    return bare

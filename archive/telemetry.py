@@ -1,0 +1,71 @@
+"""The small protocols through which the archive counts and speaks, so that it needs to know no server.
+
+Metric names (units in the name; all carry what `labels` says and nothing else):
+
+    archive_spooled_total, archive_shipped_total                 counters
+    archive_dropped_total{reason}, archive_rejected_total{reason}  counters
+    archive_spool_records, archive_spool_bytes, archive_spool_oldest_seconds   gauges
+    archive_upload_seconds                                       histogram: one record, all three objects
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+
+class Metrics(Protocol):
+    """Where numbers go. Calls come from the request's thread and from the shipper's threads."""
+
+    def count(self, name: str, labels: Mapping[str, str]) -> None:
+        """Adds one to a counter."""
+
+    def gauge(self, name: str, value: float) -> None:
+        """Sets a gauge."""
+
+    def observe(self, name: str, value: float) -> None:
+        """Adds a value to a histogram."""
+
+
+class NoMetrics:
+    """Counts nothing."""
+
+    def count(self, name: str, labels: Mapping[str, str]) -> None:
+        """Does nothing."""
+
+    def gauge(self, name: str, value: float) -> None:
+        """Does nothing."""
+
+    def observe(self, name: str, value: float) -> None:
+        """Does nothing."""
+
+
+class SparseLog:
+    """A logger that says the same kind of thing once a minute, with how often it was left unsaid."""
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger, self._seconds, self._clock = logger, seconds, clock
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
+
+    def warning(self, kind: str, message: str) -> None:
+        """Logs `message`, unless one of the same `kind` was logged within the minute."""
+        with self._lock:
+            now = self._clock()
+            if now - self._last.get(kind, float("-inf")) < self._seconds:
+                self._unsaid[kind] = self._unsaid.get(kind, 0) + 1
+                return
+            self._last[kind] = now
+            unsaid = self._unsaid.pop(kind, 0)
+        self._logger.warning(
+            "%s%s", message, f" ({unsaid} more of this kind since the last line)" if unsaid else ""
+        )
