@@ -173,7 +173,7 @@ class Management:
                 raise AnswerError(f"{self.url} took {mar} but lists no new version; look at its log")
             return self.wait_ready(new[0].name, new[0].version, workers, timeout=timeout)
         except HumansegError as error:
-            # TorchServe keeps a version whose workers could not start, and would refuse a second try with 409.
+            # TorchServe keeps a version whose workers could not start, and answers a second try 409.
             for one in self._new(mar, before):
                 self._transport.send("DELETE", _path(one.name, one.version), timeout=timeout, retries=0)
             if isinstance(error, ServerFaultError):
