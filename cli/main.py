@@ -51,3 +51,7 @@ def main() -> None:
         app()
     except Exception as error:
         sys.exit(explain(error))
+
+
+if __name__ == "__main__":
+    main()
