@@ -70,18 +70,20 @@ def largest_region(mask: Pixels) -> Pixels:
     return np.where(labels == largest, np.uint8(255), np.uint8(0))
 
 
-def soft_alpha(probability: Pixels, mask: Pixels, threshold: float) -> Pixels:
+def soft_alpha(probability: Pixels, threshold: float, region: Pixels | None = None) -> Pixels:
     """Straight alpha, uint8 [H, W]: 0 outside, 255 inside, a ramp through one half where the mask's edge runs.
 
-    The ramp reaches over half of what lies between `threshold` and the nearer end of 0..1. Regions that are
-    not in `mask` (see keep="largest") lose their ramp too.
+    The ramp reaches over half of what lies between `threshold` and the nearer end of 0..1. With `region`
+    (uint8 [H, W] 0/255, see keep="largest"), only what lies in it or just around it stays.
     """
     reach = 0.5 * min(threshold, 1 - threshold)
     levels = (np.arange(256) / 255 - (threshold - reach)) / (2 * reach)
     ramp = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
     alpha = cv2.LUT(probability, ramp)
-    near = cv2.dilate(mask, np.ones((3, 3), np.uint8), iterations=max(1, max(mask.shape) // 128))
-    return cv2.bitwise_and(alpha, near)
+    if region is None:
+        return alpha
+    edge = 2 * max(1, max(region.shape) // 64) + 1  # the ramp is about one network pixel wide
+    return cv2.bitwise_and(alpha, cv2.dilate(region, np.ones((edge, edge), np.uint8)))
 
 
 def coverage(mask: Pixels) -> float:
@@ -108,11 +110,3 @@ def confidence(probability: NDArray[np.float32], threshold: float) -> float:
         return float(1 - probability.max())
     within = float(probability[person].sum())
     return within / (area + float(probability.sum()) - within)
-
-
-def run_lengths(mask: Pixels) -> list[int]:
-    """COCO's uncompressed run-length counts: column by column, background first (pycocotools reads them)."""
-    columns = (mask > 0).ravel(order="F")
-    edges = np.flatnonzero(columns[1:] != columns[:-1]) + 1
-    counts = np.diff(np.concatenate(([0], edges, [columns.size])))
-    return ([0] if columns[0] else []) + [int(count) for count in counts]

@@ -23,8 +23,8 @@ register_heif_opener()
 
 Pixels = NDArray[np.uint8]
 
-# Only these decoders are ever run on a stranger's bytes. MPO is a JPEG with a second picture behind it.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF")
+# Only these decoders are ever run on a stranger's bytes. JPEG includes MPO: a second picture behind the first.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF")
 
 # Files that people do send and that are not read here: told apart from noise by how they begin.
 OTHER_FORMATS = {

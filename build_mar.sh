@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Package weights and handler as model_store/human_segmentation.mar. See ./build_mar.sh --help
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/venv.sh
+ensure_venv serve
+exec .venv/bin/python -m serve.build_mar "$@"

@@ -1,0 +1,64 @@
+"""Between the handler and the archive: a segmented photo becomes an exchange, and a setting becomes an archive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from archive.hook import Archive
+from archive.record import Exchange
+from archive.settings import ArchiveSettings
+
+from handler.metrics import Metrics
+from handler.photo import Photo
+from handler.picture import Segmentation, encode
+from handler.request import PhotoRequest
+from handler.response import Facts
+
+
+class PhotoArchive:
+    """The archive as the handler sees it."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def keep(
+        self,
+        request: PhotoRequest,
+        photo: Photo,
+        found: Segmentation,
+        facts: Facts,
+        seconds: Mapping[str, float],
+        time: datetime,
+    ) -> str:
+        """Spool the record. Never raises; "spooled", "declined", "sampled-out" or "dropped"."""
+        options = request.options
+        exchange = Exchange(
+            request_id=facts.request_id,
+            time=time,
+            model_name=facts.model_name,
+            model_version=facts.model_version,
+            weights_sha256=facts.weights_sha256,
+            photo=request.photo,
+            photo_format=photo.format,
+            width=facts.width,
+            height=facts.height,
+            mask_png=lambda: encode(found.mask, "png"),
+            options=options.given(),
+            coverage=facts.coverage,
+            confidence=facts.confidence,
+            stage_seconds=seconds,
+            consent=None if options.archive is None else options.archive == "yes",
+            label=options.label,
+        )
+        return str(self._archive.keep(exchange).value)
+
+
+def open_archive(section: Mapping[str, Any] | None, metrics: Metrics) -> PhotoArchive:
+    """The archive that the `archive:` section and the environment ask for, with its shipper running."""
+    settings = ArchiveSettings.from_mapping(section)
+    state = Path(os.environ.get("STATE_DIR", ".state"))
+    return PhotoArchive(Archive.start(settings, state, metrics=metrics))

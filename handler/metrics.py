@@ -1,0 +1,68 @@
+"""Metrics: numbers of this worker on their way to TorchServe's Prometheus endpoint.
+
+A worker has no port of its own. It writes a line to its log, which the frontend picks up; a metric that
+config/metrics.yaml does not declare is dropped there. Histograms have the frontend's buckets, 5 ms to 10 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from handler.response import Answer, Facts
+
+
+class Metrics(Protocol):
+    """Where a number goes. The archive counts through the same three methods (archive.telemetry)."""
+
+    def count(self, name: str, labels: Mapping[str, str]) -> None: ...
+
+    def gauge(self, name: str, value: float) -> None: ...
+
+    def observe(self, name: str, value: float) -> None: ...
+
+
+class TorchServeMetrics:
+    """Writes to TorchServe's metrics cache, with the model's name and version behind the other labels."""
+
+    def __init__(self, cache: Any, model_name: str, model_version: str) -> None:
+        from ts.metrics.metric_type_enum import MetricTypes
+
+        self._cache, self._types = cache, MetricTypes
+        self._model = (model_name, model_version)
+        self._found: dict[str, Any] = {}
+
+    def count(self, name: str, labels: Mapping[str, str]) -> None:
+        """Add one. The values of `labels` stand in the order in which metrics.yaml declares their names."""
+        self._update(self._types.COUNTER, name, 1, tuple(labels.values()))
+
+    def gauge(self, name: str, value: float) -> None:
+        """Set a gauge."""
+        self._update(self._types.GAUGE, name, value, ())
+
+    def observe(self, name: str, value: float) -> None:
+        """Add to a histogram: seconds, or a ratio of 0..1."""
+        self._update(self._types.HISTOGRAM, name, round(value, 6), ())
+
+    def _update(self, kind: Any, name: str, value: float, labels: tuple[str, ...]) -> None:
+        if name not in self._found:
+            cached = self._cache.cache.get(kind, {}).get(name)
+            # A plain TorchServe without our metrics.yaml does not know it; its frontend drops the line.
+            names = [*(f"label{index}" for index in range(len(labels))), "model_name", "model_version"]
+            self._found[name] = cached or self._cache.add_metric_to_cache(name, "Count", names, kind)
+        self._found[name].add_or_update(value, [*labels, *self._model])
+
+
+def count_answer(metrics: Metrics, answer: Answer, output: str, error: str | None) -> None:
+    """One answered request: by output and status, and by the type of the client's error."""
+    metrics.count("humanseg_photos_total", {"output": output, "status": str(answer.status)})
+    if error is not None:
+        metrics.count("humanseg_client_errors_total", {"type": error})
+
+
+def observe_photo(metrics: Metrics, facts: Facts, seconds: Mapping[str, float]) -> None:
+    """One segmented photo: seconds by stage, coverage and confidence."""
+    for stage, took in seconds.items():
+        metrics.observe(f"humanseg_{stage}_seconds", took)
+    metrics.observe("humanseg_coverage_ratio", facts.coverage)
+    metrics.observe("humanseg_confidence_ratio", facts.confidence)

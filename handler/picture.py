@@ -1,0 +1,104 @@
+"""The pictures that can be asked for: photo, probability and mask to pixels, and pixels to bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from handler.mask import soft_alpha
+from handler.photo import Photo, Pixels
+from handler.request import Options
+
+OVERLAY_COLOUR = (56, 132, 255)  # RGB; far from skin, foliage and most clothes
+OVERLAY_STRENGTH = 0.55
+CONTENT_TYPE = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+# Pictures that show the photo itself need every pixel of it; the others only its shape.
+NEEDS_PHOTO = ("cutout", "overlay", "composite")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What was found in one photo, at the photo's own size.
+
+    probability: uint8 [H, W], 255 = certainly a person. mask: uint8 [H, W], 0 or 255. threshold: 0..1.
+    """
+
+    probability: Pixels
+    mask: Pixels
+    threshold: float
+
+
+def draw(photo: Photo, found: Segmentation, options: Options) -> Pixels:
+    """The picture that `options.output` asks for: uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, uncropped."""
+    if options.output == "mask":
+        return found.mask
+    if options.output == "probability":
+        return found.probability
+    alpha = soft_alpha(found.probability, found.threshold, found.mask if options.keep == "largest" else None)
+    if options.output == "cutout":
+        return np.dstack((photo.pixels, alpha))
+    if options.output == "overlay":
+        strength = cv2.LUT(alpha, np.rint(np.arange(256) * OVERLAY_STRENGTH).astype(np.uint8))
+        return blend(np.full_like(photo.pixels, OVERLAY_COLOUR), photo.pixels, strength)
+    return blend(photo.pixels, background(photo.pixels, alpha, options.background), alpha)
+
+
+def background(pixels: Pixels, alpha: Pixels, wanted: str) -> Pixels:
+    """What stands behind the person, uint8 [H, W, 3]: a colour (`#rrggbb`) or the photo's own background, blurred.
+
+    The blur leaves the person out (a normalised convolution, Knutsson and Westin 1993), so that no halo of
+    the person's colours surrounds them. It runs at an eighth of the size: blurred pixels hold no more detail.
+    """
+    if wanted != "blur":
+        return np.full_like(pixels, [int(wanted[at : at + 2], 16) for at in (1, 3, 5)])
+    height, width = alpha.shape
+    small = (max(1, width // 8), max(1, height // 8))
+    weight = 1 - cv2.resize(alpha, small, interpolation=cv2.INTER_AREA).astype(np.float32)[:, :, None] / 255
+    weight = np.maximum(weight, 1e-3)
+    colours = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA).astype(np.float32) * weight
+    sigma = max(small) / 50
+    blurred = cv2.GaussianBlur(colours, (0, 0), sigma)
+    share = cv2.GaussianBlur(weight, (0, 0), sigma).reshape(small[1], small[0], 1)
+    smooth = np.clip(blurred / share, 0, 255).astype(np.uint8)
+    return cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def blend(front: Pixels, back: Pixels, alpha: Pixels) -> Pixels:
+    """`front` over `back`, both uint8 [H, W, 3], by `alpha`, uint8 [H, W]."""
+    planes = cv2.merge((alpha, alpha, alpha))
+    return cv2.add(
+        cv2.multiply(front, planes, scale=1 / 255), cv2.multiply(back, cv2.bitwise_not(planes), scale=1 / 255)
+    )
+
+
+def encode(picture: Pixels, kind: str, icc_profile: bytes | None = None) -> bytes:
+    """`picture`, uint8 [H, W], [H, W, 3] or [H, W, 4] in RGB(A) order, as PNG, WebP (lossless) or JPEG bytes."""
+    if kind == "png" and (icc_profile is None or picture.ndim == 2):
+        return _fast_png(picture)
+    file = BytesIO()
+    profile = icc_profile if picture.ndim == 3 else None
+    image = Image.fromarray(picture)
+    if kind == "png":
+        image.save(file, "PNG", compress_level=1, icc_profile=profile)
+    elif kind == "webp":
+        # Lossless: a mask must stay a mask. Method 0 is 4 times faster than the default for 5 % more bytes.
+        image.save(file, "WEBP", lossless=True, quality=20, method=0, exact=True, icc_profile=profile)
+    else:
+        image.save(file, "JPEG", quality=92, icc_profile=profile)
+    return file.getvalue()
+
+
+def _fast_png(picture: Pixels) -> bytes:
+    """PNG at zlib's lowest level. Masks are long runs, so run-length matching alone packs them well."""
+    if picture.ndim == 2:
+        settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+        ordered = picture
+    else:
+        settings = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        ordered = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    _, data = cv2.imencode(".png", ordered, settings)
+    return bytes(data)

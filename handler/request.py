@@ -1,0 +1,239 @@
+"""What was asked for: one TorchServe input row and its headers to a photo and validated options.
+
+An option may come as a form field, a JSON key, a request header `x-NAME`, or a query parameter. All spellings
+are one: the same names, the same checks, and a value that is given twice and differently is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from handler.errors import BadOption, BadRequest, ConflictingOption, EmptyBody, UnknownOption
+
+PHOTO_FIELDS = ("image", "data", "file")
+OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite", "json")
+FORMATS = ("png", "webp", "jpeg")
+KEEP = ("all", "largest")
+CROP = ("none", "person")
+REPEATED = "repeated fields"  # the row key under which the handler reports fields that came twice
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to answer. `None` stands for the server's own setting (threshold) or no statement (archive, label)."""
+
+    output: str = "mask"
+    format: str = "png"
+    threshold: float | None = None
+    background: str = "#ffffff"
+    keep: str = "all"
+    crop: str = "none"
+    archive: str | None = None
+    label: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """The options that differ from their defaults, as strings, without consent and label."""
+        default = Options()
+        return {
+            field.name: str(getattr(self, field.name))
+            for field in fields(self)
+            if field.name not in ("archive", "label") and getattr(self, field.name) != getattr(default, field.name)
+        }
+
+
+@dataclass(frozen=True)
+class PhotoRequest:
+    """One photo as sent, and what to do with it."""
+
+    photo: bytes
+    options: Options
+
+
+OPTION_NAMES = tuple(field.name for field in fields(Options))
+
+
+def is_page_view(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
+    """Whether this is a `GET` by someone who wants the page: no body at all.
+
+    The method does not reach a handler. `Content-Length` tells a visit from a POST whose photo got lost: the
+    frontend writes its own lower-case one (0) only where the client sent none.
+    """
+    sent = headers.get("Content-Length", headers.get("content-length", "0"))
+    lost = "Content-Length" in headers or sent.strip() not in ("", "0")
+    return not lost and "content-type" not in {name.lower() for name in headers} and not any(row.values())
+
+
+def parse_request(row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200) -> PhotoRequest:
+    """Read one input row (field name to bytes, str or parsed JSON) and its headers (any case).
+
+    Raises EmptyBody, BadRequest, UnknownOption, BadOption or ConflictingOption.
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    if row.get(REPEATED):
+        names = ", ".join(str(name) for name in row[REPEATED])
+        raise ConflictingOption(f"Given more than once, with different values: {names}. Give each once.")
+    values = {name: value for name, value in row.items() if name != REPEATED}
+    body = values.pop("body", None)
+    given: list[tuple[str, str]] = []
+    photos: list[bytes] = []
+    if body is not None:
+        if _is_json(body, lower):
+            document = _json_object(body)
+            photos += [_from_base64(document.pop(name), name) for name in PHOTO_FIELDS if name in document]
+            given += [(name, _text(value, name)) for name, value in document.items()]
+        else:
+            photos.append(_bytes(body))
+    photos += [_bytes(values.pop(name)) for name in PHOTO_FIELDS if name in values]
+    given += [(name, _text(value, name)) for name, value in values.items()]
+    given += [(name, lower[f"x-{name}"]) for name in OPTION_NAMES if f"x-{name}" in lower]
+
+    merged = _merge(given)
+    if "output" not in merged and _accepts_json(lower.get("accept", "")):
+        merged["output"] = "json"
+    options = parse_options(merged, max_label=max_label)
+    if len(photos) > 1:
+        raise BadRequest("The request holds more than one photo. Send one photo a request.")
+    if not photos or not photos[0]:
+        raise EmptyBody(_no_photo(lower))
+    return PhotoRequest(photos[0], options)
+
+
+def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
+    """Validate option strings. Raises UnknownOption or BadOption, naming the option and what it takes."""
+    unknown = [name for name in given if name not in OPTION_NAMES]
+    if unknown:
+        raise UnknownOption(
+            f"Unknown option {', '.join(map(repr, sorted(unknown)))}. "
+            f"The photo goes in 'image', 'data' or 'file'; options are {', '.join(OPTION_NAMES)}."
+        )
+    output = _choice(given, "output", OUTPUTS)
+    picture_format = _choice(given, "format", FORMATS)
+    if output == "cutout" and picture_format == "jpeg":
+        raise BadOption("format=jpeg has no transparency, which output=cutout needs. Use format=png or format=webp.")
+    return Options(
+        output=output,
+        format=picture_format,
+        threshold=_threshold(given["threshold"]) if "threshold" in given else None,
+        background=_background(given.get("background", "#ffffff")),
+        keep=_choice(given, "keep", KEEP),
+        crop=_choice(given, "crop", CROP),
+        archive=_choice(given, "archive", ("yes", "no")) if "archive" in given else None,
+        label=_label(given["label"], max_label) if "label" in given else None,
+    )
+
+
+def _choice(given: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    value = given.get(name, allowed[0]).strip().lower()
+    if value not in allowed:
+        raise BadOption(f"{name}={given[name][:40]!r} is not one of {', '.join(allowed)}.")
+    return value
+
+
+def _threshold(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 1:
+        raise BadOption(f"threshold={text[:40]!r} is not a number between 0 and 1, such as 0.5.")
+    return value
+
+
+def _background(text: str) -> str:
+    value = text.strip().lower()
+    if value != "blur" and not re.fullmatch(r"#[0-9a-f]{6}", value):
+        raise BadOption(f"background={text[:40]!r} is neither a colour such as #00ff88 nor 'blur'.")
+    return value
+
+
+def _label(text: str, longest: int) -> str:
+    if len(text) > longest or not text.isprintable():
+        raise BadOption(f"label must be at most {longest} printable characters.")
+    return text
+
+
+def _merge(given: list[tuple[str, str]]) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for name, value in given:
+        if merged.setdefault(name, value) != value:
+            raise ConflictingOption(
+                f"{name} is given twice, as {merged[name][:40]!r} and {value[:40]!r}. Give it once."
+            )
+    return merged
+
+
+def _is_json(body: Any, headers: Mapping[str, str]) -> bool:
+    kind = headers.get("content-type", "").split(";")[0].strip().lower()
+    return kind == "application/json" or isinstance(body, (dict, list, int, float, bool))
+
+
+def _json_object(body: Any) -> dict[str, Any]:
+    try:
+        document = body if isinstance(body, (dict, list)) else json.loads(_bytes(body), object_pairs_hook=_no_repeats)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body is not valid JSON ({error}).") from None
+    if not isinstance(document, dict):
+        raise BadRequest('The JSON body must be an object such as {"image": "<base64>", "output": "mask"}.')
+    return dict(document)
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for name, value in pairs:
+        if document.setdefault(name, value) != value:
+            raise ConflictingOption(f"{name[:40]} stands twice in the JSON, with different values. Give it once.")
+    return document
+
+
+def _from_base64(value: Any, name: str) -> bytes:
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} must be the photo's bytes as a base64 string.")
+    text = value.split(",", 1)[1] if value.startswith("data:") and "," in value else value
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadRequest(f"{name} is not valid base64. Encode the photo's bytes with: base64 -w0 photo.jpg") from None
+
+
+def _text(value: Any, name: str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (bytes, bytearray)):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError:
+            if name not in OPTION_NAMES:  # most likely a photo in a field of another name
+                raise UnknownOption(
+                    f"Unknown field {name[:40]!r}. The photo goes in 'image', 'data' or 'file'."
+                ) from None
+            raise BadOption(f"{name} is not text.") from None
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    if name not in OPTION_NAMES:
+        raise UnknownOption(f"Unknown key {name[:40]!r}. Options are {', '.join(OPTION_NAMES)}.")
+    raise BadOption(f"{name} must be a text or a number.")
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else b""
+
+
+def _accepts_json(accept: str) -> bool:
+    """Whether `Accept` names JSON and no picture or wildcard before it."""
+    kinds = [part.split(";")[0].strip().lower() for part in accept.split(",")]
+    return kinds[0] == "application/json"
+
+
+def _no_photo(headers: Mapping[str, str]) -> str:
+    fix = "Send the photo with curl -F image=@photo.jpg URL, or curl -T photo.jpg URL."
+    if headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
+        return f"The body was sent as a web form without a photo (curl's default for --data-binary). {fix}"
+    return f"The request holds no photo. {fix}"

@@ -1,0 +1,159 @@
+"""The class that TorchServe loads. It shows the way of a photo on one page, and owns no image code.
+
+bytes - request.py - photo.py - engine.py - mask.py - picture.py, response.py - bytes, then archive.
+
+A batch goes through each step once. A step that fails for one photo answers that photo's client and leaves the
+others alone: an exception out of `handle` would fail the whole batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handler import mask as masks
+from handler import response
+from handler.apikeys import check_key, read_key_hashes
+from handler.archiving import open_archive
+from handler.engine import make_engine, warm_up
+from handler.errors import ClientError
+from handler.job import Job
+from handler.metrics import TorchServeMetrics, count_answer, observe_photo
+from handler.model_files import GRAPH, WEIGHTS, ModelInfo
+from handler.photo import letterbox, read_photo
+from handler.picture import NEEDS_PHOTO, Segmentation
+from handler.request import is_page_view, parse_request
+from handler.settings import handler_settings
+from handler.torchserve import keep_repeated_fields, request_headers
+
+logger = logging.getLogger(__name__)
+
+
+class SegmentationHandler:
+    """Photos in, masks out. TorchServe calls `initialize` once in each worker, then `handle` for each batch."""
+
+    def initialize(self, context: Any) -> None:
+        """Load settings, weights and archive; any fault stops the load with a line that names it."""
+        keep_repeated_fields()
+        folder = Path(context.system_properties["model_dir"])
+        config = context.model_yaml_config or {}
+        try:
+            self.settings = handler_settings(config)
+            keys = os.environ.get("API_KEYS_FILE")
+            self.key_hashes = read_key_hashes(Path(keys)) if keys else None
+            self.model = ModelInfo.read(folder)
+            self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
+            self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
+            self.page = (folder / "handler" / "page.html").read_bytes()
+            self.threshold = self.settings.threshold or self.model.threshold
+            self.engine = make_engine(
+                self.settings.engine,
+                graph=folder / GRAPH,
+                weights=folder / WEIGHTS,
+                threads=self.settings.threads or int(os.environ.get("OMP_NUM_THREADS", "1")),
+                precision=self.settings.precision,
+                gpu=context.system_properties.get("gpu_id"),
+            )
+            warm_up(self.engine, self.model.input_size)
+            self.archive = open_archive(config.get("archive"), self.metrics)
+        except Exception as error:
+            logger.error("The model was not loaded: %s", error)
+            raise
+        logger.info("Model %s %s on %s, from %s", self.name, self.version, self.engine.name, folder)
+
+    def handle(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """Answer a batch: one body a row, with status, content type and headers set in `context`."""
+        jobs = [Job(index, context.get_request_id(index)) for index in range(len(rows))]
+        for job, row in zip(jobs, rows, strict=True):
+            self.guarded(job, self.decode, row, request_headers(context, job.index))
+        self.forward([job for job in jobs if job.answer is None])
+        for job in jobs:
+            if job.answer is None:
+                self.guarded(job, self.encode)
+        for job in jobs:
+            self.deliver(job, context)
+        return [job.answer.body for job in jobs if job.answer]
+
+    def decode(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        """Bytes to the network's square."""
+        if is_page_view(row, headers):
+            job.answer = response.page_answer(self.page)
+            return
+        if self.key_hashes is not None:
+            check_key(headers, self.key_hashes)
+        job.request = parse_request(row, headers, max_label=self.settings.max_label)
+        start = time.perf_counter()
+        job.photo = read_photo(
+            job.request.photo,
+            max_pixels=int(self.settings.max_megapixels * 1e6),
+            least_side=None if job.request.options.output in NEEDS_PHOTO else self.model.input_size,
+        )
+        job.square, job.box = letterbox(job.photo.pixels, self.model.input_size)
+        job.seconds["decode"] = time.perf_counter() - start
+
+    def forward(self, jobs: list[Job]) -> None:
+        """The network, once for the whole batch; each photo is told its share of the time."""
+        if not jobs:
+            return
+        start = time.perf_counter()
+        probabilities = self.engine(np.stack([job.square for job in jobs]))
+        share = (time.perf_counter() - start) / len(jobs)
+        for job, probability in zip(jobs, probabilities, strict=True):
+            job.probability = probability
+            job.seconds["forward"] = share
+
+    def encode(self, job: Job) -> None:
+        """Probability to the answer, and the record into the archive's spool."""
+        assert job.request and job.photo and job.box and job.probability is not None
+        start = time.perf_counter()
+        photo, options = job.photo, job.request.options
+        threshold = options.threshold or self.threshold
+        probability = masks.to_photo_size(job.probability, job.box, photo.width, photo.height)
+        mask = masks.binary_mask(probability, threshold, options.keep)
+        found = Segmentation(probability, mask, threshold)
+        facts = response.Facts(
+            request_id=job.request_id,
+            width=photo.width,
+            height=photo.height,
+            coverage=masks.coverage(mask),
+            confidence=masks.confidence(masks.inside(job.probability, job.box), threshold),
+            box=masks.bounding_box(mask),
+            model_name=self.name,
+            model_version=self.version,
+            weights_sha256=self.model.weights_sha256,
+        )
+        job.answer = response.answer(photo, found, facts, options, job.seconds, start)
+        observe_photo(self.metrics, facts, job.seconds)
+        now = datetime.now(timezone.utc)
+        job.answer.headers["x-archived"] = self.archive.keep(job.request, photo, found, facts, job.seconds, now)
+
+    def guarded(self, job: Job, step: Any, *arguments: Any) -> None:
+        """Run one step for one photo; a fault becomes that photo's answer, whoever's fault it is."""
+        try:
+            step(job, *arguments)
+        except ClientError as error:
+            job.error = type(error).__name__
+            job.answer = response.error_answer(error, job.request_id)
+        except Exception:
+            logger.exception("Request %s failed", job.request_id)
+            job.answer = response.failure(
+                500, "InternalError", "The server failed on this photo; its log says why.", job.request_id
+            )
+
+    def deliver(self, job: Job, context: Any) -> None:
+        """Hand the answer to TorchServe, and count it."""
+        answer = job.answer
+        assert answer
+        context.set_response_status(answer.status, response.phrase(answer.status), job.index)
+        context.set_response_content_type(job.index, answer.content_type)
+        for name, value in answer.headers.items():
+            context.set_response_header(job.index, name, value)
+        output = job.request.options.output if job.request else "none"
+        count_answer(self.metrics, answer, output, job.error)

@@ -1,0 +1,59 @@
+"""What TorchServe 0.12 does to a request before a handler sees it, set right for us."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from handler.request import REPEATED
+
+
+def request_headers(context: Any, index: int) -> Mapping[str, str]:
+    """The request's headers. TorchServe puts the form fields' headers among them, as dicts: those are left out."""
+    everything = context.get_all_request_header(index)
+    return {name: value for name, value in everything.items() if isinstance(value, str)}
+
+
+def keep_repeated_fields() -> None:
+    """Make TorchServe report what it would lose, and hand bodies over as they came.
+
+    Its `retrieve_data_for_inference` folds the parameters and headers of a request into dicts, where the last
+    of two equal names wins in silence. Names that came with different values are added under `REPEATED`.
+    """
+    # Else bodies of type text/* and application/json arrive decoded, or not, depending on what they hold.
+    os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
+    from ts.service import Service
+
+    original = Service.retrieve_data_for_inference
+    if getattr(original, "reports_repeats", False):
+        return
+
+    def reporting(batch: Any) -> Any:
+        for request in batch or ():
+            names = repeated(request["parameters"], request.get("headers") or ())
+            if names:
+                request["parameters"].append({"name": REPEATED, "contentType": "", "value": names})
+        return original(batch)
+
+    reporting.reports_repeats = True  # type: ignore[attr-defined]
+    Service.retrieve_data_for_inference = staticmethod(reporting)
+
+
+def repeated(parameters: Any, headers: Any) -> list[str]:
+    """Names of fields, and of our `x-` headers, that came with two different values.
+
+    >>> repeated([{"name": "output", "value": b"mask"}, {"name": "output", "value": b"cutout"}], [])
+    ['output']
+    """
+    seen: dict[str, Any] = {}
+    names: list[str] = []
+    pairs = [(each["name"], each["value"]) for each in parameters]
+    for header in headers:
+        name = bytes(header["name"]).decode("utf-8", "replace").lower()
+        if name.startswith("x-") and name != "x-forwarded-for":
+            pairs.append((name, header["value"]))
+    for name, value in pairs:
+        if seen.setdefault(name, value) != value and name not in names:
+            names.append(name)
+    return names

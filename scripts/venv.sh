@@ -1,0 +1,70 @@
+# Sourced by serve.sh, test.sh and build_mar.sh: makes .venv with the pinned packages of pyproject.toml.
+# ensure_venv serve        what runs in production
+# ensure_venv serve,train,dev   everything
+# Nothing is asked of the network when the wanted packages are already there.
+
+fail() {
+  echo "$(basename "$0"): $*" >&2
+  exit 1
+}
+
+# The first Python 3.10-3.12 that really starts (version managers leave stubs that do not).
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3.11 python3.12 python3.10 python3 python; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+      >/dev/null 2>&1; then
+      echo "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+ensure_venv() {
+  local groups=$1 stamp wanted python extras
+  stamp=.venv/.installed
+  wanted=$(sha256sum pyproject.toml | cut -d' ' -f1)
+  if [ -x .venv/bin/python ] && [ -f "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
+    local have_hash have_groups group missing=
+    read -r have_hash have_groups <"$stamp" || true
+    for group in ${groups//,/ }; do
+      case ",${have_groups:-}," in *",$group,"*) ;; *) missing=1 ;; esac
+    done
+    if [ "${have_hash:-}" = "$wanted" ] && [ -z "$missing" ]; then return; fi
+    groups=$(echo "$groups,${have_groups:-}" | tr ',' '\n' | sed '/^$/d' | sort -u | paste -sd,)
+  fi
+  python=$(find_python) || fail "needs Python 3.10, 3.11 or 3.12 with venv. Install one (Debian: apt install python3 python3-venv) or name it: PYTHON=/path/to/python $0"
+  local free
+  free=$(df -Pk . | awk 'NR == 2 {print $4}')
+  if [ "$free" -lt 3000000 ]; then
+    fail "needs 3 GB of free disk for its packages, but $(df -Ph . | awk 'NR == 2 {print $4 " are free on " $6}')."
+  fi
+  echo "Installing pinned packages into .venv ($groups); the first time this takes a few minutes." >&2
+  if ! [ -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+    rm -rf .venv
+    "$python" -m venv .venv || fail "could not make .venv with $python; see the lines above."
+  fi
+  install_torch
+  extras=$(echo "$groups" | tr ',' '\n' | sed '/^serve$/d' | paste -sd,)
+  pip_install -e ".${extras:+[$extras]}"
+  echo "$wanted $groups" >"$stamp"
+}
+
+pip_install() {
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" ||
+    fail "pip could not install the packages; see its lines above. Is there a network, and disk space?"
+}
+
+# PyPI's torch brings gigabytes of CUDA. Where no NVIDIA driver is, its CPU build from PyTorch's own index
+# is tried first; where that can't be reached, PyPI's does as well. TORCH_INDEX_URL names another index.
+install_torch() {
+  local pin
+  pin=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+  if .venv/bin/python -c "import importlib.metadata as m; assert m.version('torch').split('+')[0] == '${pin#torch==}'" \
+    2>/dev/null; then return; fi
+  if ! command -v nvidia-smi >/dev/null 2>&1; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 10 --no-deps \
+      --index-url "${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu}" "$pin" >/dev/null 2>&1 || true
+  fi
+}

@@ -1,0 +1,140 @@
+"""The supervisor behind serve.sh, and process 1 of the container: start, say READY, watch, drain, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from serve.build_mar import DEFAULT_NAME, MODEL_STORE
+from serve.config import render
+from serve.process import StartError, check_ports, start_torchserve, stop
+from serve.ready import MODEL, wait_until_ready
+from serve.settings import ServeSettings, SettingsError, read_settings
+from serve.store import drain, start_store
+
+FRONTEND_SHARE = 0.4  # of the stop deadline, for TorchServe; the rest is the archive's
+
+
+class Stopped(Exception):
+    """A signal asked us to stop."""
+
+
+def main() -> int:
+    """Run until a signal or a failure. 0 after a signal, 1 after a failure with one line on stderr."""
+    stopping = threading.Event()
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        if not stopping.is_set():  # a second Ctrl-C must not cut the drain short
+            stopping.set()
+            raise Stopped
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    try:
+        settings = read_settings(os.environ)
+        with locked(settings.state_dir):
+            serve(settings)
+    except (StartError, SettingsError) as error:
+        say(f"serve: {error}")
+        return 1
+    except Stopped:
+        return 0
+    except OSError as error:
+        say(f"serve: {os_failure(error)}")
+        return 1
+    return 0
+
+
+def serve(settings: ServeSettings) -> None:
+    """Everything between start and stop."""
+    check_ports(settings)
+    config = prepare(settings)
+    with contextlib.ExitStack() as running:
+        environment = dict(os.environ)
+        store = start_store(settings, environment)
+        if store is not None:
+            running.callback(stop, store, 5)
+        frontend = start_torchserve(settings, config, environment)
+        running.callback(shut_down, frontend, settings)
+        wait_until_ready(settings, lambda: frontend.poll() is None)
+        print(f"READY {settings.url}/predictions/{MODEL}", flush=True)
+        watch(frontend, store, settings)
+
+
+def prepare(settings: ServeSettings) -> Path:
+    """Make STATE_DIR ready and return the rendered configuration."""
+    for name in ("logs", "spool", "model_store"):
+        (settings.state_dir / name).mkdir(parents=True, exist_ok=True)
+    archive = MODEL_STORE / f"{DEFAULT_NAME}.mar"
+    if not archive.is_file():
+        raise StartError(f"{archive} is missing. Build it with ./build_mar.sh")
+    partial = settings.state_dir / "model_store" / f".{archive.name}.partial"
+    shutil.copyfile(archive, partial)
+    partial.replace(settings.state_dir / "model_store" / archive.name)
+    return render(settings)
+
+
+def watch(
+    frontend: subprocess.Popen[bytes], store: subprocess.Popen[bytes] | None, settings: ServeSettings
+) -> None:
+    """Return never, but by `Stopped` or by StartError when TorchServe ends by itself."""
+    store_lost = False
+    while True:
+        code = frontend.poll()
+        if code is not None:
+            raise StartError(f"TorchServe ended by itself (exit code {code}). Its logs are in {settings.state_dir}/logs.")
+        if store is not None and not store_lost and store.poll() is not None:
+            store_lost = True
+            say("serve: the embedded object store ended; records stay in the spool until the next start.")
+        time.sleep(0.5)
+
+
+def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings) -> None:
+    """Stop TorchServe, then bring what is in the spool to the bucket, all within the deadline."""
+    end = time.monotonic() + settings.stop_deadline
+    stop(frontend, settings.stop_deadline * FRONTEND_SHARE)
+    drain(settings, max(1.0, end - time.monotonic() - 1.0))
+
+
+@contextlib.contextmanager
+def locked(state_dir: Path) -> Iterator[TextIO]:
+    """Hold STATE_DIR for this server alone; the lock goes with the process."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise StartError(f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR.") from None
+        yield file
+
+
+def os_failure(error: OSError) -> str:
+    """What the operating system refused, with the fix where there is one."""
+    what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({what}). Free some space, or set STATE_DIR to another disk."
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"can't write there ({what}). Set STATE_DIR to a folder that can be written."
+    return what
+
+
+def say(message: str) -> None:
+    """One line for the person at the terminal."""
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
