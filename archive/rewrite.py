@@ -26,7 +26,7 @@ def orientation_of(photo: bytes) -> int:
 
 
 def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
-    """The first image of a TIFF (deflate) or BMP, written anew with the same mode: no pixel changes.
+    """The first image of a TIFF (deflate) or BMP, written anew, upright, with the same mode: no pixel changes.
 
     Raises:
         Unscrubbable: Pillow can't read it or can't write its mode in this format.
@@ -35,15 +35,12 @@ def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
 
     try:
         with Image.open(io.BytesIO(photo)) as image:
-            turned = image.getexif().get(ORIENTATION, 1)
-            image.load()
-            bare = _bare(image)
+            image.load()  # Pillow turns a TIFF upright here, by itself
             out = io.BytesIO()
             if photo_format == "tiff":
-                extra = {"tiffinfo": {ORIENTATION: turned}} if turned != 1 else {}
-                bare.save(out, "TIFF", compression="tiff_adobe_deflate", **extra)
+                _bare(image).save(out, "TIFF", compression="tiff_adobe_deflate")
             else:
-                bare.save(out, "BMP")
+                _bare(image).save(out, "BMP")
     except Exception as error:
         raise Unscrubbable(f"{photo_format} can't be written anew: {error}") from error
     return out.getvalue()

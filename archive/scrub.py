@@ -8,7 +8,7 @@ The archive keeps pixels, and of everything else only the orientation, without w
 | PNG, WebP  | chunks kept by white list, what follows the image dropped                     | bit for bit |
 | GIF        | comments and application data dropped, the loop count too                     | bit for bit |
 | HEIC, AVIF | metadata items, ICC profiles and user boxes overwritten in place (isobmff.py) | bit for bit |
-| TIFF, BMP  | first image written anew with Pillow (rewrite.py), no loss                    | equal       |
+| TIFF, BMP  | first image written anew and upright with Pillow (rewrite.py), no loss        | equal       |
 | the rest   | containers that can't be walked: written anew as PNG                          | as 8 bit    |
 
 Why the ICC profile goes: a screenshot carries the profile of the display with its serial number, and the
