@@ -1,4 +1,4 @@
-"""Photos that carry what phones put into them: GPS, a thumbnail, a maker's note, XMP, a comment, an ICC profile."""
+"""Photos that carry what phones put into them: GPS, a thumbnail, a maker's note, XMP, a comment, ICC."""
 
 from __future__ import annotations
 
