@@ -1,0 +1,1 @@
+"""Prometheus, Alertmanager and Grafana for a server or a fleet."""
