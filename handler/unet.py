@@ -109,8 +109,9 @@ class InvertedResidual(nn.Module):
         y = x if self.expand is None else F.relu6(self.expand(x))
         if self.stride != 1:
             y = _same(y, self.kernel, self.stride)
-        y = self.project(F.relu6(self.depthwise(y)))
-        return x + y if self.residual else y
+        y = F.relu6(self.depthwise(y))
+        out: Tensor = self.project(y)
+        return x + out if self.residual else out
 
 
 class Up(nn.Module):

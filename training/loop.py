@@ -1,0 +1,269 @@
+"""The training loop, the same on a CPU, a GPU, and several of them (Lightning Fabric).
+
+A run is a folder:
+    settings.json    settings, git revision, versions, fingerprint of the data
+    log.csv          loss, learning rate and speed every 20 steps; IoU of the held-out photos at each report
+    last.ckpt        everything to go on from: network, average, optimizer, step
+    sheets/          held-out photos with their masks, one PNG per report
+    weights.safetensors   the averaged network as serving reads it, at each report and at the end
+
+The weights that ship are an exponential moving average of the steps' (Polyak and Juditsky 1992; Mean
+Teacher, Tarvainen and Valpola 2017). All randomness is a function of (seed, sample number), see
+`training.stream`, so a checkpoint needs no random state, and a resumed run ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from handler.unet import EfficientUNet, UNet
+from handler.weights import load_weights, save_weights
+from training.imagenet import load_encoder
+from training.losses import segmentation_loss
+from training.measure import measure_samples
+from training.samples import DataError, Sample, check, find_samples, fingerprint, split
+from training.settings import Settings, as_plain
+from training.sheets import sheet
+from training.stream import Pool, Stream
+
+LOG_STEPS = 20
+VALIDATION_PHOTOS = 48  # at each report; the whole held-out part is for `humanseg evaluate`
+
+
+def start_network(init: str) -> UNet | EfficientUNet:
+    """The network a run starts from: `imagenet`, `random`, or a weights file."""
+    if init in ("imagenet", "random"):
+        network = EfficientUNet()
+        if init == "imagenet":
+            load_encoder(network)
+        return network
+    loaded = load_weights(Path(init)).network
+    assert isinstance(loaded, UNet | EfficientUNet)
+    return loaded
+
+
+def gather(settings: Settings) -> tuple[list[Pool], list[Pool], list[Sample]]:
+    """(people, empty, validation) of the run's sources; raises DataError that names every bad file."""
+    people: list[Pool] = []
+    empty: list[Pool] = []
+    validation: list[Sample] = []
+    problems: list[str] = []
+    for source in settings.data:
+        try:
+            found = find_samples(source)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        problems += check(found)
+        share = settings.hold_out_empty if source.kind == "empty" else settings.hold_out
+        share = share if source.hold_out is None else source.hold_out
+        training, kept = split(found, share)
+        if training:
+            (empty if source.kind == "empty" else people).append((training, source.weight))
+        if source.kind == "masks":
+            validation += kept
+    if problems:
+        raise DataError("\n".join(problems))
+    if not people:
+        raise DataError("no photos with masks to train on; name a folder with img/ and mask/")
+    return people, empty, sorted(validation, key=Sample.digest)[:VALIDATION_PHOTOS]
+
+
+def rate(settings: Settings, step: int) -> float:
+    """Share of the highest learning rate at a step: linear warm-up, then cosine down to 1 %."""
+    warm = max(1, round(settings.warmup * settings.steps))
+    if step < warm:
+        return (step + 1) / warm
+    progress = (step - warm) / max(1, settings.steps - warm)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _groups(network: nn.Module, settings: Settings) -> list[dict[str, Any]]:
+    """Optimizer groups: the pretrained encoder learns slower; norms and biases do not decay."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        encoder = name.startswith(("stem.", "stages.")) and settings.init != "random"
+        groups.setdefault((encoder, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "share": settings.encoder_rate if encoder else 1.0,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (encoder, decays), parameters in groups.items()
+    ]
+
+
+def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = False) -> Path:
+    """Train as `settings` say, in the run folder `out`; returns the path of the final weights.
+
+    With `resume`, go on from `out/last.ckpt` if there is one. Raises DataError before the first step.
+    """
+    if settings.threads and not torch.cuda.is_available():
+        torch.set_num_threads(settings.threads)
+    fabric = Fabric(accelerator="auto", devices="auto", precision=settings.precision)
+    fabric.launch()
+    people, empty, validation = gather(settings)
+    torch.manual_seed(settings.seed)
+    bare = start_network(settings.init).to(memory_format=torch.channels_last)
+    average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
+    average = average.to(fabric.device)
+    optimizer: Any = torch.optim.AdamW(_groups(bare, settings), lr=settings.learning_rate)
+    network, optimizer = fabric.setup(bare, optimizer)
+    state: dict[str, Any] = {
+        "network": network,
+        "average": average,
+        "optimizer": optimizer,
+        "step": 0,
+        "seconds": 0.0,
+    }
+    checkpoint = out / "last.ckpt"
+    if resume and checkpoint.is_file():
+        fabric.load(checkpoint, state)
+    elif fabric.is_global_zero:
+        _open_run(settings, out, people, empty)
+    per_device = max(1, settings.batch // fabric.world_size)
+    loader = _loader(fabric, settings, people, empty, state["step"], per_device)
+    began = time.monotonic() - state["seconds"]
+    saved = time.monotonic()
+    report_steps = max(1, settings.report_every // settings.batch)
+    losses: list[Tensor] = []
+    mark, mark_step = time.monotonic(), state["step"]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, disable=quiet or not fabric.is_global_zero) as progress:
+        bar = progress.add_task("steps", total=settings.steps, completed=state["step"])
+        for photo, mask in loader:
+            share = rate(settings, state["step"])
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * share * group["share"]
+            network.train()
+            logits = network(photo.contiguous(memory_format=torch.channels_last))
+            loss = segmentation_loss(logits.float(), mask, settings.edge_weight)
+            fabric.backward(loss)
+            fabric.clip_gradients(network, optimizer, max_norm=settings.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            average.update_parameters(bare)
+            losses.append(loss.detach())
+            state["step"] += 1
+            progress.update(bar, completed=state["step"])
+            step = state["step"]
+            last = step >= settings.steps
+            state["seconds"] = time.monotonic() - began
+            if fabric.is_global_zero and (step % LOG_STEPS == 0 or last):
+                speed = (step - mark_step) * settings.batch / max(time.monotonic() - mark, 1e-9)
+                mark, mark_step = time.monotonic(), step
+                mean = float(torch.stack(losses).mean())
+                losses.clear()
+                _log(
+                    out,
+                    step,
+                    loss=mean,
+                    learning_rate=settings.learning_rate * share,
+                    samples_per_second=speed,
+                )
+                progress.update(bar, description=f"loss {mean:.3f}")
+            if fabric.is_global_zero and (step % report_steps == 0 or last):
+                _report(settings, out, average.module, validation, step, state["seconds"])
+                mark, mark_step = time.monotonic(), step
+            if time.monotonic() - saved > settings.save_every or last:
+                fabric.save(checkpoint.with_suffix(".tmp"), state)
+                if fabric.is_global_zero:
+                    checkpoint.with_suffix(".tmp").replace(checkpoint)
+                saved = time.monotonic()
+            if last:
+                break
+    return out / "weights.safetensors"
+
+
+def _loader(
+    fabric: Fabric, settings: Settings, people: list[Pool], empty: list[Pool], step: int, per_device: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    stream = Stream(settings, people, empty, start=step * settings.batch)
+    loader: Any = DataLoader(
+        stream,
+        batch_size=per_device,
+        num_workers=settings.workers,
+        drop_last=True,
+        prefetch_factor=4 if settings.workers else None,
+        pin_memory=fabric.device.type == "cuda",
+    )
+    batches: Iterator[tuple[Tensor, Tensor]] = iter(fabric.setup_dataloaders(loader))
+    return batches
+
+
+def _report(
+    settings: Settings, out: Path, network: Any, validation: list[Sample], step: int, seconds: float
+) -> None:
+    """Measure the averaged network on held-out photos, draw their masks, write its weights."""
+    network.eval()
+    notes = {**settings.notes, "step": str(step), "training_seconds": f"{seconds:.0f}"}
+    path = out / "weights.safetensors"
+    save_weights(path, network, input_size=settings.size, threshold=0.5, **notes)
+    if validation:
+        weights = load_weights(path)
+        results = measure_samples(weights, validation)
+        mean = sum(result.iou for result in results) / len(results)
+        _log(out, step, held_out_iou=mean)
+        (out / "sheets").mkdir(exist_ok=True)
+        sheet(results[:24], out / "sheets" / f"{step:06d}.png")
+
+
+def _log(out: Path, step: int, **values: float) -> None:
+    names = ("step", "time", "loss", "learning_rate", "samples_per_second", "held_out_iou")
+    path = out / "log.csv"
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        if fresh:
+            writer.writeheader()
+        row = {name: f"{value:.6g}" for name, value in values.items()}
+        writer.writerow({"step": step, "time": time.strftime("%H:%M:%S"), **row})
+
+
+def _open_run(settings: Settings, out: Path, people: list[Pool], empty: list[Pool]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "log.csv").unlink(missing_ok=True)
+    revision = subprocess.run(
+        ("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=False
+    ).stdout.strip()
+    samples = [sample for pool, _ in people + empty for sample in pool]
+    facts = {
+        "settings": as_plain(settings),
+        "git_revision": revision or "unknown",
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "photos": len(samples),
+        "data_sha256": fingerprint(samples),
+    }
+    (out / "settings.json").write_text(json.dumps(facts, indent=2) + "\n")
