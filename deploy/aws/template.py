@@ -1,4 +1,4 @@
-"""Read the CloudFormation template: its short tags (`!Ref X`) as plain JSON (`{"Ref": "X"}`), for one size."""
+"""Read the CloudFormation template for one size, its short tags (`!Ref X`) as plain JSON (`{"Ref": "X"}`)."""
 
 from __future__ import annotations
 

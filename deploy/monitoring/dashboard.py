@@ -1,7 +1,9 @@
-"""The Grafana dashboard, written from one table: `python -m deploy.monitoring.dashboard > .../dashboard.json`.
+"""The Grafana dashboard, written from one table.
 
-Each panel is one question that somebody asks when the service is looked at. Queries use the recording rules of
-rules.yaml and drift.yaml, so that the dashboard and the alerts can't disagree.
+    python -m deploy.monitoring.dashboard > deploy/monitoring/dashboard.json
+
+Each panel is one question that somebody asks when looking at the service. Queries use the recording rules, so that
+the dashboard and the alerts can't disagree.
 """
 
 from __future__ import annotations
@@ -27,6 +29,14 @@ class Panel:
 def or_zero(query: str) -> str:
     """`query`, or 0 for a counter that has not counted yet."""
     return f"{query} or vector(0)"
+
+
+def mean(histogram: str) -> str:
+    """The mean of a histogram over an hour, by model version."""
+    return " / ".join(
+        f'sum by (model_version) (rate({histogram}_{part}{{job="humanseg"}}[1h]))'
+        for part in ("sum", "count")
+    )
 
 
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
@@ -95,24 +105,12 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel(
                 "Mean share of person pixels",
                 "percentunit",
-                (
-                    (
-                        'sum by (model_version) (rate(humanseg_coverage_ratio_sum{job="humanseg"}[1h]))'
-                        ' / sum by (model_version) (rate(humanseg_coverage_ratio_count{job="humanseg"}[1h]))',
-                        "{{model_version}}",
-                    ),
-                ),
+                ((mean("humanseg_coverage_ratio"), "{{model_version}}"),),
             ),
             Panel(
                 "Mean confidence",
                 "percentunit",
-                (
-                    (
-                        'sum by (model_version) (rate(humanseg_confidence_ratio_sum{job="humanseg"}[1h]))'
-                        ' / sum by (model_version) (rate(humanseg_confidence_ratio_count{job="humanseg"}[1h]))',
-                        "{{model_version}}",
-                    ),
-                ),
+                ((mean("humanseg_confidence_ratio"), "{{model_version}}"),),
             ),
             Panel(
                 "The callers' mistakes a second",

@@ -1,4 +1,4 @@
-"""Linters over everything we hand to AWS, Kubernetes, Docker and Prometheus. No finding may stay unexplained."""
+"""Linters over everything we hand to AWS, Kubernetes, Docker and Prometheus; no finding stays unexplained."""
 
 from __future__ import annotations
 
