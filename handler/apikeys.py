@@ -46,7 +46,9 @@ def check_key(headers: Mapping[str, str], hashes: tuple[str, ...]) -> None:
     scheme, _, bearer = lower.get("authorization", "").partition(" ")
     key = bearer.strip() if scheme.lower() == "bearer" else lower.get("x-api-key", "")
     if not key:
-        raise Unauthorized("This server wants an API key: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
+        raise Unauthorized(
+            "This server wants an API key: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
+        )
     digest = hashlib.sha256(key.encode()).hexdigest()
     matches = [hmac.compare_digest(digest, known) for known in hashes]
     if not any(matches):

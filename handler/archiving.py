@@ -11,10 +11,10 @@ from typing import Any
 from archive.hook import Archive
 from archive.record import Exchange
 from archive.settings import ArchiveSettings
-
 from handler.metrics import Metrics
 from handler.photo import Photo
 from handler.picture import Segmentation, encode
+from handler.probe import PROBE
 from handler.request import PhotoRequest
 from handler.response import Facts
 
@@ -36,6 +36,8 @@ class PhotoArchive:
     ) -> str:
         """Spool the record. Never raises; "spooled", "declined", "sampled-out" or "dropped"."""
         options = request.options
+        if request.photo == PROBE:  # readiness and health checks are nobody's photo
+            return "declined"
         exchange = Exchange(
             request_id=facts.request_id,
             time=time,

@@ -43,7 +43,9 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,  # two workers would be pinned to the same core
         }
         self._request = core.compile_model(str(graph), "CPU", settings).create_infer_request()
-        self.name = f"openvino {'bfloat16' if use_bfloat16 else 'float32'}, {threads} thread{'s'[: threads != 1]}"
+        self.name = (
+            f"openvino {'bfloat16' if use_bfloat16 else 'float32'}, {threads} thread{'s'[: threads != 1]}"
+        )
 
     def __call__(self, batch: Batch) -> Batch:
         return np.stack([self._one(square) for square in batch])

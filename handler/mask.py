@@ -49,7 +49,7 @@ def to_photo_size(probability: NDArray[np.float32], box: Letterbox, width: int, 
     Rounded to 8 bits before the bilinear upsampling: a 50-megapixel photo then takes 50 MB instead of 200.
     """
     grey = np.rint(inside(probability, box) * 255).astype(np.uint8)
-    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def binary_mask(probability: Pixels, threshold: float, keep: str = "all") -> Pixels:
@@ -57,7 +57,8 @@ def binary_mask(probability: Pixels, threshold: float, keep: str = "all") -> Pix
 
     With keep="largest" only the largest 8-connected region stays.
     """
-    _, mask = cv2.threshold(probability, math.floor(threshold * 255), 255, cv2.THRESH_BINARY)
+    _, above = cv2.threshold(probability, math.floor(threshold * 255), 255, cv2.THRESH_BINARY)
+    mask = np.asarray(above, np.uint8)
     return largest_region(mask) if keep == "largest" else mask
 
 
@@ -79,11 +80,12 @@ def soft_alpha(probability: Pixels, threshold: float, region: Pixels | None = No
     reach = 0.5 * min(threshold, 1 - threshold)
     levels = (np.arange(256) / 255 - (threshold - reach)) / (2 * reach)
     ramp = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
-    alpha = cv2.LUT(probability, ramp)
+    alpha = np.asarray(cv2.LUT(probability, ramp), np.uint8)
     if region is None:
         return alpha
     edge = 2 * max(1, max(region.shape) // 64) + 1  # the ramp is about one network pixel wide
-    return cv2.bitwise_and(alpha, cv2.dilate(region, np.ones((edge, edge), np.uint8)))
+    near = cv2.dilate(region, np.ones((edge, edge), np.uint8))
+    return np.asarray(cv2.bitwise_and(alpha, near), np.uint8)
 
 
 def coverage(mask: Pixels) -> float:

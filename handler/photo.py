@@ -111,7 +111,9 @@ def read_photo(data: bytes, *, max_pixels: int = 50_000_000, least_side: int | N
     except Image.DecompressionBombError:
         raise TooLarge(_too_many_pixels(max_pixels)) from None
     except MemoryError:
-        raise TooLarge("The photo takes more memory to decode than the server has. Send a smaller one.") from None
+        raise TooLarge(
+            "The photo takes more memory to decode than the server has. Send a smaller one."
+        ) from None
     except Exception as error:
         # Decoders meet broken files with every kind of exception (OSError, SyntaxError, struct.error,
         # IndexError, ...). Here only the caller's bytes are at work, so each of them means a broken file.
@@ -177,7 +179,9 @@ def _unidentified(data: bytes) -> ClientError:
         return UnsupportedFormat(f"This is a video. Send a single picture. {readable}")
     known = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
     if data.startswith(known) or data[4:8] == b"ftyp":
-        return BrokenImage("The photo begins like a picture but its header is damaged. Send the whole file again.")
+        return BrokenImage(
+            "The photo begins like a picture but its header is damaged. Send the whole file again."
+        )
     return NotAnImage(f"The bytes that were sent are not a picture. {readable}")
 
 

@@ -42,7 +42,8 @@ def draw(photo: Photo, found: Segmentation, options: Options) -> Pixels:
     if options.output == "cutout":
         return np.dstack((photo.pixels, alpha))
     if options.output == "overlay":
-        strength = cv2.LUT(alpha, np.rint(np.arange(256) * OVERLAY_STRENGTH).astype(np.uint8))
+        weaker = np.rint(np.arange(256) * OVERLAY_STRENGTH).astype(np.uint8)
+        strength = np.asarray(cv2.LUT(alpha, weaker), np.uint8)
         return blend(np.full_like(photo.pixels, OVERLAY_COLOUR), photo.pixels, strength)
     return blend(photo.pixels, background(photo.pixels, alpha, options.background), alpha)
 
@@ -64,15 +65,15 @@ def background(pixels: Pixels, alpha: Pixels, wanted: str) -> Pixels:
     blurred = cv2.GaussianBlur(colours, (0, 0), sigma)
     share = cv2.GaussianBlur(weight, (0, 0), sigma).reshape(small[1], small[0], 1)
     smooth = np.clip(blurred / share, 0, 255).astype(np.uint8)
-    return cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def blend(front: Pixels, back: Pixels, alpha: Pixels) -> Pixels:
     """`front` over `back`, both uint8 [H, W, 3], by `alpha`, uint8 [H, W]."""
     planes = cv2.merge((alpha, alpha, alpha))
-    return cv2.add(
-        cv2.multiply(front, planes, scale=1 / 255), cv2.multiply(back, cv2.bitwise_not(planes), scale=1 / 255)
-    )
+    shown = cv2.multiply(front, planes, scale=1 / 255)
+    behind = cv2.multiply(back, cv2.bitwise_not(planes), scale=1 / 255)
+    return np.asarray(cv2.add(shown, behind), np.uint8)
 
 
 def encode(picture: Pixels, kind: str, icc_profile: bytes | None = None) -> bytes:
@@ -99,6 +100,7 @@ def _fast_png(picture: Pixels) -> bytes:
         ordered = picture
     else:
         settings = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        ordered = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+        order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+        ordered = np.asarray(cv2.cvtColor(picture, order), np.uint8)
     _, data = cv2.imencode(".png", ordered, settings)
     return bytes(data)

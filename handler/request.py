@@ -43,16 +43,18 @@ class Options:
         return {
             field.name: str(getattr(self, field.name))
             for field in fields(self)
-            if field.name not in ("archive", "label") and getattr(self, field.name) != getattr(default, field.name)
+            if field.name not in ("archive", "label")
+            and getattr(self, field.name) != getattr(default, field.name)
         }
 
 
 @dataclass(frozen=True)
 class PhotoRequest:
-    """One photo as sent, and what to do with it."""
+    """One photo as sent, and what to do with it. kserve: it came, and is answered, in KServe's v1 envelope."""
 
     photo: bytes
     options: Options
+    kserve: bool = False
 
 
 OPTION_NAMES = tuple(field.name for field in fields(Options))
@@ -69,7 +71,9 @@ def is_page_view(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
     return not lost and "content-type" not in {name.lower() for name in headers} and not any(row.values())
 
 
-def parse_request(row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200) -> PhotoRequest:
+def parse_request(
+    row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200
+) -> PhotoRequest:
     """Read one input row (field name to bytes, str or parsed JSON) and its headers (any case).
 
     Raises EmptyBody, BadRequest, UnknownOption, BadOption or ConflictingOption.
@@ -82,9 +86,13 @@ def parse_request(row: Mapping[str, Any], headers: Mapping[str, str], *, max_lab
     body = values.pop("body", None)
     given: list[tuple[str, str]] = []
     photos: list[bytes] = []
+    kserve = False
     if body is not None:
         if _is_json(body, lower):
             document = _json_object(body)
+            kserve = "instances" in document
+            if kserve:
+                document = _only_instance(document)
             photos += [_from_base64(document.pop(name), name) for name in PHOTO_FIELDS if name in document]
             given += [(name, _text(value, name)) for name, value in document.items()]
         else:
@@ -94,14 +102,14 @@ def parse_request(row: Mapping[str, Any], headers: Mapping[str, str], *, max_lab
     given += [(name, lower[f"x-{name}"]) for name in OPTION_NAMES if f"x-{name}" in lower]
 
     merged = _merge(given)
-    if "output" not in merged and _accepts_json(lower.get("accept", "")):
+    if "output" not in merged and (kserve or _accepts_json(lower.get("accept", ""))):
         merged["output"] = "json"
     options = parse_options(merged, max_label=max_label)
     if len(photos) > 1:
         raise BadRequest("The request holds more than one photo. Send one photo a request.")
     if not photos or not photos[0]:
         raise EmptyBody(_no_photo(lower))
-    return PhotoRequest(photos[0], options)
+    return PhotoRequest(photos[0], options, kserve)
 
 
 def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
@@ -115,7 +123,9 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
     output = _choice(given, "output", OUTPUTS)
     picture_format = _choice(given, "format", FORMATS)
     if output == "cutout" and picture_format == "jpeg":
-        raise BadOption("format=jpeg has no transparency, which output=cutout needs. Use format=png or format=webp.")
+        raise BadOption(
+            "format=jpeg has no transparency, which output=cutout needs. Use format=png or format=webp."
+        )
     return Options(
         output=output,
         format=picture_format,
@@ -175,7 +185,11 @@ def _is_json(body: Any, headers: Mapping[str, str]) -> bool:
 
 def _json_object(body: Any) -> dict[str, Any]:
     try:
-        document = body if isinstance(body, (dict, list)) else json.loads(_bytes(body), object_pairs_hook=_no_repeats)
+        document = (
+            body
+            if isinstance(body, (dict, list))
+            else json.loads(_bytes(body), object_pairs_hook=_no_repeats)
+        )
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body is not valid JSON ({error}).") from None
     if not isinstance(document, dict):
@@ -183,11 +197,25 @@ def _json_object(body: Any) -> dict[str, Any]:
     return dict(document)
 
 
+def _only_instance(document: dict[str, Any]) -> dict[str, Any]:
+    """KServe's v1 envelope, `{"instances": [{...}]}`, without the envelope."""
+    instances = document["instances"]
+    if len(document) > 1 or not isinstance(instances, list) or len(instances) != 1:
+        raise BadRequest(
+            'Send one photo a request: {"instances": [{"image": "<base64>"}]} and nothing beside it.'
+        )
+    if not isinstance(instances[0], dict):
+        raise BadRequest('An instance must be an object such as {"image": "<base64>", "output": "json"}.')
+    return dict(instances[0])
+
+
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for name, value in pairs:
         if document.setdefault(name, value) != value:
-            raise ConflictingOption(f"{name[:40]} stands twice in the JSON, with different values. Give it once.")
+            raise ConflictingOption(
+                f"{name[:40]} stands twice in the JSON, with different values. Give it once."
+            )
     return document
 
 
@@ -198,7 +226,9 @@ def _from_base64(value: Any, name: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise BadRequest(f"{name} is not valid base64. Encode the photo's bytes with: base64 -w0 photo.jpg") from None
+        raise BadRequest(
+            f"{name} is not valid base64. Encode the photo's bytes with: base64 -w0 photo.jpg"
+        ) from None
 
 
 def _text(value: Any, name: str) -> str:

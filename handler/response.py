@@ -11,7 +11,7 @@ from handler.errors import PHRASE, STATUS, ClientError
 from handler.mask import BoundingBox
 from handler.photo import Photo
 from handler.picture import CONTENT_TYPE, Segmentation, draw, encode
-from handler.request import Options
+from handler.request import Options, PhotoRequest
 
 CROP_MARGIN = 0.05  # of the longer side of the person's bounding box
 
@@ -45,12 +45,20 @@ class Facts:
 
 
 def answer(
-    photo: Photo, found: Segmentation, facts: Facts, options: Options, seconds: dict[str, float], start: float
+    photo: Photo,
+    found: Segmentation,
+    facts: Facts,
+    request: PhotoRequest,
+    seconds: dict[str, float],
+    start: float,
 ) -> Answer:
     """The answer to one photo. Adds the stage "encode" to `seconds`, counted from `start` (perf_counter)."""
+    options, kserve = request.options, request.kserve
     crop = crop_box(facts, options)
     if options.output == "json":
         body = json_body(found, facts, crop, seconds, start)
+        if kserve:
+            body = b'{"predictions": [' + body + b"]}"
         headers = {"x-person-found": "true" if facts.box else "false", "x-model-version": facts.model_version}
         return Answer(200, "application/json", body, headers)
     picture = draw(photo, found, options)

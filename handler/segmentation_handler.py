@@ -31,7 +31,7 @@ from handler.photo import letterbox, read_photo
 from handler.picture import NEEDS_PHOTO, Segmentation
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
-from handler.torchserve import keep_repeated_fields, request_headers
+from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class SegmentationHandler:
     def initialize(self, context: Any) -> None:
         """Load settings, weights and archive; any fault stops the load with a line that names it."""
         keep_repeated_fields()
+        quieten_logs()
         folder = Path(context.system_properties["model_dir"])
         config = context.model_yaml_config or {}
         try:
@@ -103,7 +104,7 @@ class SegmentationHandler:
         if not jobs:
             return
         start = time.perf_counter()
-        probabilities = self.engine(np.stack([job.square for job in jobs]))
+        probabilities = self.engine(np.stack([job.square for job in jobs if job.square is not None]))
         share = (time.perf_counter() - start) / len(jobs)
         for job, probability in zip(jobs, probabilities, strict=True):
             job.probability = probability
@@ -129,13 +130,15 @@ class SegmentationHandler:
             model_version=self.version,
             weights_sha256=self.model.weights_sha256,
         )
-        job.answer = response.answer(photo, found, facts, options, job.seconds, start)
+        job.answer = response.answer(photo, found, facts, job.request, job.seconds, start)
         observe_photo(self.metrics, facts, job.seconds)
         now = datetime.now(timezone.utc)
-        job.answer.headers["x-archived"] = self.archive.keep(job.request, photo, found, facts, job.seconds, now)
+        job.answer.headers["x-archived"] = self.archive.keep(
+            job.request, photo, found, facts, job.seconds, now
+        )
 
     def guarded(self, job: Job, step: Any, *arguments: Any) -> None:
-        """Run one step for one photo; a fault becomes that photo's answer, whoever's fault it is."""
+        """Run one step for one photo; a fault becomes that photo's answer, whosever fault it is."""
         try:
             step(job, *arguments)
         except ClientError as error:

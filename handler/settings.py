@@ -12,9 +12,12 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 # What TorchServe 0.12 itself reads from this file. It ignores what it does not know in silence,
 # so that a misspelt `batchsize` would go unnoticed: here it stops the load.
 TORCHSERVE_KEYS = frozenset(
-    "minWorkers maxWorkers batchSize maxBatchDelay responseTimeout startupTimeout deviceType deviceIds "
-    "parallelType parallelLevel useVenv maxNumSequence sequenceMaxIdleMSec continuousBatching asyncCommunication "
-    "maxRetryTimeoutInSec clientTimeoutInMills useJobTicket jobQueueSize maxSequenceJobQueueSize".split()
+    {
+        *("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout"),
+        *("deviceType", "deviceIds", "parallelType", "parallelLevel", "useVenv", "maxRetryTimeoutInSec"),
+        *("maxNumSequence", "sequenceMaxIdleMSec", "maxSequenceJobQueueSize", "continuousBatching"),
+        *("asyncCommunication", "clientTimeoutInMills", "useJobTicket", "jobQueueSize"),
+    }
 )
 OWN_KEYS = frozenset({"handler", "archive"})
 
@@ -56,7 +59,9 @@ def handler_settings(config: Mapping[str, Any]) -> HandlerSettings:
     values = {}
     for key, value in section.items():
         if key not in known:
-            raise SettingsError(f"model-config.yaml: unknown key 'handler.{key}'. Known are {', '.join(known)}.")
+            raise SettingsError(
+                f"model-config.yaml: unknown key 'handler.{key}'. Known are {', '.join(known)}."
+            )
         values[key] = _checked(f"handler.{key}", value, known[key].metadata, known[key].default)
     return HandlerSettings(**values)
 
@@ -72,10 +77,14 @@ def _checked(key: str, value: Any, rule: Mapping[str, Any], default: Any) -> Any
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if "least" in rule:
         if not (isinstance(value, int) and number and rule["least"] <= value <= rule["most"]):
-            raise SettingsError(_bad(key, value, f"a whole number from {rule['least']} to {rule['most']}", default))
+            raise SettingsError(
+                _bad(key, value, f"a whole number from {rule['least']} to {rule['most']}", default)
+            )
         return value
     if not (number and rule["above"] < value < rule["below"]):
-        raise SettingsError(_bad(key, value, f"a number between {rule['above']:g} and {rule['below']:g}", default))
+        raise SettingsError(
+            _bad(key, value, f"a number between {rule['above']:g} and {rule['below']:g}", default)
+        )
     return float(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,13 @@ def keep_repeated_fields() -> None:
 
     reporting.reports_repeats = True  # type: ignore[attr-defined]
     Service.retrieve_data_for_inference = staticmethod(reporting)
+
+
+def quieten_logs() -> None:
+    """Leave out TorchServe's line for each request; keep our own lines, and its metrics, which are log lines too."""
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in ("segmentation_handler", "handler", "archive", "ts.metrics"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def repeated(parameters: Any, headers: Any) -> list[str]:

@@ -43,11 +43,19 @@ def main() -> int:
         help=".safetensors, or a PyTorch checkpoint of the classic U-Net (default: the shipped weights)",
     )
     parser.add_argument("--version", default="1.0", help="model version (default: %(default)s)")
-    parser.add_argument("--name", default=DEFAULT_NAME, help="model name, and the archive's (default: %(default)s)")
     parser.add_argument(
-        "--output", type=Path, default=MODEL_STORE, metavar="DIR", help="folder for NAME.mar (default: model_store)"
+        "--name", default=DEFAULT_NAME, help="model name, and the archive's (default: %(default)s)"
     )
-    parser.add_argument("--if-stale", action="store_true", help="do nothing when NAME.mar is newer than its parts")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=MODEL_STORE,
+        metavar="DIR",
+        help="folder for NAME.mar (default: model_store)",
+    )
+    parser.add_argument(
+        "--if-stale", action="store_true", help="do nothing when NAME.mar is newer than its parts"
+    )
     arguments = parser.parse_args()
     target = arguments.output / f"{arguments.name}.mar"
     if arguments.if_stale and is_fresh(target, arguments.weights):
@@ -74,7 +82,9 @@ def is_fresh(target: Path, weights: Path) -> bool:
     """Whether `target` exists and is newer than all that it is made of."""
     if not target.is_file() or not weights.is_file():
         return False
-    newest = max(path.stat().st_mtime for path in (*parts(), weights, Path(__file__), ROOT / "pyproject.toml"))
+    newest = max(
+        path.stat().st_mtime for path in (*parts(), weights, Path(__file__), ROOT / "pyproject.toml")
+    )
     return target.stat().st_mtime > newest
 
 

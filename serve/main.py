@@ -93,7 +93,9 @@ def watch(
     while True:
         code = frontend.poll()
         if code is not None:
-            raise StartError(f"TorchServe ended by itself (exit code {code}). Its logs are in {settings.state_dir}/logs.")
+            raise StartError(
+                f"TorchServe ended by itself (exit code {code}). Its logs are in {settings.state_dir}/logs."
+            )
         if store is not None and not store_lost and store.poll() is not None:
             store_lost = True
             say("serve: the embedded object store ended; records stay in the spool until the next start.")
@@ -117,7 +119,9 @@ def locked(state_dir: Path) -> Iterator[TextIO]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise StartError(f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR.") from None
+            raise StartError(
+                f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR."
+            ) from None
         yield file
 
 

@@ -56,7 +56,9 @@ def temporary_folder(settings: ServeSettings) -> Path:
     return folder
 
 
-def start_torchserve(settings: ServeSettings, config: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start_torchserve(
+    settings: ServeSettings, config: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     """Start the frontend in a process group of its own; its output goes to STATE_DIR/logs/torchserve.log.
 
     The command is what `torchserve --start --foreground --ncs --disable-token-auth` runs. Called directly,

@@ -54,4 +54,7 @@ def drain(settings: ServeSettings, seconds: float) -> None:
     left = len(open_spool(ArchiveSettings(), settings.state_dir).ready())
     if not finished or left:
         message = {"left_in_spool": left, "spool": str(settings.state_dir / "spool")}
-        print(f"serve: not everything reached the bucket; the next start ships it: {json.dumps(message)}", file=sys.stderr)
+        print(
+            f"serve: not everything reached the bucket; the next start ships it: {json.dumps(message)}",
+            file=sys.stderr,
+        )
