@@ -64,14 +64,17 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
     height, width = label.shape
     if random.random() < 0.5:
         mask = cv2.erode(mask, np.ones((3, 3), np.uint8))  # type: ignore[assignment]  # a drawn edge holds background
-    bust = random.random() < (0.75 if crowd == 1 else 0.5)
-    box = views.head(random, mask, (0.15, 0.6)) if bust else views.whole(random, mask)
+    portrait = np.count_nonzero(mask[-1] > 127) > 0.2 * mask.shape[1]  # already cut by the lower edge
+    bust = portrait or random.random() < (0.75 if crowd == 1 else 0.5)
+    box = (
+        views.head(random, mask, (0.15, 0.6)) if bust and not portrait else views.Box(0, 0, *mask.shape[::-1])
+    )
     left, top, wide, tall = cv2.boundingRect((mask[box.slices] > 127).astype(np.uint8))
     if tall < 16 or wide < 8:
         return canvas, label
     rows = slice(box.top + top, box.top + top + tall)
     columns = slice(box.left + left, box.left + left + wide)
-    most = 1.05 if crowd == 1 else 0.9
+    most = 1.2 if crowd == 1 else 0.9
     target = random.uniform(0.45, most) if bust else np.exp(random.uniform(np.log(0.15), np.log(most)))
     scale = target * height / tall
     new_height, new_width = max(8, round(tall * scale)), max(4, round(wide * scale))

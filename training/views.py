@@ -127,7 +127,7 @@ def _camera() -> Any:
 
     return a.Compose(
         [
-            a.RandomBrightnessContrast((-0.35, 0.3), (-0.35, 0.35), p=0.6),
+            a.RandomBrightnessContrast((-0.25, 0.25), (-0.3, 0.3), p=0.6),
             a.HueSaturationValue(12, 35, 10, p=0.4),
             a.RGBShift(18, 18, 18, p=0.25),
             a.RandomGamma((60, 160), p=0.3),
