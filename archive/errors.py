@@ -19,15 +19,15 @@ class SettingsError(ArchiveError, ValueError):
     """A setting is wrong; the message names the key, the value and a valid example."""
 
 
-class NoStore(ArchiveError):  # noqa: N818 - named for the state, not for a fault
+class NoStore(ArchiveError):
     """Neither ARCHIVE_BUCKET nor the embedded store's environment file names a bucket."""
 
 
-class Unscrubbable(ArchiveError):  # noqa: N818
+class Unscrubbable(ArchiveError):
     """The container could not be walked to its end, so its metadata can't be removed with certainty."""
 
 
-class Away(ArchiveError):  # noqa: N818
+class Away(ArchiveError):
     """The store is away, slow or overloaded; `reason` is a short word for logs and counters."""
 
     def __init__(self, reason: str) -> None:
@@ -35,7 +35,7 @@ class Away(ArchiveError):  # noqa: N818
         self.reason = reason
 
 
-class Refused(ArchiveError):  # noqa: N818
+class Refused(ArchiveError):
     """The store refuses this object; `reason` is S3's error code, or "Conflict" or "Damaged"."""
 
     def __init__(self, reason: str) -> None:

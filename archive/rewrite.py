@@ -26,7 +26,7 @@ def orientation_of(photo: bytes) -> int:
 
 
 def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
-    """The first image of a TIFF (deflate) or BMP, written anew, upright, with the same mode: no pixel changes.
+    """The first image of a TIFF (deflate) or BMP, written anew and upright in its mode: no pixel changes.
 
     Raises:
         Unscrubbable: Pillow can't read it or can't write its mode in this format.
@@ -62,6 +62,18 @@ def rewrite_as_png(photo: bytes) -> bytes:
             _bare(upright.convert(mode)).save(out, "PNG", compress_level=1)
     except Exception as error:
         raise Unscrubbable(f"can't be written anew: {error}") from error
+    return out.getvalue()
+
+
+def rewrite_as_jpeg(photo: bytes) -> bytes:
+    """A JPEG that shows upright without its EXIF: itself if it does, else re-encoded (quality 95)."""
+    if orientation_of(photo) == 1:
+        return photo
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(photo)) as image:
+        out = io.BytesIO()
+        _bare(ImageOps.exif_transpose(image)).save(out, "JPEG", quality=95, subsampling=0)
     return out.getvalue()
 
 
