@@ -152,3 +152,10 @@ def mask_png(width: int = 96, height: int = 64) -> bytes:
     out = io.BytesIO()
     Image.fromarray(np.where(inside, 255, 0).astype(np.uint8)).save(out, "PNG")
     return out.getvalue()
+
+
+def jpeg(number: int = 0, width: int = 96, height: int = 64) -> bytes:
+    """A plain JPEG whose pixels depend on `number`."""
+    out = io.BytesIO()
+    picture(width, height, seed=number).save(out, "JPEG", quality=85)
+    return out.getvalue()
