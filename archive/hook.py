@@ -112,7 +112,7 @@ class Archive:
                 return Outcome(choice.reason)
             self._spool(exchange, choice.reason, choice.probability)
         except SpoolFullError as error:
-            return self._drop(error.reason, "the spool is full")
+            return self._drop(error.reason, f"no room in {self.spool.root}")
         except OSError as error:
             return self._drop(_DISK_REASONS.get(error.errno or 0, "disk-error"), str(error))
         except Unscrubbable as error:

@@ -12,15 +12,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-import archive.record
 from archive.choice import choose
 from archive.errors import NoStore, SettingsError
 from archive.record import build_record, record_folder
 from archive.settings import ArchiveSettings
 from archive.target import Target
-from tests.archive.conftest import NOON, exchange
-
-SCHEMA = json.loads((Path(archive.record.__file__).parent / "record.schema.json").read_text())
+from tests.archive.helpers import NOON, SCHEMA, exchange
 
 
 @pytest.mark.parametrize(

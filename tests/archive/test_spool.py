@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 
 from archive.record import Record
 from archive.spool import Spool, SpoolFullError
-from tests.archive.conftest import NOON
+from tests.archive.helpers import NOON
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -185,22 +184,6 @@ def test_a_clock_that_jumps_changes_no_age_below_zero_and_no_order_of_shipping(t
     assert {entry.request_id for entry in spool.ready()} == {"a0", "a1", "a2"}
     assert spool.backlog(now=NOON.timestamp() - 10_000).oldest_seconds == 0.0
     assert spool.backlog(now=NOON.timestamp()).oldest_seconds == pytest.approx(3600)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)  # the spool holds its folder open
 
 
 def test_a_full_disk_leaves_no_half_record(small_disk: Path) -> None:

@@ -18,7 +18,7 @@ import yaml
 
 from archive.hook import Archive
 from archive.settings import ArchiveSettings
-from tests.archive.conftest import FAST, clean_photo, digest, exchange
+from tests.archive.helpers import FAST, clean_photo, digest, exchange
 
 
 def main(state_dir: str, seconds: str, pause: str, *settings: str) -> None:

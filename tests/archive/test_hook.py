@@ -1,0 +1,152 @@
+"""What the handler sees of the archive: an outcome for every photo, numbers, and never an exception."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from archive.errors import NoStore
+from archive.hook import Archive, Outcome
+from archive.settings import ArchiveSettings
+from archive.store import Store
+from tests.archive import photos
+from tests.archive.helpers import FAST, SCHEMA, Numbers, exchange
+
+
+def no_store() -> Store:
+    raise NoStore("there is none in this test")
+
+
+def archive_at(state_dir: Path, numbers: Numbers | None = None, **settings: Any) -> Archive:
+    return Archive.start(
+        ArchiveSettings(**{**FAST, **settings}), state_dir, metrics=numbers, open_store=no_store
+    )
+
+
+def spooled_records(archive: Archive) -> list[dict[str, Any]]:
+    return [json.loads(dict(entry.read())["record.json"]) for entry in archive.spool.ready()]
+
+
+def test_a_kept_photo_lies_in_the_spool_when_keep_returns(tmp_path: Path) -> None:
+    numbers = Numbers()
+    archive = archive_at(tmp_path, numbers)
+    one = exchange()
+    assert archive.keep(one) is Outcome.SPOOLED
+    (about,) = spooled_records(archive)
+    jsonschema.validate(about, SCHEMA)
+    assert about["request_id"] == one.request_id
+    assert numbers.counts["archive_spooled_total"] == 1
+
+
+def test_what_is_not_kept_costs_no_mask_and_is_told_by_the_next_record(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path, sample=0.0, low_confidence=0.5)
+
+    def costly() -> bytes:
+        raise AssertionError("the mask of a photo that is not kept was encoded")
+
+    assert archive.keep(exchange(consent=False, mask_png=costly)) is Outcome.DECLINED
+    assert archive.keep(exchange(mask_png=costly)) is Outcome.SAMPLED_OUT
+    assert archive.keep(exchange(mask_png=costly)) is Outcome.SAMPLED_OUT
+    assert archive.keep(exchange(confidence=0.2)) is Outcome.SPOOLED
+    assert archive.keep(exchange(confidence=0.2)) is Outcome.SPOOLED
+    first, second = sorted(spooled_records(archive), key=lambda about: -about["passed_over"]["declined"])
+    assert first["passed_over"] == {"declined": 1, "sampled_out": 2, "dropped": 0}
+    assert second["passed_over"] == {"declined": 0, "sampled_out": 0, "dropped": 0}
+
+
+def test_with_mode_off_nothing_touches_the_disk(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path, mode="off")
+    assert archive.keep(exchange(consent=True)) is Outcome.DECLINED
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("photo_format", photos.FORMATS)
+def test_no_metadata_reaches_the_disk(tmp_path: Path, photo_format: str) -> None:
+    archive = archive_at(tmp_path)
+    sent = photos.phone_photo(photo_format)
+    assert archive.keep(exchange(photo=sent, photo_format=photo_format)) is Outcome.SPOOLED
+    (entry,) = archive.spool.ready()
+    everything = b"".join(data for _, data in entry.read())
+    assert all(secret not in everything for secret in photos.secrets_of(photo_format))
+    jsonschema.validate(spooled_records(archive)[0], SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"photo": b"no photo at all"}, "unscrubbable"),
+        ({"mask_png": lambda: 1 / 0}, "error"),
+        ({"request_id": "../../etc"}, "error"),
+        ({"coverage": float("nan")}, "error"),
+    ],
+)
+def test_whatever_goes_wrong_is_counted_and_never_raised(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    numbers = Numbers()
+    archive = archive_at(tmp_path, numbers)
+    assert archive.keep(exchange(**changes)) is Outcome.DROPPED
+    assert numbers.counts[f"archive_dropped_total[{reason}]"] == 1
+    assert archive.spool.ready() == []
+
+
+def test_broken_metrics_break_nothing(tmp_path: Path) -> None:
+    class Broken(Numbers):
+        def count(self, name: str, labels: Mapping[str, str]) -> None:
+            raise RuntimeError("no metrics today")
+
+    assert archive_at(tmp_path, Broken()).keep(exchange()) is Outcome.SPOOLED
+
+
+@pytest.mark.parametrize("label", ["x" * 201, "two\nlines", "\x00"])
+def test_a_bad_label_costs_the_label_and_not_the_record(tmp_path: Path, label: str) -> None:
+    archive = archive_at(tmp_path)
+    assert archive.keep(exchange(label=label)) is Outcome.SPOOLED
+    assert spooled_records(archive)[0]["label"] is None
+
+
+def test_a_full_spool_drops_counts_and_logs_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    numbers = Numbers()
+    archive = archive_at(tmp_path, numbers, spool_max_records=2)
+    with caplog.at_level(logging.WARNING):
+        outcomes = [archive.keep(exchange()) for _ in range(20)]
+    assert outcomes == [Outcome.SPOOLED] * 2 + [Outcome.DROPPED] * 18
+    assert numbers.counts["archive_dropped_total[spool-full]"] == 18
+    lines = [one for one in caplog.records if "dropped" in one.message]
+    assert len(lines) == 1, "a full spool must not fill the log as well"
+
+
+def test_a_full_disk_drops_and_the_archive_recovers(small_disk: Path) -> None:
+    numbers = Numbers()
+    archive = archive_at(small_disk, numbers, spool_keep_free_bytes=0)
+    ballast = small_disk / "ballast"
+    with ballast.open("wb") as file, pytest.raises(OSError, match="No space left"):
+        file.write(b"x" * 3_000_000)
+    assert archive.keep(exchange()) is Outcome.DROPPED
+    assert numbers.counts["archive_dropped_total[disk-full]"] == 1
+    ballast.unlink()
+    assert archive.keep(exchange()) is Outcome.SPOOLED
+
+
+def test_a_read_only_disk_drops_and_the_archive_recovers(small_disk: Path) -> None:
+    numbers = Numbers()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    archive = archive_at(small_disk, numbers, spool_keep_free_bytes=0)
+    assert archive.keep(exchange()) is Outcome.DROPPED
+    assert numbers.counts["archive_dropped_total[disk-read-only]"] == 1
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert archive.keep(exchange()) is Outcome.SPOOLED
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_rights_drops(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir(mode=0o500)
+    assert archive_at(tmp_path).keep(exchange()) is Outcome.DROPPED
