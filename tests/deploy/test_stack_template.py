@@ -18,13 +18,13 @@ def properties(name: str) -> dict[str, Any]:
 
 
 def policies() -> dict[str, list[dict[str, Any]]]:
-    """Statements of the instance role by policy name, conditional ones included."""
-    found = {}
-    for policy in properties("Role")["Policies"]:
-        policy = policy["Fn::If"][1] if "Fn::If" in policy else policy
-        statements = policy["PolicyDocument"]["Statement"]
-        found[policy["PolicyName"]] = [each["Fn::If"][1] if "Fn::If" in each else each for each in statements]
-    return found
+    """Statements of the instance role by policy name, those under a condition included."""
+    documents = list(properties("Role")["Policies"])
+    for resource in RESOURCES.values():
+        if resource["Type"] == "AWS::IAM::Policy":
+            assert resource["Properties"]["Roles"] == [{"Ref": "Role"}]
+            documents.append(resource["Properties"])
+    return {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in documents}
 
 
 def actions(statement: dict[str, Any]) -> list[str]:
@@ -185,7 +185,8 @@ def test_the_role_may_do_exactly_this() -> None:
         for name, statements in policies().items()
     }
     assert allowed == {
-        "put-into-the-archive": ["kms:Decrypt", "kms:GenerateDataKey", "s3:PutObject"],
+        "put-into-the-archive": ["s3:PutObject"],
+        "encrypt-with-the-key": ["kms:Decrypt", "kms:GenerateDataKey"],
         "read-the-release": ["s3:GetObject"],
         "pull-the-image": ["ecr:BatchGetImage", "ecr:GetAuthorizationToken", "ecr:GetDownloadUrlForLayer"],
         "write-logs-and-metrics": ["logs:CreateLogStream", "logs:PutLogEvents"],
@@ -202,7 +203,8 @@ def test_the_role_may_do_exactly_this() -> None:
 
 
 def test_the_role_puts_under_the_prefix_and_reads_the_one_release() -> None:
-    put, kms = policies()["put-into-the-archive"]
+    (put,) = policies()["put-into-the-archive"]
+    (kms,) = policies()["encrypt-with-the-key"]
     assert put["Resource"] == {"Fn::Sub": "${ArchiveBucket.Arn}/${ArchivePrefix}/v1/*"}
     assert kms["Resource"] == {"Ref": "KmsKeyArn"}
     (read,) = policies()["read-the-release"]
