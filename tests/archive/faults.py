@@ -26,6 +26,15 @@ FAULTS = (
 )
 
 
+ERRORS = {
+    "error-500": ("InternalError", 500),
+    "slow-down-503": ("SlowDown", 503),
+    "denied-403": ("AccessDenied", 403),  # these three are for tests that ask for them
+    "too-large-400": ("EntityTooLarge", 400),
+    "unknown-key-403": ("InvalidAccessKeyId", 403),
+}
+
+
 class FaultyProxy:
     """Listens on `url` while the context lasts. `faults` may be changed at any time; `seen` counts them."""
 
@@ -85,8 +94,8 @@ class FaultyProxy:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         if fault == "slow":
             time.sleep(1.0)
-        elif fault in ("error-500", "slow-down-503"):
-            code, status = ("SlowDown", 503) if fault == "slow-down-503" else ("InternalError", 500)
+        elif fault in ERRORS:
+            code, status = ERRORS[fault]
             answer = f"<Error><Code>{code}</Code><Message>try later</Message></Error>".encode()
             self._answer(request, status, [("Content-Type", "application/xml")], answer)
             return
