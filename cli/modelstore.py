@@ -1,6 +1,6 @@
 """Bring a .mar to where a server may load it from: its own model store.
 
-TorchServe's management API takes the name of a file in its model store, or an http(s) URL that it can fetch.
+TorchServe's management API takes the name of a file in the server's model store, no path and no upload.
 Where a server on this host has its store stands in the configuration that `serve.sh` rendered into STATE_DIR.
 """
 
@@ -66,7 +66,7 @@ def find_store(state_dir: Path, management_url: str) -> Path:
     Raises:
         CommandError: no server was started from there, or one with another management address.
     """
-    fix = "name the server's model store with --model-store, or give an http(s) URL that it can fetch"
+    fix = "name the server's own model store with --model-store"
     for config in sorted((*state_dir.glob("*.properties"), *state_dir.glob("*/*.properties"))):
         settings = _read_properties(config)
         if "model_store" not in settings:
@@ -75,7 +75,7 @@ def find_store(state_dir: Path, management_url: str) -> Path:
         if _place(address) != _place(management_url):
             raise CommandError(f"{config} is of the server at {address}, not at {management_url}; {fix}")
         return Path(settings["model_store"])
-    raise CommandError(f"{state_dir} has no configuration of a running server; set STATE_DIR or {fix}")
+    raise CommandError(f"{state_dir} has no configuration of a running server; set STATE_DIR, or {fix}")
 
 
 def put(mar: Mar, store: Path) -> tuple[str, bool]:

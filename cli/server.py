@@ -49,7 +49,7 @@ def scale(
 
 @app.command()
 def register(
-    mar: Annotated[str, typer.Argument(help="A .mar on this host, or an http(s) URL the server can fetch.")],
+    mar: Annotated[Path, typer.Argument(help="A .mar on this host, as ./build_mar.sh makes it.")],
     default: Annotated[bool, typer.Option("--default", help="Let it answer by default once READY.")] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="As many as the default version if not given.")
@@ -66,29 +66,25 @@ def register(
     as_json: AsJson = False,
 ) -> None:
     """Load a model archive next to what runs, and wait until its workers are READY."""
-    from client import ConflictError, HumansegError
+    from client import HumansegError
 
     with _manage(url, timeout) as server:
-        if mar.startswith(("http://", "https://")):
-            name, placed, store = mar, False, Path()
-            count = workers or _workers(server, DEFAULT_MODEL)
-        else:
-            archive = read_mar(Path(mar))
-            every = server.models()
-            if any((one.name, one.version) == (archive.model, archive.version) for one in every):
-                raise CommandError(
-                    f"{archive.model} {archive.version} is registered already; build the new one with "
-                    f"another --version, or first run: humanseg unregister {archive.version}"
-                )
-            count = workers or _workers(server, archive.model)
-            store = model_store or find_store(state_dir, server.url)
-            name, placed = put(archive, store)
+        archive = read_mar(mar)
+        same = [one for one in server.models() if one.name == archive.model]
+        if any(one.version == archive.version for one in same):
+            raise CommandError(
+                f"{archive.model} {archive.version} is registered already; build the new one with "
+                f"another --version, or first run: humanseg unregister {archive.version}"
+            )
+        # A version that is to take over needs as many workers as the one it follows.
+        count = workers or max((one.min_workers for one in same if one.default), default=0) or 1
+        store = model_store or find_store(state_dir, server.url)
+        name, placed = put(archive, store)
         try:
             with err().status(f"Loading {name} with {count} workers"):
                 one = server.register(name, workers=count, timeout=timeout)
-        except HumansegError as error:
-            # Nothing else uses the copy: a version of this name was not registered when it was made.
-            if placed and not isinstance(error, ConflictError):
+        except HumansegError:
+            if placed:
                 (store / name).unlink(missing_ok=True)
             raise
         if default:
@@ -142,13 +138,6 @@ def _manage(url: str | None, timeout: float) -> Management:
     from client import Management
 
     return Management(management_url(url), timeout=timeout)
-
-
-def _workers(server: Management, model: str) -> int:
-    # A version that is to take over needs as many workers as the one it follows.
-    return (
-        max((one.min_workers for one in server.models() if one.name == model and one.default), default=1) or 1
-    )
 
 
 def _show(models: tuple[ModelVersion, ...] | list[ModelVersion], as_json: bool, title: str) -> None:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from client.errors import AnswerError, HumansegError, NotReadyError, ServerFaultError
+from client.errors import AnswerError, HumansegError, NotReadyError, ServerFaultError, StatusError
 from client.transport import Transport
 
 READY = "READY"
@@ -141,7 +141,7 @@ class Management:
             raise ValueError(f"workers={workers} must be 0 or more")
         one = self.version(model, version)
         number = {"min_worker": str(workers), "max_worker": str(workers), "synchronous": "true"}
-        self._transport.send("PUT", _path(model, one.version), params=number, timeout=timeout, retries=0)
+        self._change("PUT", _path(model, one.version), number, timeout)
         return self.wait_ready(model, one.version, workers, timeout=timeout)
 
     def register(
@@ -167,7 +167,7 @@ class Management:
         if model is not None:
             asked["model_name"] = model
         try:
-            self._transport.send("POST", "/models", params=asked, timeout=timeout, retries=0)
+            self._change("POST", "/models", asked, timeout)
             new = self._new(mar, before)
             if not new:
                 raise AnswerError(f"{self.url} took {mar} but lists no new version; look at its log")
@@ -175,7 +175,7 @@ class Management:
         except HumansegError as error:
             # TorchServe keeps a version whose workers could not start, and answers a second try 409.
             for one in self._new(mar, before):
-                self._transport.send("DELETE", _path(one.name, one.version), timeout=timeout, retries=0)
+                self._change("DELETE", _path(one.name, one.version), {}, timeout)
             if isinstance(error, ServerFaultError):
                 why = f"{error.message}; the server's model_log.log says why"
                 raise ServerFaultError(error.status, error.type, why, error.request_id) from None
@@ -190,7 +190,7 @@ class Management:
         Raises:
             NotFoundError: no such model or version.
         """
-        self._transport.send("PUT", _path(model, version) + "/set-default", retries=0)
+        self._change("PUT", _path(model, version) + "/set-default", {}, None)
 
     def unregister(self, model: str, version: str, *, drain: float = 10.0, timeout: float = 300.0) -> None:
         """Take a version out, once its queue has been empty for `drain` seconds.
@@ -207,7 +207,7 @@ class Management:
         # The default version is refused by the server, and without workers nothing runs dry.
         if one.workers and not one.default:
             self._run_dry(model, version, drain, timeout)
-        self._transport.send("DELETE", _path(model, version), timeout=timeout, retries=0)
+        self._change("DELETE", _path(model, version), {}, timeout)
 
     def wait_ready(self, model: str, version: str, workers: int, *, timeout: float = 300.0) -> ModelVersion:
         """Wait until exactly `workers` workers run and all of them are READY."""
@@ -234,6 +234,17 @@ class Management:
             if self.version(model, version).queued:
                 quiet_since = now
             self._sleep(POLL)
+
+    def _change(self, method: str, path: str, params: Mapping[str, str], timeout: float | None) -> None:
+        try:
+            self._transport.send(method, path, params=params, timeout=timeout, retries=0)
+        except StatusError as error:
+            if error.status != 405:
+                raise
+            why = (
+                f"{self.url} has its model API turned off; set enable_model_api=true in its config.properties"
+            )
+            raise StatusError(405, error.type, why, error.request_id) from None
 
     def _get(self, path: str, params: Mapping[str, str]) -> Any:
         answer = self._transport.send("GET", path, params=params)
