@@ -18,6 +18,7 @@ OVERLAY_STRENGTH = 0.55
 CONTENT_TYPE = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 # Pictures that show the photo itself need every pixel of it; the others only its shape.
 NEEDS_PHOTO = ("cutout", "overlay", "composite")
+OUTPUTS_DRAWN = ("mask", "probability", *NEEDS_PHOTO)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,9 @@ def parse_request(
     Raises EmptyBody, BadRequest, UnknownOption, BadOption or ConflictingOption.
     """
     lower = {name.lower(): value for name, value in headers.items()}
+    if lower.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
+        # Whatever the frontend made of it, it was no photo: a photo's bytes do not survive that parsing.
+        raise EmptyBody(_no_photo(lower))
     if row.get(REPEATED):
         names = ", ".join(str(name) for name in row[REPEATED])
         raise ConflictingOption(f"Given more than once, with different values: {names}. Give each once.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import requests
@@ -24,9 +25,9 @@ MODEL = "human_segmentation"
 START_SECONDS = 180
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers, so that --strict-markers knows them."""
-    config.addinivalue_line("markers", "slow: left out by ./test.sh --quick")
+# Two shared cores: a slow example is no finding. The same examples each time, so that CI can be repeated.
+hypothesis.settings.register_profile("ours", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ours")
 
 
 def free_ports(count: int) -> list[int]:
@@ -44,7 +45,13 @@ def free_ports(count: int) -> list[int]:
     raise RuntimeError("no free ports")
 
 
-PORT_NAMES = ("INFERENCE_PORT", "MANAGEMENT_PORT", "METRICS_PORT", "GRPC_INFERENCE_PORT", "GRPC_MANAGEMENT_PORT")
+PORT_NAMES = (
+    "INFERENCE_PORT",
+    "MANAGEMENT_PORT",
+    "METRICS_PORT",
+    "GRPC_INFERENCE_PORT",
+    "GRPC_MANAGEMENT_PORT",
+)
 
 
 @dataclass

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Every check and every test: ./test.sh   The fast ones: ./test.sh --quick   Further words go to pytest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/venv.sh
+ensure_venv serve,train,dev
+# Settings of a running server, or of someone's AWS account, must not reach the tests.
+unset INFERENCE_PORT MANAGEMENT_PORT METRICS_PORT GRPC_INFERENCE_PORT GRPC_MANAGEMENT_PORT WORKERS STATE_DIR \
+  API_KEYS_FILE INFERENCE_ADDRESS METRICS_ADDRESS STOP_DEADLINE HUMANSEG_URL HUMANSEG_MANAGEMENT_URL \
+  "${!ARCHIVE_@}" "${!AWS_@}"
+choice=()
+if [ "${1:-}" = --quick ]; then
+  choice=(-m "not slow")
+  shift
+fi
+.venv/bin/ruff check .
+.venv/bin/ruff format --check --quiet . || fail "the files above are not formatted: .venv/bin/ruff format ."
+.venv/bin/mypy
+.venv/bin/python -m serve.build_mar --if-stale
+exec .venv/bin/python -m pytest "${choice[@]}" "$@"

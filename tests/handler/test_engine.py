@@ -1,0 +1,102 @@
+"""The engines agree: what the workers run is the network that was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import torch
+
+from handler.engine import OpenVinoEngine, TorchEngine, make_engine, warm_up
+from handler.photo import letterbox
+from handler.unet import UNet
+from handler.weights import load_weights, save_weights
+from serve.build_mar import DEFAULT_WEIGHTS
+from serve.export import write_graph
+
+# float32 differs by rounding alone. bfloat16 keeps 8 bits of each activation: single pixels on an edge may move by
+# more, the mean and the mask may not.
+FLOAT32_MOST = 1e-3
+BFLOAT16_MEAN = 0.01
+BFLOAT16_MASK = 0.005  # share of pixels whose side of the threshold changes
+
+
+@pytest.fixture(scope="module")
+def size() -> int:
+    return load_weights(DEFAULT_WEIGHTS).input_size
+
+
+@pytest.fixture(scope="module")
+def batch(astronaut: np.ndarray, size: int) -> np.ndarray:
+    """Four views of the astronaut: whole, face, mirrored, and noise with nobody in it."""
+    noise = np.random.default_rng(0).integers(0, 255, (300, 200, 3), dtype=np.uint8)
+    views = [astronaut, astronaut[:256, 100:356], np.ascontiguousarray(astronaut[:, ::-1]), noise]
+    return np.stack([letterbox(view, size)[0] for view in views])
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory, size: int) -> Path:
+    path = tmp_path_factory.mktemp("graph") / "network.xml"
+    write_graph(load_weights(DEFAULT_WEIGHTS).network, size, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference(batch: np.ndarray) -> np.ndarray:
+    return TorchEngine(DEFAULT_WEIGHTS, device="cpu", threads=2, precision="auto")(batch)
+
+
+def test_reference_gives_probabilities(reference: np.ndarray, batch: np.ndarray) -> None:
+    assert reference.shape == (4, *batch.shape[-2:])
+    assert reference.dtype == np.float32
+    assert reference.min() >= 0
+    assert reference.max() <= 1
+    assert reference.std() > 0.05
+
+
+def test_openvino_in_float32_agrees_with_torch(graph: Path, batch: np.ndarray, reference: np.ndarray) -> None:
+    engine = OpenVinoEngine(graph, threads=1, precision="float32")
+    assert np.abs(engine(batch) - reference).max() < FLOAT32_MOST
+
+
+def test_openvino_in_bfloat16_agrees_with_torch(
+    graph: Path, batch: np.ndarray, reference: np.ndarray
+) -> None:
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no bfloat16")
+    answer = OpenVinoEngine(graph, threads=1, precision="bfloat16")(batch)
+    assert np.abs(answer - reference).mean() < BFLOAT16_MEAN
+    assert ((answer > 0.5) != (reference > 0.5)).mean() < BFLOAT16_MASK
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_torch_on_cuda_agrees_with_torch_on_the_cpu(batch: np.ndarray, reference: np.ndarray) -> None:
+    answer = TorchEngine(DEFAULT_WEIGHTS, device="cuda:0", threads=1, precision="auto")(batch)
+    assert np.abs(answer - reference).mean() < BFLOAT16_MEAN
+    assert ((answer > 0.5) != (reference > 0.5)).mean() < BFLOAT16_MASK
+
+
+def test_answers_do_not_depend_on_the_batch(graph: Path, batch: np.ndarray) -> None:
+    engine = OpenVinoEngine(graph, threads=1, precision="auto")
+    together = engine(batch)
+    for index in (3, 0, 2, 1):
+        assert np.array_equal(engine(batch[index : index + 1])[0], together[index])
+
+
+def test_auto_takes_openvino_without_a_gpu(graph: Path, size: int) -> None:
+    engine = make_engine("auto", graph=graph, weights=DEFAULT_WEIGHTS, threads=1, precision="auto")
+    assert engine.name.startswith("openvino")
+    warm_up(engine, size)
+
+
+def test_the_classic_network_runs_on_both_engines(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "classic.safetensors"
+    save_weights(weights, UNet((4, 8)).eval(), input_size=64, threshold=0.5)
+    write_graph(load_weights(weights).network, 64, tmp_path / "network.xml")
+    squares = np.random.default_rng(1).random((2, 3, 64, 64), dtype=np.float32)
+    ours = OpenVinoEngine(tmp_path / "network.xml", threads=1, precision="float32")(squares)
+    torch_answer = TorchEngine(weights, device="cpu", threads=1, precision="auto")(squares)
+    assert np.abs(ours - torch_answer).max() < FLOAT32_MOST

@@ -1,0 +1,202 @@
+"""Every format and oddity of a photo comes out as upright RGB, or as an error that says what is wrong."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from handler.errors import BrokenImage, EmptyBody, NotAnImage, TooLarge, UnsupportedFormat
+from handler.photo import ORIENTATION, letterbox, read_photo
+
+
+def gradient(width: int = 64, height: int = 48) -> np.ndarray:
+    """A smooth picture with a red left-to-right and a green top-to-bottom ramp: any turn or flip shows."""
+    red = np.linspace(0, 255, width)[None, :].repeat(height, 0)
+    green = np.linspace(0, 255, height)[:, None].repeat(width, 1)
+    return np.dstack((red, green, np.full_like(red, 80))).astype(np.uint8)
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def close(pixels: np.ndarray, wanted: np.ndarray, tolerance: float = 6.0) -> bool:
+    return pixels.shape == wanted.shape and np.abs(pixels.astype(int) - wanted).mean() < tolerance
+
+
+PICTURE = gradient()
+COLOUR = Image.fromarray(PICTURE)
+LOSSLESS = {
+    "png": saved(COLOUR, "PNG"),
+    "webp": saved(COLOUR, "WEBP", lossless=True),
+    "tiff": saved(COLOUR, "TIFF"),
+    "tiff deflate": saved(COLOUR, "TIFF", compression="tiff_adobe_deflate"),
+    "bmp": saved(COLOUR, "BMP"),
+}
+LOSSY = {
+    "jpeg": saved(COLOUR, "JPEG", quality=95),
+    "progressive": saved(COLOUR, "JPEG", quality=95, progressive=True),
+    "cmyk": saved(COLOUR.convert("CMYK"), "JPEG", quality=95),
+    "heic": saved(COLOUR, "HEIF", quality=95),
+    "avif": saved(COLOUR, "AVIF", quality=95),
+    "palette": saved(COLOUR.quantize(256), "PNG"),
+    "gif": saved(COLOUR, "GIF"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_lossless_formats_keep_every_pixel(name: str) -> None:
+    photo = read_photo(LOSSLESS[name])
+    assert np.array_equal(photo.pixels, PICTURE)
+    assert (photo.width, photo.height) == (64, 48)
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_lossy_formats_keep_the_picture(name: str) -> None:
+    photo = read_photo(LOSSY[name])
+    assert close(photo.pixels, PICTURE)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "I;16", "F"])
+def test_every_kind_of_grey_becomes_rgb(mode: str) -> None:
+    ramp = np.linspace(0, 255, 64)[None, :].repeat(48, 0)
+    if mode == "I;16":
+        data = saved(Image.fromarray((ramp * 257).astype(np.uint16)), "PNG")
+    elif mode == "F":
+        data = saved(Image.fromarray((ramp / 255).astype(np.float32)), "TIFF")
+    else:
+        data = saved(Image.fromarray(ramp.astype(np.uint8)).convert(mode), "PNG")
+    pixels = read_photo(data).pixels
+    assert pixels.shape == (48, 64, 3)
+    assert pixels[:, :8].mean() < 40
+    assert pixels[:, -8:].mean() > 215
+
+
+def test_16_bit_colour_png_is_read() -> None:
+    rows = b"".join(
+        b"\x00" + b"".join(struct.pack(">HHH", x * 1000, y * 1000, 20000) for x in range(8)) for y in range(8)
+    )
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+    pixels = read_photo(data).pixels
+    assert pixels[7, 7].tolist() == [7000 >> 8, 7000 >> 8, 20000 >> 8]
+
+
+def test_transparent_pixels_lie_on_white() -> None:
+    picture = np.dstack((PICTURE, np.zeros((48, 64), np.uint8)))
+    assert (read_photo(saved(Image.fromarray(picture), "PNG")).pixels == 255).all()
+
+
+def test_only_the_first_frame_of_an_animation_counts() -> None:
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    for kind in ("GIF", "WEBP", "TIFF"):
+        data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+        assert read_photo(data).pixels[5, 10].argmax() == 0, kind
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
+    turned = {
+        1: PICTURE,
+        2: PICTURE[:, ::-1],
+        3: PICTURE[::-1, ::-1],
+        4: PICTURE[::-1],
+        5: PICTURE.transpose(1, 0, 2),
+        6: PICTURE.transpose(1, 0, 2)[::-1],
+        7: PICTURE.transpose(1, 0, 2)[::-1, ::-1],
+        8: PICTURE.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]  # the stored pixels whose upright form is PICTURE
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options: dict[str, object] = {"exif": exif.tobytes()}
+    if kind == "TIFF":
+        tags = ImageFileDirectory_v2()
+        tags[ORIENTATION] = orientation
+        options = {"tiffinfo": tags}
+    data = saved(Image.fromarray(np.ascontiguousarray(turned)), kind, **options)
+    for least_side in (None, 16):
+        photo = read_photo(data, least_side=least_side)
+        assert (photo.width, photo.height) == (64, 48)
+        small = np.array(COLOUR.resize(photo.pixels.shape[1::-1], Image.Resampling.BOX))
+        assert close(photo.pixels, small)
+
+
+def test_a_large_jpeg_is_decoded_small_where_only_its_shape_counts() -> None:
+    data = saved(Image.fromarray(gradient(1600, 1200)), "JPEG", quality=90)
+    photo = read_photo(data, least_side=256)
+    assert (photo.width, photo.height) == (1600, 1200)
+    assert photo.pixels.shape == (300, 400, 3)
+    full, _ = letterbox(read_photo(data).pixels, 256)
+    small, _ = letterbox(photo.pixels, 256)
+    assert np.abs(full - small).max() < 0.04
+
+
+def test_rgb_colour_profile_is_kept_for_pictures_of_the_photo() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert read_photo(saved(COLOUR, "JPEG", icc_profile=profile)).icc_profile == profile
+    assert read_photo(saved(COLOUR, "JPEG")).icc_profile is None
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        (b"", EmptyBody, "holds no photo"),
+        (b"hello there, this is text", NotAnImage, "not a picture"),
+        (bytes(range(256)) * 10, NotAnImage, "not a picture"),
+        (b"%PDF-1.7 ...", UnsupportedFormat, "PDF"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnsupportedFormat, "SVG"),
+        (b"8BPS\x00\x01", UnsupportedFormat, "Photoshop"),
+        (b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00", UnsupportedFormat, "video"),
+        (b"\xff\xd8\xff\xe0 damaged", BrokenImage, "damaged"),
+        (LOSSLESS["png"][:120], BrokenImage, "damaged or cut off"),
+        (LOSSY["jpeg"][:-200], BrokenImage, "cut off"),
+    ],
+)
+def test_what_is_no_photo_is_refused_by_name(data: bytes, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        read_photo(data)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
+    bomb = saved(Image.new("1", (20_000, 20_000)), "PNG")
+    assert len(bomb) < 100_000
+    with pytest.raises(TooLarge, match="more than 50 megapixels"):
+        read_photo(bomb)
+    with pytest.raises(TooLarge, match="8000x8000"):
+        read_photo(saved(Image.new("1", (8000, 8000)), "PNG"))
+    with pytest.raises(TooLarge, match="0.001 megapixels"):
+        read_photo(LOSSLESS["png"], max_pixels=1000)
+    assert read_photo(LOSSLESS["png"], max_pixels=64 * 48).width == 64
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (48, 64), (1, 1), (5000, 1), (1, 3000), (333, 777)])
+def test_letterbox_keeps_the_aspect_ratio_and_says_where_the_photo_lies(width: int, height: int) -> None:
+    planes, box = letterbox(np.full((height, width, 3), 200, np.uint8), 256)
+    assert planes.shape == (3, 256, 256)
+    assert planes.dtype == np.float32
+    assert max(box.width, box.height) == 256
+    assert (
+        abs(box.width / box.height - width / height)
+        <= max(1 / box.height, width / height / box.height) + 1e-9
+    )
+    inside = planes[:, box.top : box.top + box.height, box.left : box.left + box.width]
+    assert np.allclose(inside, 200 / 255)
+    assert np.isclose(planes.sum(), inside.sum())

