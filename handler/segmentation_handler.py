@@ -8,6 +8,7 @@ others alone: an exception out of `handle` would fail the whole batch.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -47,6 +48,8 @@ class SegmentationHandler:
         config = context.model_yaml_config or {}
         try:
             self.settings = handler_settings(config)
+            # The container sets it: a JSON line for each request costs throughput, access_log.log has them without.
+            self.log_requests = os.environ.get("LOG_REQUESTS") == "1"
             keys = os.environ.get("API_KEYS_FILE")
             self.key_hashes = read_key_hashes(Path(keys)) if keys else None
             self.model = ModelInfo.read(folder)
@@ -160,3 +163,8 @@ class SegmentationHandler:
             context.set_response_header(job.index, name, value)
         output = job.request.options.output if job.request else "none"
         count_answer(self.metrics, answer, output, job.error)
+        if self.log_requests:
+            said = {"request_id": job.request_id, "status": answer.status, "output": output, "error": job.error}
+            milliseconds = {stage: round(1000 * seconds, 1) for stage, seconds in job.seconds.items()}
+            archived = answer.headers.get("x-archived")
+            logger.info(json.dumps({**said, "milliseconds": milliseconds, "archived": archived}))

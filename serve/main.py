@@ -76,12 +76,14 @@ def prepare(settings: ServeSettings) -> Path:
     """Make STATE_DIR ready and return the rendered configuration."""
     for name in ("logs", "spool", "model_store"):
         (settings.state_dir / name).mkdir(parents=True, exist_ok=True)
-    archive = MODEL_STORE / f"{DEFAULT_NAME}.mar"
+    # The container may serve a released .mar instead of the one in the image.
+    archive = Path(os.environ.get("MODEL_MAR") or MODEL_STORE / f"{DEFAULT_NAME}.mar")
     if not archive.is_file():
         raise StartError(f"{archive} is missing. Build it with ./build_mar.sh")
-    partial = settings.state_dir / "model_store" / f".{archive.name}.partial"
+    target = settings.state_dir / "model_store" / f"{DEFAULT_NAME}.mar"
+    partial = target.with_name(f".{target.name}.partial")
     shutil.copyfile(archive, partial)
-    partial.replace(settings.state_dir / "model_store" / archive.name)
+    partial.replace(target)
     return render(settings)
 
 

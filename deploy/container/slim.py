@@ -1,0 +1,55 @@
+"""At build time: what the image leaves out of the installed packages. `python slim.py SITE_PACKAGES`
+
+Sizes are of torch 2.13.0, OpenVINO 2026.4.1 and botocore 1.44.5. Everything goes that serving on a CPU never opens;
+the test that builds and runs the image shows that nothing else was needed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+LEFT_OUT = (
+    # 195 MB: C++ headers, test programs and protoc, for building extensions
+    *("torch/include", "torch/test", "torch/bin", "torch/share"),
+    # 105 MB: only torch.compile and torch.export want them; eager inference does not
+    *("sympy", "isympy.py", "mpmath", "networkx"),
+    # 62 MB: devices other than the CPU, and the GPU's kernel cache
+    *("openvino/libs/*_gpu_plugin*", "openvino/libs/*_npu_plugin*", "openvino/libs/cache.json"),
+    # 20 MB: the .mar holds the network in OpenVINO's own format, the other readers are for converting
+    *(
+        f"openvino/libs/libopenvino_{name}_frontend*"
+        for name in ("onnx", "tensorflow", "tensorflow_lite", "pytorch")
+    ),
+    *(f"openvino/libs/libopenvino_{name}_frontend*" for name in ("paddle", "gguf", "jax")),
+    "openvino/include",
+    # 15 MB: numpy's own tests
+    *("numpy/tests", "numpy/*/tests"),
+    # 15 MB: pip has done its work
+    *("pip", "pip-*"),
+)
+# Of botocore's descriptions of 400 services (30 MB), those that the shipper and process 1 speak to.
+SERVICES = ("s3", "sts", "sso", "sso-oidc", "autoscaling")
+
+
+def slim(packages: Path) -> None:
+    """Remove what is listed."""
+    for pattern in LEFT_OUT:
+        for path in packages.glob(pattern):
+            remove(path)
+    for path in (packages / "botocore" / "data").iterdir():
+        if path.is_dir() and path.name not in SERVICES:
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """A file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+if __name__ == "__main__":
+    slim(Path(sys.argv[1]))
