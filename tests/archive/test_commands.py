@@ -1,0 +1,466 @@
+"""`humanseg archive ...` on a real store: what people who use the archive can see, take out, put back and erase."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from archive.spool import Spool
+from cli.archive import app
+from tests.archive import photos
+from tests.archive.helpers import NOON, Bucket, exchange
+from tests.archive.test_shipper import fill, shipper_for, writer
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `humanseg archive ARGUMENTS` against this test's bucket; fails on another exit status than asked."""
+    for name, value in {**bucket.environment, "STATE_DIR": str(tmp_path), "COLUMNS": "200"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object, status: int = 0) -> Result:
+        result = CliRunner().invoke(app, [str(one) for one in arguments])
+        assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
+        return result
+
+    return call
+
+
+def archive_photos(state_dir: Path, bucket: Bucket, number: int, **changes: Any) -> list[str]:
+    """Ids of `number` records that are now in the bucket."""
+    ids = list(fill(state_dir, number, **changes))
+    assert shipper_for(state_dir, bucket).drain(60).left.records == 0
+    return ids
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_ls_lists_committed_records_by_day_model_confidence_and_label(
+    tmp_path: Path, bucket: Bucket, run: Run
+) -> None:
+    old = archive_photos(tmp_path, bucket, 2, time=NOON - timedelta(days=3), label="booth 3")
+    new = archive_photos(tmp_path, bucket, 2, confidence=0.2, model_version="2.0")
+    bucket.store.put_new(f"{bucket.reader.root}dt=2026-11-20/hour=12/half/photo.jpg", b"x")
+    whole = lines(run("ls", "--json"))
+    assert [one["request_id"] for one in whole[:2]] == sorted(old)
+    assert {one["request_id"] for one in whole} == {*old, *new}, "an uncommitted record is listed"
+    assert whole[0]["sampling"] == {"reason": "sample", "probability": 1.0}
+
+    def ids(*arguments: str) -> set[str]:
+        return {one["request_id"] for one in lines(run("ls", "--json", *arguments))}
+
+    assert ids("--date", "2026-11-17") == set(old)
+    assert ids("--since", "2026-11-18") == set(new)
+    assert ids("--until", "2026-11-20T12:00") == set(old)
+    assert ids("--model", "2.0") == ids("--model", "human_segmentation/2.0") == set(new)
+    assert ids("--below-confidence", "0.5") == set(new)
+    assert ids("--label", "booth 3") == set(old)
+    assert len(lines(run("ls", "--json", "--limit", "1"))) == 1
+    assert new[0] in run("ls").stdout
+
+
+def test_show_draws_photo_mask_and_both(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    (one,) = archive_photos(tmp_path, bucket, 1)
+    result = run("show", one, "--to", tmp_path / "look.png")
+    assert json.loads(result.stdout)["request_id"] == one
+    with Image.open(tmp_path / "look.png") as sheet:
+        assert sheet.size == (3 * 720 + 20, 480)
+        sheet_pixels = np.asarray(sheet)
+    assert (sheet_pixels[240, 730 + 360] == 255).all(), "the mask's middle is a person"
+    run("show", one)
+    assert (tmp_path / f"{one}.png").exists(), "without a desktop the picture is a file"
+
+
+def test_show_of_an_unknown_record_is_one_sentence(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    result = run("show", "not-there", status=1)
+    assert "no committed record not-there" in str(result.exception)
+
+
+def test_stats_weight_by_probability_and_know_who_declined(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive = writer(tmp_path)
+    for _ in range(3):
+        archive.keep(exchange(consent=False))
+    archive.keep(exchange(1, coverage=0.4, confidence=0.9))
+    assert shipper_for(tmp_path, bucket).drain(30).shipped == 1
+    (day,) = json.loads(run("stats", "--since", "2026-11-01", "--png", tmp_path / "s.png", "--json").stdout)
+    assert day["day"] == "2026-11-20"
+    assert (day["records"], day["declined"], day["share_declined"]) == (1, 3, 0.75)
+    assert (day["coverage"], day["confidence"]) == (0.4, 0.9)
+    with Image.open(tmp_path / "s.png") as chart:
+        assert chart.width >= 480
+    assert "2026-11-20" in run("stats", "--since", "2026-11-01").stdout
+
+
+def test_stats_of_a_sample_estimate_the_whole() -> None:
+    from archive.reader import Folder, Stored
+    from archive.stats import count
+
+    def stored(coverage: float, probability: float) -> Stored:
+        about = {
+            "time": "2026-11-20T12:00:00.000000Z",
+            "coverage": coverage,
+            "confidence": 0.5,
+            "sampling": {"reason": "sample", "probability": probability},
+            "passed_over": {"declined": 0, "sampled_out": 0, "dropped": 0},
+            "photo": {"sha256": "ab"},
+        }
+        return Stored(Folder("k", {}), about, "")
+
+    (day,) = count([stored(0.1, 0.1), stored(0.9, 1.0)])
+    assert day.coverage == pytest.approx((10 * 0.1 + 0.9) / 11)
+
+
+def test_an_export_has_each_photo_once_and_trains(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 6)
+    archive_photos(tmp_path, bucket, 3, time=NOON + timedelta(hours=1))  # the first three photos, sent again
+    for kind in ("jpeg", "heic"):  # both are held upright, 64x96
+        sent = photos.phone_photo(kind, orientation=6, seed=50)
+        archive_photos(
+            tmp_path,
+            bucket,
+            1,
+            photo=sent,
+            photo_format=kind,
+            width=64,
+            height=96,
+            mask_png=lambda: photos.mask_png(64, 96),
+        )
+    bucket.store.put_new(f"{bucket.reader.root}dt=2026-11-20/hour=12/half/photo.jpg", b"x")
+    to = tmp_path / "data"
+    done = json.loads(run("export", "--to", to, "--since", "2026-11-01", "--json").stdout)
+    assert (done["photos"], done["fetched"], done["problems"]) == (8, 8, [])
+    rows = [json.loads(line) for line in (to / "manifest.jsonl").read_text().splitlines()]
+    assert sorted(len(row["request_ids"]) for row in rows) == [1, 1, 1, 1, 1, 2, 2, 2]
+
+    from training.samples import Source, check, find_samples, held_out
+
+    samples = find_samples(Source(to))
+    assert len(samples) == 8
+    assert check(samples) == []
+    split = {sample.photo.name: "val" if held_out(sample, 0.1) else "train" for sample in samples}
+    assert split == {row["photo"]: row["split"] for row in rows}, "training would split differently"
+
+
+def test_an_export_resumes_and_fetches_nothing_twice(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 5)
+    to = tmp_path / "data"
+    run("export", "--to", to, "--since", "2026-11-01")
+    first = {path: path.read_bytes() for path in to.rglob("*.*") if path.parent.name in ("img", "mask")}
+    next((to / "img").iterdir()).unlink()
+    masks = sorted((to / "mask").iterdir())
+    masks[0].write_bytes(b"cut off")
+    (to / "manifest.jsonl").unlink()
+    done = json.loads(run("export", "--to", to, "--since", "2026-11-01", "--json").stdout)
+    assert done["photos"] == 5
+    assert 1 <= done["fetched"] <= 2
+    assert {path: path.read_bytes() for path in first} == first
+
+
+def test_an_object_that_changed_in_the_bucket_is_left_out_and_named(
+    tmp_path: Path, bucket: Bucket, run: Run
+) -> None:
+    archive_photos(tmp_path, bucket, 2)
+    first, _ = bucket.reader.records()
+    bucket.store.client.put_object(Bucket="archive", Key=first.photo_key, Body=b"something else")
+    result = run("export", "--to", tmp_path / "data", "--since", "2026-11-01", status=1)
+    assert first.request_id in result.stderr
+    assert len(list((tmp_path / "data" / "img").iterdir())) == 1
+    result = run("verify", status=1)
+    assert first.folder.key in result.stdout
+
+
+def test_verify_reads_everything(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 4)
+    bucket.store.put_new(f"{bucket.reader.root}dt=2026-11-20/hour=12/half/photo.jpg", b"x")
+    done = json.loads(run("verify", "--json").stdout)
+    assert (done["records"], len(done["uncommitted"]), done["problems"]) == (4, 1, [])
+    first = next(bucket.reader.records())
+    bucket.store.client.delete_object(Bucket="archive", Key=first.mask_key)
+    assert "mask.png is missing" in run("verify", status=1).stdout
+
+
+def inverted(path: Path) -> None:
+    with Image.open(path) as image:
+        pixels = 255 - np.asarray(image)
+    Image.fromarray(pixels).save(path)
+
+
+def test_corrected_masks_go_back_and_win(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 3)
+    archive_photos(tmp_path, bucket, 3, time=NOON + timedelta(hours=2))  # the same photos again
+    to = tmp_path / "data"
+    run("export", "--to", to, "--since", "2026-11-01")
+    mask = sorted((to / "mask").iterdir())[0]
+    inverted(mask)
+    done = json.loads(run("import-labels", to, "--by", "ada", "--json").stdout)
+    assert (len(done["uploaded"]), len(done["unchanged"])) == (1, 2)
+
+    again = tmp_path / "again"
+    run("export", "--to", again, "--since", "2026-11-01")
+    rows = [json.loads(line) for line in (again / "manifest.jsonl").read_text().splitlines()]
+    corrected = [row for row in rows if row["mask_source"] == "corrected"]
+    assert [row["name"] for row in corrected] == [mask.stem]
+    assert corrected[0]["corrected_by"] == "ada"
+    with Image.open(again / "mask" / mask.name) as new, Image.open(mask) as drawn:
+        np.testing.assert_array_equal(np.asarray(new), np.asarray(drawn))
+
+    run("export", "--to", to, "--since", "2026-11-01")  # an older export takes the correction when run again
+    only = tmp_path / "only"
+    done = json.loads(
+        run("export", "--to", only, "--since", "2026-11-01", "--corrected-only", "--json").stdout
+    )
+    assert (done["photos"], done["corrected"]) == (1, 1)
+
+    inverted(mask)  # and a later correction wins over an earlier one
+    run("import-labels", to, "--by", "bob")
+    run("export", "--to", again, "--since", "2026-11-01")
+    with Image.open(again / "mask" / mask.name) as new, Image.open(mask) as drawn:
+        np.testing.assert_array_equal(np.asarray(new), np.asarray(drawn))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "complaint"),
+    [
+        (np.zeros((10, 10), np.uint8), "its photo 96x64"),
+        (np.arange(96 * 64, dtype=np.uint8).reshape(64, 96), "not binary"),
+        (None, "can't be read"),
+    ],
+)
+def test_a_bad_mask_is_named_and_nothing_is_uploaded(
+    tmp_path: Path, bucket: Bucket, run: Run, pixels: np.ndarray | None, complaint: str
+) -> None:
+    ids = archive_photos(tmp_path, bucket, 2)
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    (folder / f"{ids[0]}.png").write_bytes(photos.mask_png())
+    if pixels is None:
+        (folder / f"{ids[1]}.png").write_bytes(b"no picture")
+    else:
+        Image.fromarray(pixels).save(folder / f"{ids[1]}.png")
+    result = run("import-labels", folder, "--by", "ada", status=1)
+    assert complaint in str(result.exception)
+    root = f"{bucket.store.target.prefix}/labels/"
+    assert list(bucket.reader.folders_in(root)) == []
+
+
+def test_coco_is_read_by_pycocotools(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 3)
+    archive_photos(
+        tmp_path,
+        bucket,
+        1,
+        photo=photos.phone_photo("jpeg", orientation=6, seed=50),
+        width=64,
+        height=96,
+        mask_png=lambda: photos.mask_png(64, 96),
+    )
+    to = tmp_path / "coco"
+    run("export", "--to", to, "--since", "2026-11-01", "--format", "coco", "--held-out", "0.5")
+    from pycocotools.coco import COCO
+
+    coco = COCO(str(to / "instances.json"))
+    assert len(coco.getImgIds()) == 4
+    wanted = {(96, 64): photos.mask_png(96, 64), (64, 96): photos.mask_png(64, 96)}
+    for annotation in coco.loadAnns(coco.getAnnIds()):
+        image = coco.loadImgs(annotation["image_id"])[0]
+        mask = coco.annToMask(annotation)
+        with Image.open(io.BytesIO(wanted[image["width"], image["height"]])) as drawn:
+            np.testing.assert_array_equal(mask * 255, np.asarray(drawn))
+        with Image.open(to / "img" / image["file_name"]) as photo:
+            assert photo.size == (image["width"], image["height"]), "COCO's readers do not turn photos"
+    parts = [
+        COCO(str(to / "annotations" / f"instances_{name}.json")).getImgIds() for name in ("train", "val")
+    ]
+    assert sorted(parts[0] + parts[1]) == coco.getImgIds()
+
+
+def test_webdataset_shards_hold_photo_mask_and_record(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    import tarfile
+
+    archive_photos(tmp_path, bucket, 5)
+    to = tmp_path / "shards"
+    run("export", "--to", to, "--since", "2026-11-01", "--format", "webdataset", "--held-out", "0.4")
+    members = []
+    for path in sorted(to.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for one in tar.getmembers():
+                members.append((path.name.split("-")[0], one.name))
+                data = tar.extractfile(one)
+                assert data
+                with data:
+                    if one.name.endswith(".json"):
+                        assert json.loads(data.read())["split"] == path.name.split("-")[0]
+                    else:
+                        with Image.open(data) as image:
+                            image.load()
+    assert len(members) == 15
+    assert not (to / ".parts").exists()
+
+
+def test_label_studio_brushes_decode_to_the_mask(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 1)
+    to = tmp_path / "tasks"
+    run("export", "--to", to, "--since", "2026-11-01", "--format", "label-studio")
+    (task,) = json.loads((to / "tasks.json").read_text())
+    (brush,) = task["predictions"][0]["result"]
+    decoded = unpack_rle(brush["value"]["rle"]).reshape(64, 96, 4)
+    with Image.open(io.BytesIO(photos.mask_png())) as drawn:
+        np.testing.assert_array_equal(decoded[..., 3], np.asarray(drawn))
+    assert (to / "img" / Path(task["data"]["image"]).name).exists()
+
+
+def unpack_rle(data: list[int]) -> np.ndarray:
+    """The decoder of thi.ng/rle-pack, written from its description: uint8 values."""
+    bits = "".join(f"{byte:08b}" for byte in data)
+    at = 0
+
+    def take(width: int) -> int:
+        nonlocal at
+        at += width
+        return int(bits[at - width : at], 2)
+
+    number, word = take(32), take(5) + 1
+    sizes = [take(4) + 1 for _ in range(4)]
+    out: list[int] = []
+    while len(out) < number:
+        repeated, size = take(1), sizes[take(2)]
+        length = take(size) + 1
+        out += [take(word)] * length if repeated else [take(word) for _ in range(length)]
+    return np.array(out, np.uint8)
+
+
+def test_erase_takes_every_version_the_labels_and_the_spool_and_names_exports(
+    tmp_path: Path, bucket: Bucket, run: Run
+) -> None:
+    one, other = archive_photos(tmp_path, bucket, 2)
+    to = tmp_path / "data"
+    run("export", "--to", to, "--since", "2026-11-01")
+    run("import-labels", to, "--by", "ada", "--accept-unchanged")
+    (waiting,) = fill(tmp_path, 1)
+    erased = json.loads(run("erase", one, waiting, "--yes", "--json").stdout)
+    assert {key.rsplit("/", 1)[-1] for key in erased[0]["versions"]} == {
+        "photo.jpg",
+        "mask.png",
+        "record.json",
+        "label.json",
+    }
+    assert [note["folder"] for note in erased[0]["exports"]] == [str(to)]
+    assert len(erased[1]["spooled"]) == 1
+    assert Spool(tmp_path / "spool").ready() == []
+    assert bucket.ids() == [other]
+    pages = bucket.store.client.get_paginator("list_object_versions").paginate(
+        Bucket="archive", Prefix=bucket.store.target.prefix
+    )
+    left = [
+        item["Key"] for page in pages for item in (*page.get("Versions", []), *page.get("DeleteMarkers", []))
+    ]
+    assert not [key for key in left if one in key or waiting in key]
+    assert run("erase", one, "--yes", status=4).stdout.startswith(f"{one}: found nowhere")
+
+
+def test_erase_in_a_versioned_bucket_leaves_no_old_version(
+    tmp_path: Path, bucket: Bucket, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = bucket.store.client
+    client.create_bucket(Bucket=f"v-{bucket.store.target.prefix}")
+    name = f"v-{bucket.store.target.prefix}"
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    monkeypatch.setenv("ARCHIVE_BUCKET", name)
+    bucket.environment["ARCHIVE_BUCKET"] = name
+    (one,) = fill(tmp_path, 1)
+    assert shipper_for(tmp_path, bucket).drain(30).shipped == 1
+    key = f"{bucket.reader.root}dt=2026-11-20/hour=12/{one}/photo.jpg"
+    client.put_object(Bucket=name, Key=key, Body=b"overwritten by hand")
+    client.delete_object(Bucket=name, Key=key)
+    (erased,) = json.loads(run("erase", one, "--yes", "--json").stdout)
+    assert erased["versions"][key] == 3, "two versions and the mark of a deletion"
+    answer = client.list_object_versions(Bucket=name)
+    assert answer.get("Versions", []) == answer.get("DeleteMarkers", []) == []
+
+
+def test_retention_sets_rules_and_keeps_those_of_others(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    client = bucket.store.client
+    theirs = {
+        "ID": "theirs",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "other/"},
+        "Expiration": {"Days": 7},
+    }
+    client.put_bucket_lifecycle_configuration(Bucket="archive", LifecycleConfiguration={"Rules": [theirs]})
+    run("retention", 90)
+    rules = {rule["ID"]: rule for rule in json.loads(run("retention", 30, "--json").stdout)}
+    assert rules["theirs"]["Expiration"] == {"Days": 7}
+    ours = rules[f"humanseg-{bucket.store.target.prefix}-expire"]
+    assert ours["Expiration"]["Days"] == 30
+    assert ours["Filter"]["Prefix"] == f"{bucket.store.target.prefix}/"
+    assert ours["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 2
+    assert len(rules) == 3, "setting it again replaced our rules"
+    assert "theirs" in run("retention").stdout
+
+
+def test_ship_drains_and_retries_what_was_rejected(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    acknowledged = fill(tmp_path, 3)
+    spool = Spool(tmp_path / "spool")
+    spool.reject(spool.ready()[0], "AccessDenied")
+    first = json.loads(run("ship", "--drain", "--deadline", "30", "--json").stdout)
+    assert (first["shipped"], first["left_records"], first["left_rejected"]) == (2, 0, 1)
+    second = json.loads(run("ship", "--drain", "--retry-rejected", "--json").stdout)
+    assert (second["shipped"], second["left_rejected"]) == (1, 0)
+    bucket.assert_holds(acknowledged)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ls", "--since", "yesterday"), "is no time"),
+        (("ls", "--date", "20.11.2026"), "is no day"),
+        (("export", "--to", "x", "--since", "7d", "--format", "zip"), "not known"),
+        (("erase", "../x", "--yes"), "request id"),
+    ],
+)
+def test_a_wrong_argument_is_named(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    assert said in str(run(*arguments, status=1).exception)
+
+
+def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "ARCHIVE_BUCKET": "x",
+        "ARCHIVE_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }
+    command = [sys.executable, "-m", "cli.main", "archive", "ls"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "the store can't be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_help_is_quick_because_boto3_is_not_loaded() -> None:
+    code = (
+        "import sys, cli.archive; print([n for n in ('boto3', 'numpy', 'PIL', 'torch') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
