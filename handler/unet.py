@@ -41,8 +41,8 @@ class DoubleConv(nn.Module):
 class UNet(nn.Module):
     """The classic U-Net, with the parameter names of the tutorial checkpoints people have.
 
-    `features` are the channels of the resolutions on the way down, finest first; the bottleneck has
-    twice the last. Any input size of at least `2 ** len(features)` works.
+    `features` are the channels of the resolutions on the way down, finest first, each twice the one
+    before; the bottleneck has twice the last. Any input size of at least `2 ** len(features)` works.
 
     >>> UNet(features=(4, 8))(torch.zeros(1, 3, 30, 20)).shape
     torch.Size([1, 1, 30, 20])

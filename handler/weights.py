@@ -137,6 +137,8 @@ def _unet_features(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
         features.append(first.shape[0])
     if not features:
         raise WeightsError(f"{path}: no downs.0.conv.0.weight; this is no classic U-Net")
+    if any(deeper != 2 * width for width, deeper in zip(features, features[1:], strict=False)):
+        raise WeightsError(f"{path}: channels are {features}; each must be twice the one before")
     out = state.get("final_conv.weight")
     if out is not None and out.shape[0] != 1:
         raise WeightsError(f"{path}: answers {out.shape[0]} classes; a person mask needs exactly 1")

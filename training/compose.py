@@ -105,10 +105,8 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
 def scene(random: np.random.Generator, size: int, background: Pixels | None, person: Draw) -> Picked:
     """A photo `[h, w, 3]` and mask `[h, w]` with a long side of `size`; `background` None means a wall."""
     height, width = frame_shape(random, size)
-    if background is None:
-        canvas = plain(random, height, width)
-    else:
-        canvas = photographed(random, background, height, width)
+    wall = background is None
+    canvas = plain(random, height, width) if wall else photographed(random, background, height, width)
     label = np.zeros((height, width), np.uint8)
     crowd = int(random.choice((1, 2, 3, 4, 6), p=(0.55, 0.2, 0.12, 0.08, 0.05)))
     for _ in range(crowd):

@@ -160,7 +160,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
         TimeRemainingColumn(),
     )
     with Progress(*columns, disable=quiet or not fabric.is_global_zero) as progress:
-        bar = progress.add_task("steps", total=settings.steps, completed=state["step"])
+        bar = progress.add_task("steps", total=settings.last_step, completed=state["step"])
         for photo, mask in loader:
             share = rate(settings, state["step"])
             for group in optimizer.param_groups:
@@ -177,7 +177,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
             state["step"] += 1
             progress.update(bar, completed=state["step"])
             step = state["step"]
-            last = step >= settings.steps
+            last = step >= settings.last_step
             state["seconds"] = time.monotonic() - began
             if fabric.is_global_zero and (step % LOG_STEPS == 0 or last):
                 speed = (step - mark_step) * settings.batch / max(time.monotonic() - mark, 1e-9)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,7 +201,10 @@ def _draw(shape: Any, mask: Any) -> None:
         if isinstance(counts, str):
             from pycocotools import mask as coco_mask
 
-            mask[coco_mask.decode({**shape, "counts": counts.encode()}) > 0] = 255
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # its C part is older than numpy 2
+                decoded = coco_mask.decode({**shape, "counts": counts.encode()})
+            mask[decoded > 0] = 255
             return
         values = np.repeat(np.arange(len(counts)) % 2, counts).astype(bool)
         mask[values.reshape(shape["size"], order="F")] = 255

@@ -22,6 +22,7 @@ class Settings:
     data: tuple[Source, ...] = ()
     size: int = 256  # side of the network's square, pixels; a multiple of 32
     samples: int = 20_000  # photos shown in the whole run
+    stop_after: int = 0  # samples after which the run ends although its schedule is longer; 0 turns it off
     batch: int = 16  # photos in a step, over all devices
     learning_rate: float = 1e-3  # highest, of the decoder (AdamW, cosine down to a hundredth)
     encoder_rate: float = 0.3  # the encoder's learning rate as a share of the decoder's
@@ -63,7 +64,13 @@ class Settings:
 
     @property
     def steps(self) -> int:
+        """Of the whole schedule."""
         return max(1, self.samples // self.batch)
+
+    @property
+    def last_step(self) -> int:
+        """At which the run ends."""
+        return min(self.steps, self.stop_after // self.batch) if self.stop_after else self.steps
 
 
 def read_recipe(path: Path, **changes: Any) -> Settings:
