@@ -1,0 +1,70 @@
+# The server in a container: TorchServe, its Java, the model, and nothing else.
+#
+#   docker build -t humanseg .                                         CPU
+#   docker build -t humanseg --build-arg DEVICE=cuda .                 CUDA, from PyPI
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
+#     -v humanseg:/state -p 127.0.0.1:8080:8080 -e ARCHIVE_BUCKET=... humanseg
+#
+# DEVICE=cpu takes torch's CPU build, never PyPI's own, which brings gigabytes of CUDA: from TORCH_INDEX, or without a
+# network from a wheel laid into deploy/container/wheels/.
+# deploy/container/README.md has the settings, and what fills the image.
+
+ARG BASE=debian:bookworm-20250520-slim
+
+FROM ${BASE} AS python
+# Versions are those of the base's Debian release, which the base's tag fixes.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*
+
+
+FROM python AS build
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /app
+COPY pyproject.toml .
+# The product's pins, less the embedded store: a container has a bucket.
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']; \
+    print(*(d for d in p if not d.startswith('seaweedfs')), sep='\n')" > /opt/requirements.txt
+ARG DEVICE=cpu
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# torch first, by its full version: "+cpu" is found in no other index.
+# hadolint ignore=DL3013
+RUN --mount=type=bind,source=deploy/container/wheels,target=/wheels --mount=type=cache,target=/root/.cache/pip \
+    torch="$(sed -n 's/^torch==/&/p' /opt/requirements.txt)" && \
+    if [ "$DEVICE" = cpu ]; then torch="$torch+cpu"; set -- --extra-index-url "$TORCH_INDEX"; fi && \
+    pip install --no-deps --find-links /wheels "$@" "$torch" && \
+    pip install -r /opt/requirements.txt
+COPY handler handler
+COPY archive archive
+COPY serve serve
+COPY config config
+COPY model_store/human_segmentation.safetensors model_store/
+RUN python -m serve.build_mar
+COPY deploy/container/slim.py /opt/
+RUN if [ "$DEVICE" = cpu ]; then python /opt/slim.py /opt/venv/lib/python3.11/site-packages; fi
+
+
+FROM python
+COPY --from=build /opt/venv /opt/venv
+COPY handler /app/handler
+COPY archive /app/archive
+COPY serve /app/serve
+COPY client /app/client
+COPY cli /app/cli
+COPY deploy/__init__.py /app/deploy/
+COPY deploy/container/*.py /app/deploy/container/
+COPY config /app/config
+COPY deploy/container/log4j2.xml /app/config/log4j2.xml
+COPY --from=build /app/model_store/human_segmentation.mar /app/model_store/
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin humanseg && install -d -o 10001 -g 10001 /state
+USER 10001:10001
+WORKDIR /app
+# HOME and TMPDIR are the tmpfs of a read-only container.
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp TMPDIR=/tmp \
+    STATE_DIR=/state INFERENCE_ADDRESS=0.0.0.0 LOG_REQUESTS=1
+VOLUME /state
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=15s --start-period=90s --retries=3 CMD ["/opt/venv/bin/python", "-m", "deploy.container.health"]
+ENTRYPOINT ["/opt/venv/bin/python", "-m", "deploy.container.main"]

@@ -1,0 +1,173 @@
+"""A Docker daemon of the tests' own, where none runs: Debian's containerd and dockerd in a temporary folder.
+
+Images come from no registry: the base is made from Debian packages with mmdebstrap and imported under the name that
+the Dockerfile asks for. Nothing is left behind: no process, no mount, no file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+@dataclass
+class Docker:
+    """A daemon at a socket, and the client that goes with it."""
+
+    client: str
+    host: str
+
+    def __call__(self, *arguments: object, timeout: float = 120, check: bool = True) -> str:
+        """Run `docker ...`; its standard output. Fails with what it printed."""
+        done = subprocess.run(
+            [self.client, "-H", self.host, *(str(each) for each in arguments)],
+            env={**os.environ, "DOCKER_BUILDKIT": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        if check and done.returncode:
+            pytest.fail(f"docker {arguments[0]} failed:\n{done.stdout[-6000:]}")
+        return done.stdout
+
+
+def missing() -> str:
+    """Why no daemon can be started here, the empty string if one can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    for program in ("containerd", "dockerd", "mmdebstrap", "/usr/bin/docker"):
+        if not shutil.which(program):
+            return f"{program} is not installed (Debian: docker.io, containerd, mmdebstrap)"
+    return ""
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Docker]:
+    """A daemon for as long as the block lasts; skips the test, with the reason, where none can run."""
+    if reason := missing():
+        pytest.skip(f"no container daemon: {reason}")
+    folder = Path(tempfile.mkdtemp(prefix="humanseg-docker-"))
+    processes: list[subprocess.Popen[bytes]] = []
+    docker = Docker("/usr/bin/docker", f"unix://{folder}/docker.sock")
+    try:
+        with (folder / "log").open("wb") as log:
+
+            def start(*command: str) -> None:
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
+
+            (folder / "config.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+            start(
+                *("containerd", "--config", f"{folder}/config.toml", "--root", f"{folder}/containerd"),
+                *("--state", f"{folder}/containerd-state", "--address", f"{folder}/containerd.sock"),
+            )
+            wait(lambda: (folder / "containerd.sock").exists(), processes)
+            start(
+                *("dockerd", "--containerd", f"{folder}/containerd.sock", "--data-root", f"{folder}/docker"),
+                *("--exec-root", f"{folder}/exec", "-H", docker.host, "--pidfile", f"{folder}/docker.pid"),
+                *("--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-forward=false"),
+                *("--storage-driver", "overlay2"),
+            )
+            up = wait(lambda: "Server Version" in docker("info", check=False), processes)
+        if not up:
+            pytest.skip(f"no container daemon can run here: {last_error(folder / 'log')}")
+        yield docker
+    finally:
+        for container in docker("ps", "-aq", check=False).split() if len(processes) == 2 else []:
+            docker("rm", "-f", container, check=False)
+        for process in reversed(processes):
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            place = mount.split()[1]
+            if place.startswith(str(folder)):
+                subprocess.run(["umount", "-l", place], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait(done: object, processes: list[subprocess.Popen[bytes]], seconds: float = 40) -> bool:
+    """Wait until `done()`; False when a process ends, or time is up."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and all(process.poll() is None for process in processes):
+        if done():  # type: ignore[operator]
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def last_error(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if re.search("error|failed", line, re.I)]
+    return (lines or ["no reason in its log"])[-1][:300]
+
+
+def import_base(docker: Docker) -> None:
+    """Debian's minimal system, under the name of the Dockerfile's base. With this machine's certificate authorities
+    and nothing else of it: pip inside the build has to trust whoever answers for PyPI here."""
+    name = re.search(r"^ARG BASE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert name
+    with tempfile.TemporaryDirectory(prefix="humanseg-base-") as scratch:
+        archive = Path(scratch) / "base.tar"
+        pip = Path(scratch) / "pip.conf"
+        pip.write_text(f"[global]\ncert = {CERTIFICATES}\n")
+        hooks = []
+        if CERTIFICATES.exists():
+            hooks = [
+                f"--customize-hook=mkdir -p $1{CERTIFICATES.parent}",
+                f"--customize-hook=cp {CERTIFICATES} $1{CERTIFICATES}",
+                f"--customize-hook=cp {pip} $1/etc/pip.conf",
+            ]
+        command = ["mmdebstrap", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until \"false\"", *hooks]
+        command += ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*"]
+        command += ["--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", str(archive)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+        if done.returncode:
+            pytest.skip(f"no base image: mmdebstrap: {(done.stderr.strip() or '?').splitlines()[-1]}")
+        docker("import", archive, name[1], timeout=200)
+
+
+def build(docker: Docker, tag: str) -> None:
+    """Build the Dockerfile from the files that it names, with torch's CPU wheel laid into the context."""
+    with tempfile.TemporaryDirectory(prefix="humanseg-context-") as scratch:
+        context = Path(scratch)
+        for name in ("handler", "archive", "serve", "client", "cli", "config", "deploy/container"):
+            ignore = shutil.ignore_patterns("__pycache__", "*.whl")
+            shutil.copytree(ROOT / name, context / name, ignore=ignore)
+        for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "deploy/__init__.py"):
+            shutil.copyfile(ROOT / name, context / name)
+        (context / "model_store").mkdir()
+        weights = "model_store/human_segmentation.safetensors"
+        shutil.copyfile(ROOT / weights, context / weights)
+        wheels = context / "deploy" / "container" / "wheels"
+        fetch_torch(wheels)
+        index = ("--build-arg", "TORCH_INDEX=file:///wheels")
+        docker("build", "--network", "host", "--progress", "plain", *index, "-t", tag, context, timeout=1500)
+
+
+def fetch_torch(place: Path) -> None:
+    """torch's CPU wheel for the image's Python, from wherever this machine's pip finds it."""
+    pin = re.search(r'"(torch==[^"]+)"', (ROOT / "pyproject.toml").read_text())
+    assert pin
+    tags = ("--python-version", "3.11", "--only-binary=:all:", "--no-deps")
+    command = [ROOT / ".venv/bin/python", "-m", "pip", "download", "--quiet", *tags, "-d", place, f"{pin[1]}+cpu"]
+    if (index := os.environ.get("TORCH_INDEX_URL")) is not None:
+        command += ["--extra-index-url", index]
+    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        pytest.skip(f"torch's CPU wheel can't be had here: {(done.stderr.strip() or '?').splitlines()[-1]}")
