@@ -15,8 +15,8 @@ from handler.metrics import Metrics
 from handler.photo import Photo
 from handler.picture import Segmentation, encode
 from handler.probe import PROBE
-from handler.request import PhotoRequest
-from handler.response import Facts
+from handler.request import Options, PhotoRequest
+from handler.response import Answer, Facts
 
 
 class PhotoArchive:
@@ -33,6 +33,7 @@ class PhotoArchive:
         facts: Facts,
         seconds: Mapping[str, float],
         time: datetime,
+        answer: Answer,
     ) -> str:
         """Spool the record. Never raises; "spooled", "declined", "sampled-out" or "dropped"."""
         options = request.options
@@ -48,7 +49,7 @@ class PhotoArchive:
             photo_format=photo.format,
             width=facts.width,
             height=facts.height,
-            mask_png=lambda: encode(found.mask, "png"),
+            mask_png=lambda: answer.body if answers_mask(options) else encode(found.mask, "png"),
             options=options.given(),
             coverage=facts.coverage,
             confidence=facts.confidence,
@@ -57,6 +58,11 @@ class PhotoArchive:
             label=options.label,
         )
         return str(self._archive.keep(exchange).value)
+
+
+def answers_mask(options: Options) -> bool:
+    """Whether the answer itself is the whole mask as a PNG: then it need not be encoded twice."""
+    return (options.output, options.format, options.crop) == ("mask", "png", "none")
 
 
 def open_archive(section: Mapping[str, Any] | None, metrics: Metrics) -> PhotoArchive:

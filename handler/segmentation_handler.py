@@ -137,7 +137,7 @@ class SegmentationHandler:
         observe_photo(self.metrics, facts, job.seconds)
         now = datetime.now(timezone.utc)
         job.answer.headers["x-archived"] = self.archive.keep(
-            job.request, photo, found, facts, job.seconds, now
+            job.request, photo, found, facts, job.seconds, now, job.answer
         )
 
     def guarded(self, job: Job, step: Any, *arguments: Any) -> None:

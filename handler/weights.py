@@ -11,6 +11,7 @@ Two kinds of files are read:
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ def _unet_features(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
         features.append(first.shape[0])
     if not features:
         raise WeightsError(f"{path}: no downs.0.conv.0.weight; this is no classic U-Net")
-    if any(deeper != 2 * width for width, deeper in zip(features, features[1:], strict=False)):
+    if any(deeper != 2 * width for width, deeper in itertools.pairwise(features)):
         raise WeightsError(f"{path}: channels are {features}; each must be twice the one before")
     out = state.get("final_conv.weight")
     if out is not None and out.shape[0] != 1:

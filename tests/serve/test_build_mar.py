@@ -140,6 +140,7 @@ def test_the_archive_runs_on_a_plain_torchserve(
         for member in family:
             member.terminate()
         psutil.wait_procs(family, timeout=20)
+        process.wait(20)
 
 
 def test_a_changed_part_makes_the_archive_stale(tmp_path: Path) -> None:
