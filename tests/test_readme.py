@@ -1,0 +1,71 @@
+"""The README's shell and Python blocks run as they stand against a real server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Server
+
+from handler.errors import STATUS
+from handler.request import FORMATS, OPTION_NAMES, OUTPUTS
+from serve.settings import PORTS
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a reader stands: with a photo, and a folder of photos."""
+    photo = ROOT / "tests" / "photos" / "astronaut.jpg"
+    shutil.copy(photo, tmp_path / "photo.jpg")
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photo, tmp_path / "photos" / "one.jpg")
+    return tmp_path
+
+
+@pytest.mark.parametrize("index", range(len(BLOCKS)))
+def test_block_runs(server: Server, folder: Path, index: int) -> None:
+    language, text = BLOCKS[index]
+    # The reader's server is on the default ports, ours is not; serve.sh itself is what the fixture has started.
+    text = text.replace("http://127.0.0.1:8080", server.url).replace("./serve.sh\n", "")
+    script = folder / f"block.{language}"
+    script.write_text(text)
+    runner = ["bash", "-euo", "pipefail"] if language == "sh" else [str(ROOT / ".venv" / "bin" / "python")]
+    done = subprocess.run(
+        [*runner, str(script)],
+        cwd=folder,
+        env={**os.environ, **server.environment, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for made in re.findall(r"(?:-o |save\(\")([\w./]+)", text):
+        assert (folder / made).exists(), made
+
+
+def test_there_are_blocks_to_run() -> None:
+    assert [language for language, _ in BLOCKS].count("sh") >= 3
+    assert "python" in [language for language, _ in BLOCKS]
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)$", README, re.M)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+
+
+def test_every_option_setting_and_error_is_in_the_readme() -> None:
+    for name in (*OPTION_NAMES, *OUTPUTS, *FORMATS, *PORTS, *(error.__name__ for error in STATUS)):
+        assert f"`{name}`" in README, name
