@@ -119,6 +119,7 @@ def write_model(weights: Path, folder: Path) -> None:
     from handler.model_files import GRAPH, WEIGHTS, ModelInfo
     from handler.weights import WeightsError, load_weights, save_weights
     from serve.export import write_graph
+    from serve.golden import write_golden
 
     try:
         loaded = load_weights(weights)
@@ -135,6 +136,7 @@ def write_model(weights: Path, folder: Path) -> None:
         )
         sort_metadata(folder / WEIGHTS)
     write_graph(loaded.network, loaded.input_size, folder / GRAPH)
+    write_golden(folder / GRAPH, loaded.input_size, folder)
     ModelInfo(loaded.architecture, loaded.input_size, loaded.threshold, loaded.sha256).write(folder)
 
 

@@ -69,7 +69,9 @@ def running() -> Iterator[Docker]:
             def start(*command: str) -> None:
                 processes.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
 
-            (folder / "config.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+            (folder / "config.toml").write_text(
+                'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+            )
             start(
                 *("containerd", "--config", f"{folder}/config.toml", "--root", f"{folder}/containerd"),
                 *("--state", f"{folder}/containerd-state", "--address", f"{folder}/containerd.sock"),
@@ -113,7 +115,9 @@ def wait(done: object, processes: list[subprocess.Popen[bytes]], seconds: float 
 
 
 def last_error(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if re.search("error|failed", line, re.I)]
+    lines = [
+        line for line in log.read_text(errors="replace").splitlines() if re.search("error|failed", line, re.I)
+    ]
     return (lines or ["no reason in its log"])[-1][:300]
 
 
@@ -125,15 +129,15 @@ def import_base(docker: Docker) -> None:
     with tempfile.TemporaryDirectory(prefix="humanseg-base-") as scratch:
         archive = Path(scratch) / "base.tar"
         pip = Path(scratch) / "pip.conf"
-        pip.write_text(f"[global]\ncert = {CERTIFICATES}\n")
+        # A name of its own: the package ca-certificates writes its own file anew when it is installed.
+        pip.write_text("[global]\ncert = /etc/build.crt\n")
         hooks = []
         if CERTIFICATES.exists():
             hooks = [
-                f"--customize-hook=mkdir -p $1{CERTIFICATES.parent}",
-                f"--customize-hook=cp {CERTIFICATES} $1{CERTIFICATES}",
+                f"--customize-hook=cp {CERTIFICATES} $1/etc/build.crt",
                 f"--customize-hook=cp {pip} $1/etc/pip.conf",
             ]
-        command = ["mmdebstrap", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until \"false\"", *hooks]
+        command = ["mmdebstrap", "--variant=minbase", '--aptopt=Acquire::Check-Valid-Until "false"', *hooks]
         command += ["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*"]
         command += ["--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", str(archive)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=400)
@@ -165,7 +169,17 @@ def fetch_torch(place: Path) -> None:
     pin = re.search(r'"(torch==[^"]+)"', (ROOT / "pyproject.toml").read_text())
     assert pin
     tags = ("--python-version", "3.11", "--only-binary=:all:", "--no-deps")
-    command = [ROOT / ".venv/bin/python", "-m", "pip", "download", "--quiet", *tags, "-d", place, f"{pin[1]}+cpu"]
+    command = [
+        ROOT / ".venv/bin/python",
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        *tags,
+        "-d",
+        place,
+        f"{pin[1]}+cpu",
+    ]
     if (index := os.environ.get("TORCH_INDEX_URL")) is not None:
         command += ["--extra-index-url", index]
     done = subprocess.run([str(each) for each in command], capture_output=True, text=True, timeout=600)
