@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
+from handler import jpeg
 from handler.errors import BrokenImage, ClientError, EmptyBody, NotAnImage, TooLarge, UnsupportedFormat
 
 register_heif_opener()
@@ -128,14 +129,18 @@ def _decode(data: bytes, max_pixels: int, least_side: int | None) -> Photo:
     if width * height > max_pixels:
         raise TooLarge(_too_many_pixels(max_pixels, width, height))
     name = (image.format or "").lower().replace("mpo", "jpeg")
-    if name == "jpeg" and least_side is not None:
-        long_side = max(width, height)
-        image.draft(None, (-(-width * least_side // long_side), -(-height * least_side // long_side)))
-    image.load()  # the first frame only; raises where the file ends early
-    if name != "jpeg":
-        width, height = image.size  # TIFF turns itself upright while loading
+    pixels = None
+    if name == "jpeg" and image.mode in ("RGB", "L"):
+        pixels = jpeg.decode(data, width, height, least_side)
+    if pixels is None:
+        if name == "jpeg" and least_side is not None:
+            long_side = max(width, height)
+            image.draft(None, (-(-width * least_side // long_side), -(-height * least_side // long_side)))
+        image.load()  # the first frame only; raises where the file ends early
+        if name != "jpeg":
+            width, height = image.size  # TIFF turns itself upright while loading
+        pixels = _rgb(image)
     orientation = image.getexif().get(ORIENTATION, 1)
-    pixels = _rgb(image)
     if orientation in UPRIGHT:
         pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
         if orientation >= 5:

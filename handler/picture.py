@@ -11,6 +11,7 @@ from PIL import Image
 
 from handler.mask import soft_alpha
 from handler.photo import Photo, Pixels
+from handler.png import write_png
 from handler.request import Options
 
 OVERLAY_COLOUR = (56, 132, 255)  # RGB; far from skin, foliage and most clothes
@@ -41,12 +42,24 @@ def draw(photo: Photo, found: Segmentation, options: Options) -> Pixels:
         return found.probability
     alpha = soft_alpha(found.probability, found.threshold, found.mask if options.keep == "largest" else None)
     if options.output == "cutout":
-        return np.dstack((photo.pixels, alpha))
+        return cut_out(photo.pixels, alpha)
     if options.output == "overlay":
         weaker = np.rint(np.arange(256) * OVERLAY_STRENGTH).astype(np.uint8)
         strength = np.asarray(cv2.LUT(alpha, weaker), np.uint8)
         return blend(np.full_like(photo.pixels, OVERLAY_COLOUR), photo.pixels, strength)
     return blend(photo.pixels, background(photo.pixels, alpha, options.background), alpha)
+
+
+def cut_out(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """RGBA with straight alpha: uint8 [H, W, 4].
+
+    Where alpha is 0 the colours are too: who cuts a person out does not want the room handed on, hidden in
+    transparent pixels, and the file is an eighth of the size.
+    """
+    picture = np.empty((*alpha.shape, 4), np.uint8)
+    cv2.mixChannels([pixels, alpha], [picture], [0, 0, 1, 1, 2, 2, 3, 3])
+    picture[alpha == 0] = 0
+    return picture
 
 
 def background(pixels: Pixels, alpha: Pixels, wanted: str) -> Pixels:
@@ -79,29 +92,14 @@ def blend(front: Pixels, back: Pixels, alpha: Pixels) -> Pixels:
 
 def encode(picture: Pixels, kind: str, icc_profile: bytes | None = None) -> bytes:
     """`picture`, uint8 [H, W], [H, W, 3] or [H, W, 4] in RGB(A) order, as PNG, WebP (lossless) or JPEG bytes."""
-    if kind == "png" and (icc_profile is None or picture.ndim == 2):
-        return _fast_png(picture)
+    if kind == "png":
+        return write_png(picture, icc_profile)
     file = BytesIO()
     profile = icc_profile if picture.ndim == 3 else None
     image = Image.fromarray(picture)
-    if kind == "png":
-        image.save(file, "PNG", compress_level=1, icc_profile=profile)
-    elif kind == "webp":
+    if kind == "webp":
         # Lossless: a mask must stay a mask. Method 0 is 4 times faster than the default for 5 % more bytes.
         image.save(file, "WEBP", lossless=True, quality=20, method=0, exact=True, icc_profile=profile)
     else:
         image.save(file, "JPEG", quality=92, icc_profile=profile)
     return file.getvalue()
-
-
-def _fast_png(picture: Pixels) -> bytes:
-    """PNG at zlib's lowest level. Masks are long runs, so run-length matching alone packs them well."""
-    if picture.ndim == 2:
-        settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-        ordered = picture
-    else:
-        settings = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-        ordered = np.asarray(cv2.cvtColor(picture, order), np.uint8)
-    _, data = cv2.imencode(".png", ordered, settings)
-    return bytes(data)

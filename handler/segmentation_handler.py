@@ -164,7 +164,12 @@ class SegmentationHandler:
         output = job.request.options.output if job.request else "none"
         count_answer(self.metrics, answer, output, job.error)
         if self.log_requests:
-            said = {"request_id": job.request_id, "status": answer.status, "output": output, "error": job.error}
+            said = {
+                "request_id": job.request_id,
+                "status": answer.status,
+                "output": output,
+                "error": job.error,
+            }
             milliseconds = {stage: round(1000 * seconds, 1) for stage, seconds in job.seconds.items()}
             archived = answer.headers.get("x-archived")
             logger.info(json.dumps({**said, "milliseconds": milliseconds, "archived": archived}))

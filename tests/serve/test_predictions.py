@@ -70,9 +70,13 @@ def test_every_output_in_every_format(server: Server, astronaut_jpeg: bytes) -> 
             assert picture(ask(server, astronaut_jpeg, output=output, format="jpeg")).format == "JPEG"
 
 
-def test_cutout_holds_the_photos_own_colours(server: Server, astronaut: np.ndarray) -> None:
+def test_cutout_holds_the_persons_own_colours_and_nothing_of_the_room(
+    server: Server, astronaut: np.ndarray
+) -> None:
     cutout = np.array(picture(ask(server, encoded(astronaut, "PNG"), output="cutout")))
-    assert np.array_equal(cutout[:, :, :3], astronaut)
+    shown = cutout[:, :, 3] > 0
+    assert np.array_equal(cutout[shown][:, :3], astronaut[shown])
+    assert not cutout[~shown].any()
 
 
 def test_composite_shows_the_background_that_was_asked_for(server: Server, astronaut_jpeg: bytes) -> None:
