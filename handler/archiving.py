@@ -12,10 +12,11 @@ from archive.hook import Archive
 from archive.record import Exchange
 from archive.settings import ArchiveSettings
 from handler.metrics import Metrics
+from handler.options import Options
 from handler.photo import Photo
 from handler.picture import Segmentation, encode
 from handler.probe import PROBE
-from handler.request import Options, PhotoRequest
+from handler.request import PhotoRequest
 from handler.response import Answer, Facts
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from handler.mask import soft_alpha
+from handler.options import Options
 from handler.photo import Photo, Pixels
 from handler.png import write_png
-from handler.request import Options
 
 OVERLAY_COLOUR = (56, 132, 255)  # RGB; far from skin, foliage and most clothes
 OVERLAY_STRENGTH = 0.55

@@ -9,43 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from handler.errors import BadOption, BadRequest, ConflictingOption, EmptyBody, UnknownOption
+from handler.options import OPTION_NAMES, Options, parse_options
 
 PHOTO_FIELDS = ("image", "data", "file")
-OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite", "json")
-FORMATS = ("png", "webp", "jpeg")
-KEEP = ("all", "largest")
-CROP = ("none", "person")
 REPEATED = "repeated fields"  # the row key under which the handler reports fields that came twice
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to answer. `None` stands for the server's own setting (threshold) or no statement (archive, label)."""
-
-    output: str = "mask"
-    format: str = "png"
-    threshold: float | None = None
-    background: str = "#ffffff"
-    keep: str = "all"
-    crop: str = "none"
-    archive: str | None = None
-    label: str | None = None
-
-    def given(self) -> dict[str, str]:
-        """The options that differ from their defaults, as strings, without consent and label."""
-        default = Options()
-        return {
-            field.name: str(getattr(self, field.name))
-            for field in fields(self)
-            if field.name not in ("archive", "label")
-            and getattr(self, field.name) != getattr(default, field.name)
-        }
 
 
 @dataclass(frozen=True)
@@ -55,9 +27,6 @@ class PhotoRequest:
     photo: bytes
     options: Options
     kserve: bool = False
-
-
-OPTION_NAMES = tuple(field.name for field in fields(Options))
 
 
 def is_page_view(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
@@ -113,62 +82,6 @@ def parse_request(
     if not photos or not photos[0]:
         raise EmptyBody(_no_photo(lower))
     return PhotoRequest(photos[0], options, kserve)
-
-
-def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
-    """Validate option strings. Raises UnknownOption or BadOption, naming the option and what it takes."""
-    unknown = [name for name in given if name not in OPTION_NAMES]
-    if unknown:
-        raise UnknownOption(
-            f"Unknown option {', '.join(map(repr, sorted(unknown)))}. "
-            f"The photo goes in 'image', 'data' or 'file'; options are {', '.join(OPTION_NAMES)}."
-        )
-    output = _choice(given, "output", OUTPUTS)
-    picture_format = _choice(given, "format", FORMATS)
-    if output == "cutout" and picture_format == "jpeg":
-        raise BadOption(
-            "format=jpeg has no transparency, which output=cutout needs. Use format=png or format=webp."
-        )
-    return Options(
-        output=output,
-        format=picture_format,
-        threshold=_threshold(given["threshold"]) if "threshold" in given else None,
-        background=_background(given.get("background", "#ffffff")),
-        keep=_choice(given, "keep", KEEP),
-        crop=_choice(given, "crop", CROP),
-        archive=_choice(given, "archive", ("yes", "no")) if "archive" in given else None,
-        label=_label(given["label"], max_label) if "label" in given else None,
-    )
-
-
-def _choice(given: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
-    value = given.get(name, allowed[0]).strip().lower()
-    if value not in allowed:
-        raise BadOption(f"{name}={given[name][:40]!r} is not one of {', '.join(allowed)}.")
-    return value
-
-
-def _threshold(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1:
-        raise BadOption(f"threshold={text[:40]!r} is not a number between 0 and 1, such as 0.5.")
-    return value
-
-
-def _background(text: str) -> str:
-    value = text.strip().lower()
-    if value != "blur" and not re.fullmatch(r"#[0-9a-f]{6}", value):
-        raise BadOption(f"background={text[:40]!r} is neither a colour such as #00ff88 nor 'blur'.")
-    return value
-
-
-def _label(text: str, longest: int) -> str:
-    if len(text) > longest or not text.isprintable():
-        raise BadOption(f"label must be at most {longest} printable characters.")
-    return text
 
 
 def _merge(given: list[tuple[str, str]]) -> dict[str, str]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from handler import rle
 from handler.errors import PHRASE, STATUS, ClientError
 from handler.mask import BoundingBox
+from handler.options import Options
 from handler.photo import Photo
 from handler.picture import CONTENT_TYPE, Segmentation, draw, encode
-from handler.request import Options, PhotoRequest
+from handler.request import PhotoRequest
 
 CROP_MARGIN = 0.05  # of the longer side of the person's bounding box
 

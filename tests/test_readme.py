@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, Server
 
 from handler.errors import STATUS
-from handler.request import FORMATS, OPTION_NAMES, OUTPUTS
+from handler.options import FORMATS, OPTION_NAMES, OUTPUTS
 from serve.settings import PORTS
 
 README = (ROOT / "README.md").read_text()

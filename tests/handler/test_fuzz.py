@@ -12,9 +12,10 @@ from PIL import Image
 
 from handler.errors import STATUS, ClientError
 from handler.mask import binary_mask, to_photo_size
+from handler.options import parse_options
 from handler.photo import letterbox, read_photo
 from handler.picture import OUTPUTS_DRAWN, Segmentation, draw, encode
-from handler.request import parse_options, parse_request
+from handler.request import parse_request
 
 
 def sample(kind: str) -> bytes:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from handler.errors import BadOption, BadRequest, ClientError, ConflictingOption, EmptyBody, UnknownOption
-from handler.request import REPEATED, Options, is_page_view, parse_request
+from handler.options import Options
+from handler.request import REPEATED, is_page_view, parse_request
 
 PHOTO = b"\xff\xd8\xff photo"
 BASE64 = base64.b64encode(PHOTO).decode()
