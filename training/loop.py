@@ -17,11 +17,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from handler.unet import EfficientUNet, UNet
@@ -50,6 +51,7 @@ from training.sheets import sheet
 from training.stream import Pool, Stream
 
 LOG_STEPS = 20
+SAVE_STEPS = 5  # how often the processes of a run agree on whether a checkpoint is due
 VALIDATION_PHOTOS = 48  # at each report; the whole held-out part is for `humanseg evaluate`
 
 
@@ -101,10 +103,30 @@ def rate(settings: Settings, step: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """What AveragedModel does each step: `average += (1 - d) * (new - average)`.
+
+    d rises with the number of steps n as (1 + n) / (10 + n) up to `decay`, so that a short run does not ship
+    its first, random weights.
+    """
+
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        share = 1.0 - min(decay, (1.0 + float(count)) / (10.0 + float(count)))
+        if torch.is_floating_point(averaged[0]):
+            torch._foreach_lerp_(averaged, current, share)
+        else:  # the norms' counters of batches
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)
+
+    return update
+
+
 def _groups(network: nn.Module, settings: Settings) -> list[dict[str, Any]]:
     """Optimizer groups: the pretrained encoder learns slower; norms and biases do not decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         encoder = name.startswith(("stem.", "stages.")) and settings.init != "random"
         groups.setdefault((encoder, parameter.ndim > 1), []).append(parameter)
     return [
@@ -122,14 +144,22 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
 
     With `resume`, go on from `out/last.ckpt` if there is one. Raises DataError before the first step.
     """
+    # torchrun says how many processes share this machine; without it Fabric takes every GPU, or the CPU once.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
     if settings.threads and not torch.cuda.is_available():
-        torch.set_num_threads(settings.threads)
-    fabric = Fabric(accelerator="auto", devices="auto", precision=settings.precision)
+        torch.set_num_threads(max(1, settings.threads // max(processes, 1)))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // max(processes, 1) or 1
+    fabric = Fabric(
+        accelerator="auto", devices=processes or "auto", num_nodes=nodes, precision=settings.precision
+    )
     fabric.launch()
     people, empty, validation = gather(settings)
     torch.manual_seed(settings.seed)
     bare = start_network(settings.init).to(memory_format=torch.channels_last)
-    average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
+    if settings.frozen_stages and isinstance(bare, EfficientUNet):
+        for part in (bare.stem, *bare.stages[: settings.frozen_stages]):
+            part.requires_grad_(False)
+    average = AveragedModel(bare, multi_avg_fn=moving_average(settings.ema_decay), use_buffers=True)
     average = average.to(fabric.device)
     optimizer: Any = torch.optim.AdamW(_groups(bare, settings), lr=settings.learning_rate)
     network, optimizer = fabric.setup(bare, optimizer)
@@ -195,7 +225,10 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
             if fabric.is_global_zero and (step % report_steps == 0 or last):
                 _report(settings, out, average.module, validation, step, state["seconds"])
                 mark, mark_step = time.monotonic(), step
-            if time.monotonic() - saved > settings.save_every or last:
+            due = False
+            if step % SAVE_STEPS == 0:  # all processes save, or none
+                due = fabric.broadcast(time.monotonic() - saved > settings.save_every)
+            if due or last:
                 fabric.save(checkpoint.with_suffix(".tmp"), state)
                 if fabric.is_global_zero:
                     checkpoint.with_suffix(".tmp").replace(checkpoint)

@@ -25,6 +25,9 @@ class Settings:
     stop_after: int = 0  # samples after which the run ends although its schedule is longer; 0 turns it off
     batch: int = 16  # photos in a step, over all devices
     learning_rate: float = 1e-3  # highest, of the decoder (AdamW, cosine down to a hundredth)
+    frozen_stages: int = (
+        0  # of the encoder that keep their weights, from the finest on; saves their backward pass
+    )
     encoder_rate: float = 0.3  # the encoder's learning rate as a share of the decoder's
     weight_decay: float = 1e-4
     warmup: float = 0.04  # share of the steps in which the rate rises from 0

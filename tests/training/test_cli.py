@@ -1,0 +1,96 @@
+"""The training commands as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from cli.console import CommandError
+from cli.training import app
+from handler.unet import UNet
+from handler.weights import load_weights, save_weights
+from training.pseudo import pseudo_label
+from training.samples import DataError, Source, find_samples
+
+MakeData = Callable[..., Path]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    path = tmp_path / "start.safetensors"
+    torch.manual_seed(0)
+    save_weights(path, UNet((4, 8)).eval(), input_size=64, threshold=0.5)
+    return path
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def test_evaluate_prints_a_table_and_writes_json_and_sheets(
+    make_data: MakeData, start: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    folder = make_data()
+    result = call("evaluate", "--weights", start, "--data", folder, "--empty", folder, "--out", out)
+    assert result.exit_code == 0
+    assert "mean_iou" in result.stdout
+    assert "share_over_1_percent" in result.stdout
+    content = json.loads((out / "evaluation.json").read_text())
+    assert [item["photos"] for item in content["sets"]] == [8, 8]
+    figure = content["sets"][0]["figures"]["mean_iou"]
+    assert figure["low"] <= figure["value"] <= figure["high"]
+    photos = content["sets"][0]["per_photo"]
+    assert figure["value"] == pytest.approx(np.mean([photo["iou"] for photo in photos]), abs=1e-3)
+    assert (out / "data.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_names_every_bad_file_before_it_measures(make_data: MakeData, start: Path) -> None:
+    folder = make_data()
+    (folder / "mask" / "02.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"02\.png: can't be read"):
+        call("evaluate", "--weights", start, "--data", folder)
+
+
+def test_a_trained_run_is_exported_for_serving(make_data: MakeData, start: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out" / "mine.safetensors"
+    arguments = ("--init", start, "--size", 64, "--samples", 16, "--batch", 8, "--hold-out", 0)
+    assert call("train", "--data", make_data(), "--out", run, *arguments).exit_code == 0
+    assert call("export", run, "--out", out, "--threshold", 0.4).exit_code == 0
+    exported, trained = load_weights(out), load_weights(run / "weights.safetensors")
+    assert (exported.input_size, exported.threshold) == (64, 0.4)
+    for name, tensor in trained.network.state_dict().items():
+        torch.testing.assert_close(exported.network.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_training_without_photos_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="name a folder with --data DIR"):
+        call("train", "--out", tmp_path / "run")
+
+
+def test_a_weight_that_is_no_number_is_named(make_data: MakeData, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="the weight is 'much'"):
+        call("train", "--data", f"{make_data()}=much", "--out", tmp_path / "run")
+
+
+def test_pseudo_labels_keep_only_what_the_labeller_is_sure_of(make_data: MakeData, tmp_path: Path) -> None:
+    photos = sorted((make_data() / "img").glob("*.jpg"))
+    agreements = iter([0.9, 0.5] * 4)
+
+    def label(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+        return np.full(pixels.shape[:2], 200, np.uint8), next(agreements)
+
+    out = tmp_path / "labelled"
+    assert pseudo_label(photos, out, label, 0.85) == (4, 4)
+    samples = find_samples(Source(out, kind="soft"))
+    assert [sample.photo.name for sample in samples] == ["00.jpg", "02.jpg", "04.jpg", "06.jpg"]
+    assert int(samples[0].read()[1].min()) == 200
+    with (out / "report.csv").open() as file:
+        assert [row["kept"] for row in csv.DictReader(file)] == ["1", "0"] * 4
