@@ -1,0 +1,215 @@
+"""Real servers under load, killed, cut off from their store and short of disk: every acknowledged record arrives.
+
+Each test counts records in (answers with `x-archived: spooled`) against records out (committed in the bucket), by
+id and by the photo's bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from archive.local_store import LocalStore
+from archive.reader import Reader
+from archive.settings import ArchiveSettings
+from archive.spool import Spool
+from archive.store import Store
+from archive.target import Target
+from tests.archive import photos
+from tests.archive.faults import FAULTS, FaultyProxy
+from tests.archive.helpers import Bucket, bucket_of
+from tests.archive.load import Load
+from tests.archive.test_shipper import wait_for
+from tests.conftest import Server
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+AWAY_SECONDS = 60  # how long the store is gone under load
+MakeServer = Callable[..., Server]
+
+
+@contextlib.contextmanager
+def own_store(folder: Path) -> Iterator[LocalStore]:
+    """A store that the test may kill; the server is told of it as of any other S3."""
+    with LocalStore(folder / "store") as local:
+        yield local
+
+
+def spool_of(server: Server) -> Spool:
+    return Spool(server.state_dir / "spool")
+
+
+def wait_shipped(server: Server, seconds: float = 90) -> None:
+    wait_for(lambda: not spool_of(server).ready(), seconds)
+
+
+def embedded_bucket(server: Server) -> Bucket:
+    """The bucket of the server's own store, as another shell finds it: through STATE_DIR alone."""
+    target = Target.find({}, server.state_dir)
+    return Bucket(Store.open(target, ArchiveSettings(timeout_seconds=10), retries=4), {})
+
+
+def test_a_photo_with_everything_in_it_arrives_bare(server: Server) -> None:
+    sent = photos.phone_photo("jpeg", orientation=6, width=480, height=320)
+    headers = {"Content-Type": "image/jpeg", "x-archive": "yes", "x-label": "proof"}
+    answer = requests.post(server.predictions, data=sent, headers=headers, timeout=60)
+    assert (answer.status_code, answer.headers["x-archived"]) == (200, "spooled")
+    request_id = answer.headers["x-request-id"]
+    wait_shipped(server)
+    reader = Reader(embedded_bucket(server).store)
+    folder = reader.find(request_id)
+    assert folder
+    stored = reader.open(folder)
+    everything = b"".join(reader.get(f"{folder.key}/{name}") for name in folder.sizes)
+    assert all(secret not in everything for secret in photos.secrets_of("jpeg"))
+    assert (stored.about["photo"]["width"], stored.about["photo"]["height"]) == (320, 480)
+    assert (stored.about["label"], stored.about["consent"]["asked"]) == ("proof", True)
+    assert reader.get(stored.mask_key) == answer.content, "the archived mask is the one that was answered"
+
+
+def test_who_declines_is_not_kept(server: Server) -> None:
+    photo, headers = photos.jpeg(1), {"Content-Type": "image/jpeg", "x-archive": "no"}
+    answer = requests.post(server.predictions, data=photo, headers=headers, timeout=60)
+    assert (answer.status_code, answer.headers["x-archived"]) == (200, "declined")
+    wait_shipped(server)
+    assert Reader(embedded_bucket(server).store).find(answer.headers["x-request-id"]) is None
+
+
+def test_workers_killed_under_load(make_server: MakeServer, bucket: Bucket) -> None:
+    server = make_server(WORKERS="2", **bucket.environment)
+    with Load(server.predictions) as load:
+        for _ in range(4):
+            enough = len(load.acknowledged) + 15
+            wait_for(lambda enough=enough: len(load.acknowledged) >= enough, 90)  # type: ignore[misc]
+            for pid in server.worker_pids()[:1]:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(1.0)
+        enough = len(load.acknowledged) + 15
+        wait_for(lambda: len(load.acknowledged) >= enough, 90)
+    wait_shipped(server)
+    bucket.assert_holds(load.acknowledged)
+    assert "200 dropped" not in load.outcomes
+
+
+def test_the_whole_server_killed_and_started_again(make_server: MakeServer, tmp_path: Path) -> None:
+    """With the embedded store, which goes down as well; the command finds the archive from another shell."""
+    first = make_server(WORKERS="1")
+    with Load(first.predictions) as load:
+        wait_for(lambda: len(load.acknowledged) >= 60)
+        family = [
+            *psutil.Process(first.process.pid).children(recursive=True),
+            psutil.Process(first.process.pid),
+        ]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    first.process.wait()
+    psutil.wait_procs(family, timeout=10)
+    assert set(load.outcomes) <= {"200 spooled", "ConnectionError", "ChunkedEncodingError", "503"}
+    again = make_server(WORKERS="1", STATE_DIR=str(first.state_dir))
+    wait_shipped(again)
+    embedded_bucket(again).assert_holds(load.acknowledged)
+    environment = {**os.environ, "STATE_DIR": str(first.state_dir)}
+    command = [sys.executable, "-m", "cli.main", "archive", "verify"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ", 0 wrong" in done.stdout.replace("MB, 0", "MB, 0")
+
+
+def test_the_store_away_under_load_then_back_then_killed(make_server: MakeServer, tmp_path: Path) -> None:
+    with own_store(tmp_path) as local:
+        bucket = bucket_of(local)
+        server = make_server(WORKERS="1", **bucket.environment)
+        with Load(server.predictions, threads=2, pause=0.3) as load:
+            wait_for(lambda: len(load.acknowledged) >= 10)
+            local.stop()
+            left, before = time.monotonic() + AWAY_SECONDS, len(load.acknowledged)
+            wait_for(lambda: time.monotonic() > left, AWAY_SECONDS + 10)
+            assert len(load.acknowledged) > before, "no photo was answered while the store was away"
+            waiting = len(spool_of(server).ready())
+            assert waiting > 0
+            local.start()
+            local.wait_ready()
+            wait_for(lambda: len(spool_of(server).ready()) < waiting, 90)
+            assert local.process is not None
+            local.process.kill()  # in the middle of taking the backlog
+            local.process.wait()
+            time.sleep(2)
+            local.start()
+            local.wait_ready()
+        wait_shipped(server, 180)
+        assert load.failed == {}, "a request failed because of the archive"
+        assert set(load.outcomes) == {"200 spooled"}
+        bucket.assert_holds(load.acknowledged)
+
+
+def test_a_misbehaving_store_fails_no_request(
+    make_server: MakeServer, local_store: LocalStore, tmp_path: Path
+) -> None:
+    with FaultyProxy(local_store.environment()["ARCHIVE_ENDPOINT_URL"]) as proxy:
+        bucket = bucket_of(local_store, proxy.url)
+        server = make_server(WORKERS="1", **bucket.environment)
+        with Load(server.predictions, pause=0.1) as load:
+            wait_for(lambda: len(load.acknowledged) >= 30, 120)
+        wait_for(lambda: set(proxy.seen) == set(FAULTS) or not spool_of(server).ready(), 120)
+        proxy.faults = ("pass",)
+        wait_shipped(server, 180)
+        assert set(load.outcomes) == {"200 spooled"}
+        bucket.assert_holds(load.acknowledged)
+
+
+def test_sigterm_under_load_drains(make_server: MakeServer, bucket: Bucket) -> None:
+    server = make_server(WORKERS="2", **bucket.environment)
+    with Load(server.predictions) as load:
+        wait_for(lambda: len(load.acknowledged) >= 40)
+        assert server.stop(signal.SIGTERM) == 0
+    assert spool_of(server).ready() == [], "\n".join(server.output)
+    bucket.assert_holds(load.acknowledged)
+
+
+def test_a_stop_without_a_store_says_what_is_left_and_the_next_start_ships_it(
+    make_server: MakeServer, bucket: Bucket
+) -> None:
+    nobody = {**bucket.environment, "ARCHIVE_ENDPOINT_URL": "http://127.0.0.1:9"}
+    server = make_server(WORKERS="1", STOP_DEADLINE="15", **nobody)
+    with Load(server.predictions, threads=1) as load:
+        wait_for(lambda: len(load.acknowledged) >= 5)
+    assert server.stop(signal.SIGTERM) == 0
+    left = len(spool_of(server).ready())
+    assert left == len(load.acknowledged)
+    assert any(f'"left_in_spool": {left}' in line for line in server.output), "\n".join(server.output)
+    again = make_server(WORKERS="1", STATE_DIR=str(server.state_dir), **bucket.environment)
+    wait_shipped(again)
+    bucket.assert_holds(load.acknowledged)
+
+
+def test_a_full_disk_drops_records_and_fails_no_request(
+    make_server: MakeServer, small_disk: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "spool").symlink_to(small_disk)
+    environment = {
+        "ARCHIVE_BUCKET": "archive",
+        "ARCHIVE_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }
+    (small_disk / "ballast").write_bytes(b"x" * 1_900_000)
+    server = make_server(WORKERS="1", STATE_DIR=str(state), **environment)
+    with Load(server.predictions) as load:
+        wait_for(lambda: load.outcomes["200 dropped"] >= 20, 60)
+    assert load.failed == {}
+    metrics = requests.get(server.metrics_url, timeout=10).text
+    assert "archive_dropped_total" in metrics
