@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 LEFT_OUT = (
-    # 195 MB: C++ headers, test programs and protoc, for building extensions
-    *("torch/include", "torch/test", "torch/bin", "torch/share"),
+    # 195 MB: C++ headers, test programs and protoc, for building extensions (`import torch` wants torch_shm_manager)
+    *("torch/include", "torch/test", "torch/share", "torch/bin/[!t]*", "torch/bin/test*"),
     # 105 MB: only torch.compile and torch.export want them; eager inference does not
     *("sympy", "isympy.py", "mpmath", "networkx"),
     # 62 MB: devices other than the CPU, and the GPU's kernel cache

@@ -10,6 +10,7 @@ from typing import Any
 
 import lint_tools
 import pytest
+from filled_template import bucket_policy, role_policies, trust
 
 from deploy.aws import template as cloudformation
 
@@ -49,45 +50,9 @@ def test_checkov_finds_only_what_the_template_accepts_and_explains(tmp_path: Pat
     assert listed == seen  # nothing is listed that checkov would not say
 
 
-def filled(value: Any) -> Any:
-    """Intrinsic functions of the template's policies as plain text."""
-    names = {
-        "AWS::Partition": "aws",
-        "AWS::Region": "eu-central-1",
-        "AWS::AccountId": "123456789012",
-        "AWS::StackName": "photos",
-        "ArchiveBucket.Arn": "arn:aws:s3:::photos-archive",
-        "ArchivePrefix": "humanseg",
-        "ReleaseBucket": "photos-releases",
-        "ReleaseKey": "human_segmentation-1.0.mar",
-        "ImageRepository": "humanseg",
-        "KmsKeyArn": "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000",
-    }
-    if isinstance(value, list):
-        return [filled(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"Ref"}:
-        return names[value["Ref"]]
-    if set(value) == {"Fn::GetAtt"}:
-        return names[".".join(value["Fn::GetAtt"])]
-    if set(value) == {"Fn::Sub"}:
-        text = value["Fn::Sub"]
-        for name, meant in names.items():
-            text = text.replace("${" + name + "}", meant)
-        assert "${" not in text
-        return text
-    return {key: filled(each) for key, each in value.items()}
-
-
 def test_parliament_finds_nothing_in_any_policy() -> None:
-    resources = cloudformation.load()["Resources"]
-    documents = [resources["Role"]["Properties"]["AssumeRolePolicyDocument"]]
-    documents += [filled(each)["PolicyDocument"] for each in resources["Role"]["Properties"]["Policies"]]
-    others = ("AWS::IAM::Policy", "AWS::S3::BucketPolicy")
-    documents += [
-        filled(each["Properties"]["PolicyDocument"]) for each in resources.values() if each["Type"] in others
-    ]
+    documents = [trust(), bucket_policy(), *role_policies().values()]
+    assert len(documents) == 9
     code = (
         "import sys, warnings; warnings.simplefilter('ignore'); import parliament\n"
         "print(*parliament.analyze_policy_string(sys.stdin.read()).findings, sep='\\n', end='')\n"

@@ -1,0 +1,167 @@
+"""The template's own role, end to end: a real server takes it from the instance metadata and archives under it.
+
+moto's server, in its enforcing mode, is S3 and IAM: what the role does not allow is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import moto_server
+import pytest
+import requests
+from botocore.exceptions import ClientError
+from conftest import Server
+from filled_template import VALUES, role_policies
+from imds import Metadata, credentials
+
+BUCKET = VALUES["ArchiveBucket"]
+# moto lets no service principal take a role over its API; on EC2 the instance takes it.
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
+}
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[moto_server.Moto]:
+    running = moto_server.start()
+    s3 = running.client("s3")
+    for bucket in (BUCKET, VALUES["ReleaseBucket"]):
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": moto_server.REGION})
+    s3.put_object(Bucket=BUCKET, Key="humanseg/v1/seen", Body=b"a photo")
+    s3.put_object(Bucket=VALUES["ReleaseBucket"], Key=VALUES["ReleaseKey"], Body=b"a model")
+    s3.put_object(Bucket=VALUES["ReleaseBucket"], Key="photos/other.mar", Body=b"another model")
+    yield running
+    running.stop()
+
+
+def enforce(moto: moto_server.Moto, allowed_first: int) -> None:
+    """After so many requests, moto asks each for its rights."""
+    headers = {"content-type": "text/plain"}
+    request = urllib.request.Request(f"{moto.url}/moto-api/reset-auth", str(allowed_first).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+
+
+def take_role(moto: moto_server.Moto, name: str) -> dict[str, str]:
+    """Make a role of the template's policies and take it."""
+    iam = moto.client("iam")
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+    for policy, document in role_policies().items():
+        iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
+    session = moto.client("sts").assume_role(RoleArn=arn, RoleSessionName="i-0123")
+    return dict(session["Credentials"])
+
+
+@pytest.fixture
+def role(moto: moto_server.Moto) -> Iterator[Any]:
+    """S3 with the role's rights, enforced."""
+    found = take_role(moto, f"role-{time.monotonic_ns()}")
+    enforce(moto, 0)
+    yield moto.client(
+        "s3",
+        aws_access_key_id=found["AccessKeyId"],
+        aws_secret_access_key=found["SecretAccessKey"],
+        aws_session_token=found["SessionToken"],
+    )
+    enforce(moto, 1_000_000)
+
+
+def test_the_role_puts_under_its_prefix_and_reads_the_release(role: Any) -> None:
+    role.put_object(Bucket=BUCKET, Key="humanseg/v1/dt=2026-11-22/hour=10/x/photo.jpg", Body=b"a photo")
+    released = role.get_object(Bucket=VALUES["ReleaseBucket"], Key=VALUES["ReleaseKey"])
+    assert released["Body"].read() == b"a model"
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda s3: s3.get_object(Bucket=BUCKET, Key="humanseg/v1/seen"),
+        lambda s3: s3.head_object(Bucket=BUCKET, Key="humanseg/v1/seen"),
+        lambda s3: s3.list_objects_v2(Bucket=BUCKET),
+        lambda s3: s3.delete_object(Bucket=BUCKET, Key="humanseg/v1/seen"),
+        lambda s3: s3.put_object(Bucket=BUCKET, Key="other/v1/x", Body=b""),
+        lambda s3: s3.put_object(Bucket=BUCKET, Key="humanseg/labels/v1/x", Body=b""),
+        lambda s3: s3.put_object(Bucket=VALUES["ReleaseBucket"], Key=VALUES["ReleaseKey"], Body=b""),
+        lambda s3: s3.get_object(Bucket=VALUES["ReleaseBucket"], Key="photos/other.mar"),
+        lambda s3: s3.delete_bucket_policy(Bucket=BUCKET),
+    ],
+    ids=("get", "head", "list", "delete", "prefix", "labels", "release", "other release", "policy"),
+)
+def test_the_role_may_do_nothing_else(role: Any, attempt: Callable[[Any], Any]) -> None:
+    with pytest.raises(ClientError) as refused:
+        attempt(role)
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+@pytest.mark.slow
+def test_a_server_archives_with_the_instance_role_across_a_credential_refresh(
+    make_server: Callable[..., Server], moto: moto_server.Moto, astronaut_jpeg: bytes
+) -> None:
+    # Two roles of the same policies, so that the first one's rights can be taken away: what is shipped after that
+    # was shipped with fresh credentials.
+    first, second = take_role(moto, "first"), take_role(moto, "second")
+    handed_out: list[str] = []
+    current = first
+
+    def page() -> str:
+        handed_out.append(current["AccessKeyId"])
+        return credentials(current, seconds=3)
+
+    metadata = Metadata()
+    metadata.pages["iam/security-credentials/"] = lambda: "humanseg"
+    metadata.pages["iam/security-credentials/humanseg"] = page
+    nothing = "/dev/null"
+    enforce(moto, 0)
+    try:
+        server = make_server(
+            ARCHIVE_BUCKET=BUCKET,
+            ARCHIVE_PREFIX=VALUES["ArchivePrefix"],
+            ARCHIVE_ENDPOINT_URL=moto.url,
+            AWS_DEFAULT_REGION=moto_server.REGION,
+            AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url,
+            AWS_SHARED_CREDENTIALS_FILE=nothing,
+            AWS_CONFIG_FILE=nothing,
+        )
+
+        def send() -> str:
+            answer = requests.post(server.predictions, data=astronaut_jpeg, timeout=60)
+            assert (answer.status_code, answer.headers["x-archived"]) == (200, "spooled")
+            return answer.headers["x-request-id"]
+
+        before = [send(), send()]
+        wait_for(moto, before)
+        assert set(handed_out) == {first["AccessKeyId"]}
+
+        current = second
+        metadata.forget_tokens()
+        time.sleep(4)  # until the first credentials are over
+        enforce(moto, 1_000_000)
+        moto.client("iam").delete_role_policy(RoleName="first", PolicyName="put-into-the-archive")
+        enforce(moto, 0)
+        after = [send(), send()]
+        wait_for(moto, before + after)
+        assert second["AccessKeyId"] in handed_out
+        assert server.stop() == 0
+    finally:
+        enforce(moto, 1_000_000)
+        metadata.close()
+
+
+def wait_for(moto: moto_server.Moto, request_ids: list[str], seconds: float = 60) -> None:
+    """Wait until each record is committed in the bucket; enforcement is off only while we look."""
+    end = time.monotonic() + seconds
+    while True:
+        enforce(moto, 1_000_000)
+        listed = moto.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        enforce(moto, 0)
+        committed = {each["Key"].split("/")[-2] for each in listed if each["Key"].endswith("/record.json")}
+        if committed >= set(request_ids):
+            return
+        assert time.monotonic() < end, f"missing: {set(request_ids) - committed}"
+        time.sleep(0.5)
