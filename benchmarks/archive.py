@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import os
 import signal
 import statistics
@@ -95,16 +96,18 @@ def keep(folder: Path, number: int) -> dict[str, Any]:
         for fsync in (False, True):
             settings = ArchiveSettings(fsync=fsync)
             archive = Archive.start(settings, folder / f"{width}-{fsync}", open_store=never)
-            took = []
+            took, cpu = [], []
             for _ in range(number):
                 one = exchange(data, png, width, height)
-                began = time.perf_counter()
+                began, worked = time.perf_counter(), time.thread_time()
                 archive.keep(one)
                 took.append((time.perf_counter() - began) * 1000)
+                cpu.append((time.thread_time() - worked) * 1000)
             assert archive.shipper is not None
             archive.shipper.stop()
             took.sort()
             rows[f"{width}x{height}, {len(data) / 1e6:.2f} MB, fsync {'on' if fsync else 'off'}"] = {
+                "CPU ms": round(statistics.fmean(cpu), 2),
                 "median ms": round(statistics.median(took), 2),
                 "p95 ms": round(took[int(len(took) * 0.95)], 2),
             }
@@ -127,7 +130,7 @@ def drain(folder: Path, number: int) -> dict[str, Any]:
             lambda: Store.open(Target.find({}, folder), settings),
             settings,
             metrics=NoMetrics(),
-            log=SparseLog(__import__("logging").getLogger()),
+            log=SparseLog(logging.getLogger("archive")),
         )
         stop = threading.Event()
 
@@ -222,14 +225,8 @@ def serve(folder: Path, pairs: int, seconds: float) -> dict[str, Any]:
 
 def machine() -> str:
     """What the numbers were taken on."""
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        "unknown CPU",
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown CPU")
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
