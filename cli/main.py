@@ -7,23 +7,12 @@ its heavy parts (torch, boto3, openvino, numpy, requests) inside its command fun
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import sys
 
 import typer
 
+from cli import archive, deploy, release, segment, server, training
 from cli.console import explain
-
-# (module, name of the group on the command line, or None where its commands stand at the top level)
-GROUPS: tuple[tuple[str, str | None], ...] = (
-    ("cli.segment", None),
-    ("cli.server", None),
-    ("cli.archive", "archive"),
-    ("cli.training", None),
-    ("cli.deploy", "deploy"),
-    ("cli.release", None),
-)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,16 +22,22 @@ app = typer.Typer(
     help="Segment people in photographs, and run the service that does.",
 )
 
+# (heading in the help, the group, its name on the command line or None where its commands stand at the top level)
+GROUPS = (
+    ("Photos", segment.app, None),
+    ("Server", server.app, None),
+    ("Server", release.app, None),
+    ("Archive", archive.app, "archive"),
+    ("Training", training.app, None),
+    ("Cloud", deploy.app, "deploy"),
+)
 
-@app.callback()
-def _root() -> None:
-    # A callback keeps the command a group even while only one command is registered.
-    pass
-
-
-for _module, _name in GROUPS:
-    if importlib.util.find_spec(_module) is not None:
-        app.add_typer(importlib.import_module(_module).app, name=_name)
+for heading, group, name in GROUPS:
+    for command in group.registered_commands if name is None else ():
+        command.rich_help_panel = (
+            heading  # typer shows a nameless group's commands under no heading of its own
+        )
+    app.add_typer(group, name=name, rich_help_panel=heading)
 
 
 def main() -> None:
