@@ -107,8 +107,11 @@ def build(weights: Path, version: str, name: str, output: Path) -> Path:
                     shutil.copyfile(part, copy)
             archived = run_archiver(content, version, name, Path(scratch))
             partial = output / f".{name}.mar.{os.getpid()}"
-            rewrite(archived, partial)
-            partial.replace(output / f"{name}.mar")  # a server that reads it sees the old one or the new one
+            try:
+                rewrite(archived, partial)
+                partial.replace(output / f"{name}.mar")  # a server that reads it sees the old one or the new one
+            finally:
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise BuildError(f"{error.strerror or error}: {error.filename or output}") from None
     return output / f"{name}.mar"
