@@ -37,7 +37,7 @@ class ArchiveSettings:
     # False: survives a killed process. benchmarks/ARCHIVE.md has the price.
     fsync: bool = False
     # Bounds of the spool, rejected records included. What comes on top is dropped and counted. Each worker
-    # counts again every 2 s, so with W workers the spool may pass a bound by what W-1 write in 2 s.
+    # counts again every 5 s, so with W workers the spool may pass a bound by what W-1 write in 5 s.
     spool_max_records: int = 100_000
     spool_max_bytes: int = 20 * 1024**3
     # Bytes of the spool's disk that stay free for logs and everything else; 0 turns it off.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import heapq
 import json
 import os
 import random
@@ -35,7 +36,8 @@ from archive.store import Store
 from archive.telemetry import Metrics, SparseLog
 
 IDLE_SECONDS = 1.0  # between two looks into an empty spool; `wake` cuts it short
-GAUGE_SECONDS = 5.0
+COUNT_SECONDS = 5.0  # between two counts of the spool, for its bounds and its gauges
+QUEUE = 500  # records that a listing puts in line: bounds the memory that a long backlog takes
 DRAIN_CAP_SECONDS = 1.0  # a drain has a deadline, so it asks a store that is away more often
 REOPEN_AFTER = 4  # failures in a row until address and keys are looked up again
 
@@ -103,7 +105,7 @@ class Shipper:
         until = self._monotonic() + deadline_seconds
         self._cap = min(self._cap, DRAIN_CAP_SECONDS)
         self.start(threads)
-        while self._monotonic() < until and self._spool.ready():
+        while self._monotonic() < until and not self._spool.is_empty():
             time.sleep(0.05)
         self.stop(max(0.1, min(5.0, until - self._monotonic())))
         return Drained(self.shipped, self.rejected, self._spool.backlog())
@@ -129,14 +131,20 @@ class Shipper:
     def _candidate(self) -> Entry | None:
         with self._lock:
             if not self._queue:
-                ready = self._spool.ready()
-                names = {entry.path.name for entry in ready}
-                for memory in (self._not_before, self._refusals):
-                    for name in [name for name in memory if name not in names]:
-                        del memory[name]
+                names = self._spool.names("ready")
+                self._forget(names)
                 now = self._monotonic()
-                self._queue.extend(e for e in ready if self._not_before.get(e.path.name, now) <= now)
+                due = (name for name in names if self._not_before.get(name, now) <= now)
+                entries = map(self._spool.entry, heapq.nsmallest(QUEUE, due))
+                self._queue.extend(entry for entry in entries if entry)
             return self._queue.popleft() if self._queue else None
+
+    def _forget(self, names: list[str]) -> None:
+        """Drops what is remembered of records that are gone."""
+        if self._not_before or self._refusals:
+            there = set(names)
+            self._not_before = {name: at for name, at in self._not_before.items() if name in there}
+            self._refusals = {name: times for name, times in self._refusals.items() if name in there}
 
     def _ship(self, entry: Entry) -> float:
         """Ships one claimed record; returns how long to pause before the next one, in seconds."""
@@ -173,7 +181,7 @@ class Shipper:
             return self._store
 
     def _refused(self, entry: Entry, reason: str) -> float:
-        name = entry.path.name
+        name = _name(entry)
         with self._lock:
             self._refusals[name] = self._refusals.get(name, 0) + 1
             final = reason == "Damaged" or self._refusals[name] >= self._settings.refused_attempts
@@ -191,7 +199,7 @@ class Shipper:
         with self._lock:
             self._failures += 1
             pause = self._pause(self._failures)
-            self._not_before[entry.path.name] = self._monotonic() + pause
+            self._not_before[_name(entry)] = self._monotonic() + pause
         self._log.warning("away", f"the store can't take records now ({why}); they wait in the spool")
         return pause
 
@@ -200,22 +208,26 @@ class Shipper:
         return float(self._jitter() * min(self._cap, longest))
 
     def _keep_house(self) -> None:
-        """Sweeps and sets the gauges, in one process of all that share the spool."""
+        """Counts for the spool's bounds, and in one process of all that share it, sweeps and sets the gauges."""
         lead, swept = -1, float("-inf")
         while not self._stop.is_set():
             with contextlib.suppress(OSError):
+                backlog = self._spool.recount()
                 if lead < 0:
                     lead = _take_lead(self._spool)
                 if self._monotonic() - swept > 60:
                     self._spool.sweep()
                     swept = self._monotonic()
-                backlog = self._spool.backlog()
                 self._metrics.gauge("archive_spool_records", backlog.records)
                 self._metrics.gauge("archive_spool_bytes", backlog.bytes)
                 self._metrics.gauge("archive_spool_oldest_seconds", backlog.oldest_seconds)
-            self._stop.wait(GAUGE_SECONDS)
+            self._stop.wait(COUNT_SECONDS)
         if lead >= 0:
             os.close(lead)
+
+
+def _name(entry: Entry) -> str:
+    return f"ready/{entry.path.name}"
 
 
 def _take_lead(spool: Spool) -> int:

@@ -76,7 +76,7 @@ class Spool:
         max_bytes: int = 20 * 1024**3,
         keep_free_bytes: int = 0,
         fsync: bool = False,
-        recount_seconds: float = 2.0,
+        recount_seconds: float = 15.0,
     ) -> None:
         self.root = root
         self.max_records, self.max_bytes, self.keep_free_bytes = max_records, max_bytes, keep_free_bytes
@@ -124,10 +124,7 @@ class Spool:
     def _make_room(self, size: int) -> None:
         with self._lock:
             if time.monotonic() - self._counted_at > self.recount_seconds:
-                backlog = self.backlog()
-                self._records = backlog.records + backlog.rejected_records
-                self._bytes = backlog.bytes + backlog.rejected_bytes
-                self._counted_at = time.monotonic()
+                self._recount()  # mostly the shipper's thread did so a moment ago
             if self._records + 1 > self.max_records or self._bytes + size > self.max_bytes:
                 raise SpoolFullError("spool-full")
             if self.keep_free_bytes:
@@ -135,6 +132,21 @@ class Spool:
                 if disk.f_bavail * disk.f_frsize - size < self.keep_free_bytes:
                     raise SpoolFullError("disk-low")
             self._records, self._bytes = self._records + 1, self._bytes + size
+
+    def recount(self) -> Backlog:
+        """Counts anew what all processes wrote and shipped; between two counts, only own writes are known.
+
+        The shipper calls this every few seconds, so that no request has to list a long backlog.
+        """
+        with self._lock:
+            return self._recount()
+
+    def _recount(self) -> Backlog:
+        backlog = self.backlog()
+        self._records = backlog.records + backlog.rejected_records
+        self._bytes = backlog.bytes + backlog.rejected_bytes
+        self._counted_at = time.monotonic()
+        return backlog
 
     def _own_folder(self) -> Path:
         """This process's folder in `tmp/`, made and locked at the first write."""
@@ -185,28 +197,40 @@ class Spool:
 
     def ready(self) -> list[Entry]:
         """The complete records, oldest first."""
-        return self._entries("ready")
+        return [entry for entry in map(self.entry, sorted(self.names("ready"))) if entry]
 
     def rejected(self) -> list[Entry]:
         """The records that S3 refused for good, oldest first."""
-        return self._entries("rejected")
+        return [entry for entry in map(self.entry, sorted(self.names("rejected"))) if entry]
 
-    def _entries(self, folder: str) -> list[Entry]:
-        entries = []
-        for path in _folders(self.root / folder):
-            written, _, rest = path.name.partition("_")
-            size, _, request_id = rest.partition("_")
-            if written.isdigit() and size.isdigit() and request_id:
-                entries.append(Entry(path, int(written), int(size), request_id))
-        return sorted(entries, key=lambda entry: entry.path.name)
+    def names(self, folder: str) -> list[str]:
+        """Paths below the spool's root of the folders in `ready` or `rejected`, in no order; the cheap listing."""
+        try:
+            return [f"{folder}/{name}" for name in os.listdir(self.root / folder)]  # noqa: PTH208 - 3 times as fast
+        except FileNotFoundError:
+            return []
+
+    def entry(self, name: str) -> Entry | None:
+        """The entry of one of `names`; None for what is no record's folder."""
+        written, size, request_id = _parts(name)
+        return Entry(self.root / name, written, size, request_id) if request_id else None
+
+    def is_empty(self) -> bool:
+        """Whether nothing is ready; does not list a long backlog."""
+        try:
+            with os.scandir(self.root / "ready") as found:
+                return next(found, None) is None
+        except FileNotFoundError:
+            return True
 
     def backlog(self, now: float | None = None) -> Backlog:
         """Counts the spool with two listings. `now` is Unix seconds; a clock set back gives age 0."""
-        ready, rejected = self.ready(), self.rejected()
+        ready = [_parts(name) for name in self.names("ready")]
+        rejected = [_parts(name) for name in self.names("rejected")]
         now = time.time() if now is None else now
-        oldest = max(0.0, now - ready[0].written / 1000) if ready else 0.0
+        oldest = max(0.0, now - min(ready)[0] / 1000) if ready else 0.0
         return Backlog(
-            len(ready), sum(e.size for e in ready), oldest, len(rejected), sum(e.size for e in rejected)
+            len(ready), sum(e[1] for e in ready), oldest, len(rejected), sum(e[1] for e in rejected)
         )
 
     # ------------------------------------------------------------------ claiming
@@ -242,6 +266,13 @@ class Spool:
         """Moves a rejected record back to `ready/`."""
         (entry.path / REASON_FILE).unlink(missing_ok=True)
         entry.path.rename(self.root / "ready" / entry.path.name)
+
+
+def _parts(name: str) -> tuple[int, int, str]:
+    """(written in ms, bytes, request id) from a folder's name; the id is empty for a foreign name."""
+    written, _, rest = name.rpartition("/")[2].partition("_")
+    size, _, request_id = rest.partition("_")
+    return (int(written), int(size), request_id) if written.isdigit() and size.isdigit() else (0, 0, "")
 
 
 def _upload_order(name: str) -> tuple[int, str]:

@@ -2,73 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cli.archive_common import (
+    CONFIG,
+    Config,
+    Json,
+    Since,
+    Until,
+    moment,
+    plain_errors,
+    reader,
+    state_dir,
+)
+from cli.archive_training import export, import_labels
 from cli.console import CommandError, err, print_json, print_table
-
-if TYPE_CHECKING:
-    from archive.reader import Reader
-    from archive.settings import ArchiveSettings
 
 app = typer.Typer(
     no_args_is_help=True,
     help="What users sent: ship it, look at it, train on it, erase it. "
     "The bucket is that of ARCHIVE_BUCKET, or the embedded store of STATE_DIR.",
 )
-
-Config = Annotated[Path, typer.Option(help="The file with the archive: section.", metavar="FILE")]
-Json = Annotated[bool, typer.Option("--json", help="For other programs to read.")]
-Since = Annotated[str, typer.Option(help="From this time on: 2026-11-20, 2026-11-20T15:00 (UTC), 7d, 12h.")]
-Until = Annotated[str, typer.Option(help="Up to this time, itself left out; written like --since.")]
-CONFIG = Path("config/model-config.yaml")
-
-
-def _state_dir() -> Path:
-    return Path(os.environ.get("STATE_DIR") or ".state")
-
-
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turns what the archive and S3 say into one sentence."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    from archive.errors import ArchiveError
-
-    try:
-        yield
-    except ArchiveError as error:
-        raise CommandError(str(error)) from error
-    except ClientError as error:
-        said = error.response.get("Error", {})
-        why = f"{said.get('Code')} {said.get('Message', '')}".strip()
-        raise CommandError(f"the store refuses {error.operation_name}: {why}") from error
-    except BotoCoreError as error:
-        raise CommandError(f"the store can't be reached: {error}") from error
-
-
-def _reader(settings: ArchiveSettings | None = None) -> Reader:
-    from archive.reader import Reader
-    from archive.settings import ArchiveSettings
-    from archive.store import Store
-    from archive.target import Target
-
-    target = Target.find(os.environ, _state_dir())
-    return Reader(Store.open(target, settings or ArchiveSettings(), retries=4))
-
-
-def _moment(text: str) -> datetime | None:
-    from archive.reader import parse_moment
-
-    return parse_moment(text, datetime.now(timezone.utc)) if text else None
+app.command()(export)
+app.command("import-labels")(import_labels)
 
 
 @app.command()
@@ -91,9 +53,9 @@ def ship(
     """
     from archive.shipping import ship_spool
 
-    with _plain_errors():
+    with plain_errors():
         done = ship_spool(
-            _state_dir(),
+            state_dir(),
             config,
             deadline_seconds=deadline if drain else None,
             threads=threads,
@@ -138,15 +100,15 @@ def list_records(
 
     from archive.reader import parse_day
 
-    first, last = _moment(since), _moment(until)
+    first, last = moment(since), moment(until)
     if date:
-        first = _moment(parse_day(date))
+        first = moment(parse_day(date))
         last = first + timedelta(days=1) if first else None
-    with _plain_errors():
+    with plain_errors():
         found = islice(
             (
                 stored
-                for stored in _reader().records(first, last)
+                for stored in reader().records(first, last)
                 if (not model or model in _names(stored.about["model"]))
                 and (below_confidence == 1.0 or stored.about["confidence"] < below_confidence)
                 and (not label or stored.about["label"] == label)
@@ -193,13 +155,13 @@ def show(
     from archive.picture import side_by_side
     from archive.reader import parse_day
 
-    with _plain_errors():
-        reader = _reader()
-        folder = reader.find(request_id, parse_day(date) if date else None)
+    with plain_errors():
+        archive = reader()
+        folder = archive.find(request_id, parse_day(date) if date else None)
         if folder is None or not folder.committed:
             raise CommandError(f"no committed record {request_id} is in the archive")
-        stored = reader.open(folder)
-        picture = side_by_side(reader.get(stored.photo_key), reader.get(stored.mask_key))
+        stored = archive.open(folder)
+        picture = side_by_side(archive.get(stored.photo_key), archive.get(stored.mask_key))
     typer.echo(stored.text)
     desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if to is None and desktop:
@@ -222,8 +184,8 @@ def stats(
     """Count the archive day by day: records, coverage, confidence, sizes, share declined."""
     from archive.stats import chart, count
 
-    with _plain_errors():
-        days = count(_reader().records(_moment(since), _moment(until)))
+    with plain_errors():
+        days = count(reader().records(moment(since), moment(until)))
     if png:
         png.write_bytes(chart(days))
         err().print(f"written: {png}")
@@ -233,91 +195,6 @@ def stats(
     rows = [tuple(day.row().values()) for day in days]
     columns = tuple(days[0].row()) if days else ("day", "records")
     print_table("the archive by day", [name.replace("_", " ") for name in columns], rows)
-
-
-@app.command()
-def export(
-    to: Annotated[Path, typer.Option(help="The folder to fill; running it again resumes.", metavar="DIR")],
-    since: Since,
-    until: Until = "",
-    fmt: Annotated[
-        str, typer.Option("--format", help="folder, webdataset, coco or label-studio.")
-    ] = "folder",
-    corrected_only: Annotated[
-        bool, typer.Option("--corrected-only", help="Only photos whose mask a person corrected.")
-    ] = False,
-    held_out: Annotated[
-        float, typer.Option(min=0, max=1, help="Share marked val, by the photo's hash.")
-    ] = 0.1,
-    as_json: Json = False,
-) -> None:
-    """Fetch photos and masks for training; each different photo once, corrected masks first.
-
-    `humanseg train --data DIR` trains on the result. Masks that nobody corrected are the model's own guesses:
-    give --corrected-only for truth.
-    """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from archive.export import export as run
-
-    with (
-        _plain_errors(),
-        Progress(
-            TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err()
-        ) as bar,
-    ):
-        task = bar.add_task("photos", total=None)
-        first = _moment(since)
-        assert first is not None
-        done = run(
-            _reader(),
-            to,
-            since=first,
-            until=_moment(until),
-            now=datetime.now(timezone.utc),
-            fmt=fmt,
-            corrected_only=corrected_only,
-            held_out_share=held_out,
-            progress=lambda number, total: bar.update(task, completed=number, total=total),
-        )
-    if as_json:
-        print_json(vars(done))
-    else:
-        typer.echo(
-            f"{done.photos} photos in {to} ({done.fetched} fetched, {done.skipped} there already), "
-            f"{done.corrected} with corrected masks, {done.train} train and {done.held_out} val"
-        )
-    for problem in done.problems:
-        typer.echo(f"left out: {problem}", err=True)
-    if done.problems:
-        raise typer.Exit(1)
-
-
-@app.command("import-labels")
-def import_labels(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="An edited export, or a folder of ID.png masks.")
-    ],
-    by: Annotated[str, typer.Option(help="Who corrected them.", envvar="USER", show_default=False)],
-    accept_unchanged: Annotated[
-        bool, typer.Option("--accept-unchanged", help="Unchanged masks count as looked at and right.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Put corrected masks back; they win over the model's in every later export."""
-    from archive.labels import import_labels as run
-
-    with _plain_errors():
-        now = datetime.now(timezone.utc)
-        done = run(_reader(), folder, by=by, now=now, accept_unchanged=accept_unchanged)
-    if as_json:
-        print_json(vars(done))
-    elif not done.problems:
-        typer.echo(
-            f"{len(done.uploaded)} corrected masks uploaded, {len(done.unchanged)} unchanged left alone"
-        )
-    if done.problems:
-        raise CommandError("nothing was uploaded:\n" + "\n".join(done.problems))
 
 
 @app.command()
@@ -337,9 +214,9 @@ def erase(
 
     if not yes:
         typer.confirm(f"Erase {len(request_ids)} records with all their versions?", abort=True)
-    with _plain_errors():
+    with plain_errors():
         settings = read_settings(config)
-        erased = run(_reader(settings), open_spool(settings, _state_dir()), request_ids)
+        erased = run(reader(settings), open_spool(settings, state_dir()), request_ids)
     if as_json:
         print_json([vars(one) for one in erased])
     else:
@@ -365,8 +242,8 @@ def retention(
     """Set the lifecycle rules of the archive's prefix; without DAYS, print the bucket's rules."""
     from archive.retention import get_rules, set_retention
 
-    with _plain_errors():
-        store = _reader().store
+    with plain_errors():
+        store = reader().store
         rules = get_rules(store) if days is None else set_retention(store, days)
     if as_json:
         print_json(rules)
@@ -390,11 +267,11 @@ def verify(since: Since = "", until: Until = "", as_json: Json = False) -> None:
     """Read every committed record and compare it with its checksums. Exit status 1: something is wrong."""
     from archive.verifying import verify as run
 
-    with _plain_errors(), err().status("verifying") as status:
+    with plain_errors(), err().status("verifying") as status:
         done = run(
-            _reader(),
-            _moment(since),
-            _moment(until),
+            reader(),
+            moment(since),
+            moment(until),
             progress=lambda number: status.update(f"verifying: {number} records"),
         )
     if as_json:
