@@ -41,6 +41,8 @@ def main() -> int:
     if environment.get("MODEL_S3"):
         environment["MODEL_MAR"] = str(fetch(environment["MODEL_S3"], environment))
     environment |= health.own_api_key(environment)
+    # Netty unpacks its native library, which workers' sockets need, and /tmp of a container is mounted noexec.
+    environment["JAVA_TOOL_OPTIONS"] = f"-Dio.netty.native.workdir={state}/native"
     send_torchserve_to_stdout(state)
     if not environment.get("ARCHIVE_BUCKET"):
         say("ARCHIVE_BUCKET is not set: records stay in the spool on the volume until a start with a bucket.")

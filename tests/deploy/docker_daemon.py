@@ -1,7 +1,7 @@
-"""A Docker daemon of the tests' own, where none runs: Debian's containerd and dockerd in a temporary folder.
+"""A Docker daemon: the one that runs, or the tests' own: Debian's containerd and dockerd in a temporary folder.
 
-Images come from no registry: the base is made from Debian packages with mmdebstrap and imported under the name that
-the Dockerfile asks for. Nothing is left behind: no process, no mount, no file.
+The own one needs no registry: the base is made from Debian packages with mmdebstrap and imported under the name that
+the Dockerfile asks for. Of it nothing is left behind: no process, no mount, no file.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 @dataclass
 class Docker:
-    """A daemon at a socket, and the client that goes with it."""
+    """A daemon at a socket, and the client that goes with it. `own`: it was started here, and knows no image yet."""
 
     client: str
     host: str
+    own: bool = True
 
     def __call__(self, *arguments: object, timeout: float = 120, check: bool = True) -> str:
         """Run `docker ...`; its standard output. Fails with what it printed."""
@@ -58,6 +59,11 @@ def missing() -> str:
 @contextlib.contextmanager
 def running() -> Iterator[Docker]:
     """A daemon for as long as the block lasts; skips the test, with the reason, where none can run."""
+    client = next(filter(shutil.which, ("/usr/bin/docker", "docker")), "")  # a daemon and its own client
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if client and "Server Version" in (existing := Docker(client, host, own=False))("info", check=False):
+        yield existing
+        return
     if reason := missing():
         pytest.skip(f"no container daemon: {reason}")
     folder = Path(tempfile.mkdtemp(prefix="humanseg-docker-"))
