@@ -35,6 +35,7 @@ class Settings:
     ema_decay: float = 0.998  # of the weights that ship; 0 keeps the last step's
     scenes: float = 0.25  # share of samples composed of cut-outs and backgrounds; 0 turns it off
     empty: float = 0.12  # share of samples with nobody in them; 0 turns it off
+    whole: float = 0.3  # share of whole photos among the others; the rest are portraits, faces and parts
     augment: Literal["phone", "none"] = "phone"  # none: whole photos as they are
     hold_out: float = 0.05  # share of photos kept for validation, chosen by content hash
     hold_out_empty: float = 0.33  # the same for photos with nobody in them
@@ -56,7 +57,7 @@ class Settings:
         need(self.size > 0 and self.size % 32 == 0, "size", "a multiple of 32, such as 256")
         for key in ("samples", "batch", "report_every"):
             need(getattr(self, key) >= 1, key, "at least 1")
-        for key in ("scenes", "empty", "warmup"):
+        for key in ("scenes", "empty", "warmup", "whole"):
             need(0 <= getattr(self, key) <= 1, key, "a share in 0..1")
         for key in ("hold_out", "hold_out_empty", "ema_decay"):
             need(0 <= getattr(self, key) < 1, key, "in 0..1, below 1")

@@ -64,7 +64,7 @@ class Stream(Dataset[tuple[Tensor, Tensor]]):
             pixels, mask = views.turn(random, *views.cut(pixels, mask, box, settings.size))
         else:
             pixels, mask = self._person(random)
-            box = views.look(random, mask)
+            box = views.look(random, mask, settings.whole)
             pixels, mask = views.turn(random, *views.cut(pixels, mask, box, settings.size))
         return views.camera(random, pixels), mask
 

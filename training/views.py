@@ -79,14 +79,16 @@ def head(random: np.random.Generator, mask: Pixels, share: tuple[float, float]) 
     return _box(centre + random.normal(0, 0.12) * wide, top - above, wide, tall + above, mask.shape)
 
 
-def look(random: np.random.Generator, mask: Pixels, *, tall: bool = True) -> Box:
-    """A whole photo, a portrait, a face that fills the frame, or any part, in fixed shares."""
+def look(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
+    """A whole photo in `whole_share` of all cases; of the rest, half are portraits, a fifth are faces
+    that fill the frame, and the others show any part."""
     dice = random.random()
-    if dice < 0.3:
+    if dice < whole_share:
         return whole(random, mask)
-    if dice < 0.65 and tall:
+    dice = (dice - whole_share) / (1 - whole_share)
+    if dice < 0.5:
         return head(random, mask, (0.22, 0.65))
-    if dice < 0.8 and tall:
+    if dice < 0.71:
         return head(random, mask, (0.13, 0.25))
     return anywhere(random, mask)
 

@@ -1,0 +1,92 @@
+"""The samples that training sees: repeatable, letterboxed as serving does, and true to their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from handler.photo import letterbox
+from training.losses import edge_band, segmentation_loss
+from training.samples import Source, find_samples
+from training.settings import Settings
+from training.stream import Stream
+from training.views import square
+
+MakeData = Callable[..., Path]
+
+
+@pytest.fixture
+def stream(make_data: MakeData) -> Stream:
+    people = find_samples(Source(make_data("people")))
+    empty = find_samples(Source(make_data("empty", seed=1), kind="empty"))
+    return Stream(Settings(size=64, scenes=0.4, empty=0.2), [(people, 1.0)], [(empty, 1.0)])
+
+
+def test_a_sample_depends_on_the_seed_and_its_number_only(stream: Stream) -> None:
+    later = Stream(stream.settings, stream.people, stream.empty, start=7)
+    for index in (2, 0, 1):
+        for ours, theirs in zip(later[index], stream[7 + index], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    other = Stream(replace(stream.settings, seed=1), stream.people, stream.empty)
+    assert not torch.equal(other[7][0], stream[7][0])
+
+
+def test_samples_are_whole_squares_in_range_with_black_margins(stream: Stream) -> None:
+    kinds = set()
+    for index in range(40):
+        photo, mask = stream[index]
+        assert photo.shape == (3, 64, 64)
+        assert mask.shape == (1, 64, 64)
+        assert 0 <= float(photo.min()) <= float(photo.max()) <= 1
+        assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
+        pixels, label = stream.picture(index)
+        assert max(pixels.shape[:2]) == 64
+        assert pixels.shape[:2] == label.shape
+        assert float(mask.sum()) == pytest.approx(label.sum() / 255, rel=1e-4)
+        kinds.add(bool(label.any()))
+    assert kinds == {True, False}  # people, and nobody
+
+
+def test_the_square_is_the_one_that_serving_makes(stream: Stream) -> None:
+    plain = Stream(replace(stream.settings, augment="none"), stream.people, stream.empty)
+    for index in range(4):
+        planes, _ = letterbox(plain.people[0][0][index].read()[0], 64)
+        np.testing.assert_allclose(plain[index][0].numpy(), planes, atol=1.5 / 255)
+
+
+def test_the_margin_is_split_evenly() -> None:
+    out = square(np.full((64, 31, 3), 255, np.uint8), 64)
+    assert np.flatnonzero(out[0, :, 0]).tolist() == list(range(16, 47))
+
+
+def test_the_edge_band_lies_along_the_edge_and_nowhere_else() -> None:
+    target = torch.zeros(1, 1, 40, 40)
+    target[..., 20:] = 1
+    band = edge_band(target)[0, 0, 0].nonzero()[:, 0].tolist()
+    assert band == list(range(16, 24))
+
+
+def test_the_loss_falls_as_the_mask_gets_better_and_minds_the_edge() -> None:
+    target = torch.zeros(2, 1, 40, 40)
+    target[..., 20:] = 1
+    right = (target - 0.5) * 12
+    off_by_two = torch.roll(right, 2, dims=-1)
+    assert float(segmentation_loss(right, target, 4.0)) < 0.05
+    assert (
+        float(segmentation_loss(off_by_two, target, 4.0))
+        > 2 * float(segmentation_loss(off_by_two, target, 0.0)) / 3
+    )
+    near, far = right.clone(), right.clone()
+    near[..., 17] = 6.0  # a false column beside the edge, and one far from it
+    far[..., 3] = 6.0
+    assert float(segmentation_loss(near, target, 4.0)) > float(segmentation_loss(far, target, 4.0))
+
+
+def test_a_photo_with_nobody_costs_nothing_when_nothing_is_found() -> None:
+    empty = torch.zeros(1, 1, 16, 16)
+    assert float(segmentation_loss(empty - 12, empty, 4.0)) < 1e-4
