@@ -1,0 +1,44 @@
+"""Small calculations on results that tables and plots share. A `Found` is what one part of run.py saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+Found = Mapping[str, Any]
+PHOTOS = ("small", "typical", "phone")
+OURS, OURS_OFF = "ours", "ours, archive off"
+
+
+def middle(rows: Sequence[Found], key: str) -> float:
+    """Median over rounds."""
+    return median(row[key] for row in rows)
+
+
+def ratio_to_limit(found: Found, server: str, photo: str) -> float:
+    """Median over rounds of throughput as a share of the limit of the same round."""
+    pairs = zip(found["servers"][server][photo], found["limit"][photo], strict=True)
+    return median(seen["rate"] / limit["rate"] for seen, limit in pairs)
+
+
+def ratio_between(found: Found, server: str, other: str, photo: str) -> float:
+    """Median over rounds of one server's throughput by another's in the same round; other's may be 0."""
+    pairs = zip(found["servers"][server][photo], found["servers"][other][photo], strict=True)
+    return median(seen["rate"] / max(beside["rate"], 1e-9) for seen, beside in pairs)
+
+
+def best_peer(found: Found, photo: str, stack: str) -> str | None:
+    """The name of the fastest peer with that stack, "torch" or "ours"; None where none started."""
+    names = [name for name in found["servers"] if name.endswith(f", {stack}")]
+    return max(names, key=lambda name: middle(found["servers"][name][photo], "rate"), default=None)
+
+
+def shares_of_others(found: Any) -> list[float]:
+    """Every "others" figure anywhere in the results: the share of the cores in other hands, 0..1."""
+    if isinstance(found, dict):
+        own = [found["others"]] if isinstance(found.get("others"), float) else []
+        return own + [share for value in found.values() for share in shares_of_others(value)]
+    if isinstance(found, list):
+        return [share for value in found for share in shares_of_others(value)]
+    return []

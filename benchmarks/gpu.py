@@ -1,0 +1,76 @@
+"""Photos a second on a GPU: the torch engine alone, and with decode and encode on the CPU beside it.
+
+python -m benchmarks.gpu MODEL_FOLDER PHOTO     prints a line of JSON; {"gpu": null} where there is none
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.limit import Way
+from handler.engine import make_engine, warm_up
+from handler.mask import binary_mask, to_photo_size
+from handler.model_files import GRAPH, WEIGHTS, ModelInfo
+from handler.photo import letterbox, read_photo
+from handler.picture import encode
+
+BATCHES = (1, 4, 16, 64)
+
+
+def main() -> None:
+    """Measure where CUDA is there."""
+    if not torch.cuda.is_available():
+        print(json.dumps({"gpu": None}))
+        return
+    folder, data = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()
+    model = ModelInfo.read(folder)
+    engine = make_engine(
+        "torch", graph=folder / GRAPH, weights=folder / WEIGHTS, threads=1, precision="auto", gpu=0
+    )
+    size = model.input_size
+    warm_up(engine, size)
+    forward = {}
+    for batch in BATCHES:
+        squares = np.full((batch, 3, size, size), 0.5, np.float32)
+        engine(squares)
+        forward[batch] = batch * rate(lambda squares=squares: engine(squares))
+
+    def decode(_: int) -> tuple[np.ndarray, tuple[object, int, int]]:
+        photo = read_photo(data, least_side=size)
+        square, box = letterbox(photo.pixels, size)
+        return square, (box, photo.width, photo.height)
+
+    def finish(answer: np.ndarray, about: tuple[object, int, int]) -> bytes:
+        return encode(binary_mask(to_photo_size(answer, *about), model.threshold), "png")  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor() as pool:
+
+        def batch_of(count: int) -> None:
+            squares, about = zip(*pool.map(decode, range(count)), strict=True)
+            list(pool.map(finish, engine(np.stack(squares)), about))
+
+        whole = 16 * rate(lambda: batch_of(16))
+    way = Way(folder)
+    cpu = rate(way.forward)
+    name = torch.cuda.get_device_name(0)
+    print(json.dumps({"gpu": name, "forward": forward, "whole": whole, "one_core_forward": cpu}))
+
+
+def rate(work: object, seconds: float = 2.0) -> float:
+    """Calls a second."""
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        work()  # type: ignore[operator]
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The limit: photos through decode, forward and encode in a tight loop, without a server. One process for each core.
+
+    python -m benchmarks.limit MODEL_FOLDER
+
+reads jobs from stdin, one a line: `PHOTO_FILE OUTPUT SECONDS`, or `forward SECONDS` for the network alone, and
+answers each with a line of JSON: {"photos", "seconds", "cpu", "stages": {name: milliseconds}}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from handler import mask as masks
+from handler import response
+from handler.engine import make_engine, warm_up
+from handler.model_files import GRAPH, WEIGHTS, ModelInfo
+from handler.photo import letterbox, read_photo
+from handler.picture import NEEDS_PHOTO, Segmentation
+from handler.request import Options, PhotoRequest
+
+
+class Way:
+    """The served model's way of a photo, called directly."""
+
+    def __init__(self, folder: Path, precision: str = "auto") -> None:
+        cv2.setNumThreads(1)
+        self.model = ModelInfo.read(folder)
+        self.engine = make_engine(
+            "openvino", graph=folder / GRAPH, weights=folder / WEIGHTS, threads=1, precision=precision
+        )
+        warm_up(self.engine, self.model.input_size)
+        self.square = np.full((1, 3, self.model.input_size, self.model.input_size), 0.5, np.float32)
+
+    def forward(self) -> None:
+        """The network alone."""
+        self.engine(self.square)
+
+    def photo(self, data: bytes, output: str) -> tuple[bytes, dict[str, float]]:
+        """One photo: the answer's body, and seconds by stage."""
+        start = time.perf_counter()
+        size, threshold = self.model.input_size, self.model.threshold
+        photo = read_photo(data, least_side=None if output in NEEDS_PHOTO else size)
+        square, box = letterbox(photo.pixels, size)
+        decoded = time.perf_counter()
+        answer = self.engine(square[None])[0]
+        forwarded = time.perf_counter()
+        probability = masks.to_photo_size(answer, box, photo.width, photo.height)
+        mask = masks.binary_mask(probability, threshold)
+        facts = response.Facts(
+            request_id="0",
+            width=photo.width,
+            height=photo.height,
+            coverage=masks.coverage(mask),
+            confidence=masks.confidence(masks.inside(answer, box), threshold),
+            box=masks.bounding_box(mask),
+            model_name="",
+            model_version="",
+            weights_sha256="",
+        )
+        seconds = {"decode": decoded - start, "forward": forwarded - decoded}
+        request = PhotoRequest(data, Options(output=output))
+        found = Segmentation(probability, mask, threshold)
+        body = response.answer(photo, found, facts, request, seconds, forwarded).body
+        seconds["encode"] = time.perf_counter() - forwarded
+        return body, seconds
+
+
+def loop(work: Callable[[], dict[str, float]], seconds: float) -> dict[str, object]:
+    """Run `work` for about `seconds`; at least three times."""
+    stages: dict[str, list[float]] = {}
+    count, start, cpu = 0, time.perf_counter(), time.process_time()
+    while count < 3 or time.perf_counter() - start < seconds:
+        for name, took in work().items():
+            stages.setdefault(name, []).append(took)
+        count += 1
+    return {
+        "photos": count,
+        "seconds": time.perf_counter() - start,
+        "cpu": time.process_time() - cpu,
+        "stages": {name: 1000 * float(np.median(took)) for name, took in stages.items()},
+    }
+
+
+def main() -> None:
+    """Answer jobs until stdin ends."""
+    way = Way(Path(sys.argv[1]), *sys.argv[2:3])
+    print("READY", flush=True)
+    for line in sys.stdin:
+        words = line.split()
+        if words[0] == "forward":
+
+            def work() -> dict[str, float]:
+                way.forward()
+                return {}
+        else:
+            data = Path(words[0]).read_bytes()
+
+            def work(data: bytes = data, output: str = words[1]) -> dict[str, float]:
+                return way.photo(data, output)[1]
+
+        work()
+        print(json.dumps(loop(work, float(words[-1]))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""One table for each part of run.py, as lines of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from benchmarks.figures import OURS_OFF, PHOTOS, Found, middle, ratio_to_limit
+
+ENGINES = {
+    "auto": "OpenVINO, bfloat16 where the CPU has it",
+    "float32": "OpenVINO, float32",
+    "torch": "PyTorch eager, float32",
+}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A Markdown table; the first column is text, the others are numbers."""
+    aligned = ["---"] + ["---:"] * (len(head) - 1)
+    return [f"| {' | '.join(str(cell) for cell in row)} |" for row in (head, aligned, *rows)]
+
+
+def waits(seen: Sequence[Found]) -> list[str]:
+    """p50, p95 and p99 in milliseconds."""
+    return [f"{1000 * middle(seen, part):.0f}" for part in ("p50", "p95", "p99")]
+
+
+def race(found: Found) -> list[str]:
+    """Limit, ours and peers."""
+    lines = [
+        "## The limit, ours, and the peers",
+        "",
+        "Closed loop, 8 clients (wrk); the answer is the mask as PNG. `torch`: PyTorch eager and PIL, as the peers' "
+        "own examples do it. `ours` behind a peer's name: our engine, photo and mask code behind that server.",
+    ]
+    head = ("", "photos/s", "/ limit", "p50 ms", "p95 ms", "p99 ms", "CPU ms/photo")
+    for photo in PHOTOS:
+        limit = found["limit"][photo]
+        stages = {name: median(row["stages"][name] for row in limit) for name in limit[0]["stages"]}
+        shown = ", ".join(f"{name} {took:.1f}" for name, took in stages.items())
+        cost = f"{1000 * middle(limit, 'cpu'):.1f}"
+        rows = [["**limit** (no server)", f"{middle(limit, 'rate'):.1f}", "1.00", "", "", "", cost]]
+        for name, photos in found["servers"].items():
+            seen = photos[photo]
+            label = f"**{name}**" if name.startswith("ours") else name
+            bad = sum(row["bad"] for row in seen)
+            share = f"{ratio_to_limit(found, name, photo):.2f}"
+            label += f" ({bad} failed)" if bad else ""
+            rate, cost = f"{middle(seen, 'rate'):.1f}", f"{1000 * middle(seen, 'cpu'):.1f}"
+            rows.append([label, rate, share, *waits(seen), cost])
+        lines += ["", f"### {photo} ({shown} ms)", "", *table(head, rows)]
+    lines += ["", "### Start-up, memory, and whether the masks are the same", ""]
+    head = ("", "start to first mask, s", "largest worker, MB", "all processes, MB", "IoU with our mask")
+    rows = []
+    for name in found["servers"]:
+        size = found["resident"][name]
+        start, same = f"{found['start'][name]:.1f}", f"{found['agreement'][name]:.3f}"
+        rows.append([name, start, f"{size['worker']:.0f}", f"{size['total']:.0f}", same])
+    return lines + table(head, rows)
+
+
+def sweep(found: Found) -> list[str]:
+    """Ours by number of clients."""
+    lines = ["## Ours by number of clients (closed loop)"]
+    for name, photos in found["servers"].items():
+        for photo, levels in photos.items():
+            rows = []
+            for clients, seen in levels.items():
+                cost = f"{1000 * middle(seen, 'cpu'):.1f}"
+                rows.append([clients, f"{middle(seen, 'rate'):.1f}", *waits(seen), cost])
+            alone = 1000 * middle(found["alone"][photo], "seconds")
+            lines += ["", f"### {name}, {photo} (in one process without a server: {alone:.1f} ms)", ""]
+            lines += table(("clients", "photos/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms/photo"), rows)
+    return lines
+
+
+def open_loop(found: Found) -> list[str]:
+    """Ours under a fixed rate."""
+    rows = []
+    for name, photos in found.items():
+        for photo, entries in photos.items():
+            for entry in entries:
+                late = f"{1000 * entry['late']:.0f}"
+                sent = [f"{entry['rate']:.1f}", f"{entry['share']:.0%}"]
+                rows.append([f"{name}, {photo}", *sent, *waits([entry]), late, entry["bad"]])
+    return [
+        "## Ours under a fixed rate (open loop)",
+        "",
+        "h2load, a new connection for each photo, evenly spaced. Nothing waits for an answer, so there is no "
+        "coordinated omission. `late`: how far the load tool itself was behind its plan (99th percentile).",
+        "",
+        *table(("", "sent/s", "of capacity", "p50 ms", "p95 ms", "p99 ms", "late ms", "failed"), rows),
+    ]
+
+
+def outputs(found: Found) -> list[str]:
+    """Mask, cutout and JSON."""
+    rows = []
+    for photo, kinds in found.items():
+        for output, entry in kinds.items():
+            limit, own = middle(entry["limit"], "rate"), middle(entry[OURS_OFF], "rate")
+            cells = [f"{photo}, {output}", f"{limit:.1f}", f"{own:.1f}", f"{own / limit:.2f}", "-", "-"]
+            if "rembg" in entry:
+                peer = middle(entry["rembg"], "rate")
+                cells[-2:] = [f"{peer:.1f}", f"{own / max(peer, 1e-9):.1f}"]
+            rows.append(cells)
+    head = ("", "limit, photos/s", "ours", "ours / limit", "rembg's server", "ours / rembg")
+    return ["## By what is asked for", "", "Archive off, 8 clients.", "", *table(head, rows)]
+
+
+def forward(found: Found) -> list[str]:
+    """The network alone."""
+    fast = median(found["auto"])
+    rows = [
+        [ENGINES[name], f"{1000 * median(took):.1f}", f"{median(took) / fast:.2f}"]
+        for name, took in found.items()
+    ]
+    return ["## One forward pass on one core", "", *table(("", "ms", "/ served"), rows)]
+
+
+def memory(found: Found) -> list[str]:
+    """Growth over many requests."""
+    first, last = found["samples"][0][1], found["samples"][-1][1]
+    return [
+        f"## Memory over {found['requests']} requests",
+        "",
+        f"The largest worker: {first:.0f} MB at the start, {last:.0f} MB at the end; {found['slope']:.1f} ± "
+        f"{found['error']:.1f} kB a thousand requests (least squares over the last four fifths, standard error).",
+    ]
+
+
+def gpu(found: Found) -> list[str]:
+    """The GPU, or that there was none."""
+    if found["gpu"] is None:
+        return ["## GPU", "", "There was no GPU on this machine: nothing measured."]
+    rows = [[f"forward, batch of {size}", f"{rate:.0f}"] for size, rate in found["forward"].items()]
+    rows += [["decode, forward, encode, batches of 16", f"{found['whole']:.0f}"]]
+    rows += [["one CPU core, forward", f"{found['one_core_forward']:.0f}"]]
+    return [f"## GPU: {found['gpu']}", "", *table(("", "photos/s"), rows)]
+
+
+def int8(found: Found) -> list[str]:
+    """Post-training quantization, measured both ways."""
+    quick, served = found["seconds"]["int8"], found["seconds"]["served"]
+    rows = [
+        [
+            name,
+            row["photos"],
+            f"{row['served']:.4f}",
+            f"{row['int8']:.4f}",
+            f"{row['int8'] - row['served']:+.4f}",
+        ]
+        for name, row in found["sets"].items()
+    ]
+    return [
+        "## int8 (NNCF post-training quantization, int8.py)",
+        "",
+        f"Forward on one core: int8 {1000 * quick:.1f} ms, as served {1000 * served:.1f} ms, ratio "
+        f"{found['ratio']:.2f}; calibrated on {found['calibration']} photos. {found['verdict']}",
+        "",
+        *table(("mean IoU", "photos", "served", "int8", "difference"), rows),
+    ]
+
+
+PARTS: dict[str, Callable[[Found], list[str]]] = {
+    "race": race,
+    "sweep": sweep,
+    "open": open_loop,
+    "outputs": outputs,
+    "forward": forward,
+    "memory": memory,
+    "gpu": gpu,
+    "int8": int8,
+}
