@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from deploy.aws import cost, diagram
 from deploy.aws import template as cloudformation
@@ -37,3 +38,35 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
+
+
+def test_kustomize_takes_every_manifest_and_every_container_is_locked_up() -> None:
+    folder = FOLDER / "kubernetes"
+    listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == sorted(
+        each.name for each in folder.glob("*.yaml") if each.name != "kustomization.yaml"
+    )
+    pod = yaml.safe_load((folder / "deployment.yaml").read_text())["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
+    deadline = next(int(each["value"]) for each in container["env"] if each["name"] == "STOP_DEADLINE")
+    assert pod["terminationGracePeriodSeconds"] >= deadline + 10
+
+
+def test_compose_publishes_on_loopback_only_and_locks_the_server_up() -> None:
+    services = yaml.safe_load((FOLDER.parent / "compose.yaml").read_text())["services"]
+    assert {"server", "store", "prometheus"} <= set(services)
+    assert all(port.startswith("127.0.0.1:") for each in services.values() for port in each.get("ports", []))
+    server = services["server"]
+    assert (server["read_only"], server["cap_drop"]) == (True, ["ALL"])
+    assert int(server["stop_grace_period"].rstrip("s")) > server["environment"]["STOP_DEADLINE"]
+    for mount in services["prometheus"]["volumes"]:
+        if mount.startswith("./"):
+            assert (FOLDER.parent / mount.split(":")[0]).is_file(), mount

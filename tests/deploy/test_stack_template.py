@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from deploy.aws import template as cloudformation
+from deploy.container import health
 
 TEMPLATE = cloudformation.load()
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
@@ -259,6 +261,15 @@ def test_health_is_a_real_prediction_everywhere() -> None:
     assert "HEALTH_PORT=8088" in user_data()
     assert "http://127.0.0.1:8088/healthz" in user_data()
     assert "/ping" not in json.dumps(RESOURCES)
+
+
+def test_an_instance_answers_until_the_load_balancer_has_seen_that_it_leaves() -> None:
+    group = properties("TargetGroup")
+    notices = group["HealthCheckIntervalSeconds"] * group["UnhealthyThresholdCount"]
+    leave = re.search(r"LEAVE_SECONDS=(\d+)", user_data())
+    assert leave
+    assert notices < int(leave[1]) < 60  # a Spot instance has 120 s for all of it
+    assert group["HealthCheckTimeoutSeconds"] > health.TIMEOUT
 
 
 def test_the_container_runs_without_rights() -> None:
