@@ -9,11 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Server
 
 from handler.errors import STATUS
 from handler.options import FORMATS, OPTION_NAMES, OUTPUTS
 from serve.settings import PORTS
+from tests.running import ROOT, Server
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

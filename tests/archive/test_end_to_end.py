@@ -30,7 +30,7 @@ from tests.archive.faults import FAULTS, FaultyProxy
 from tests.archive.helpers import Bucket, bucket_of
 from tests.archive.load import Load
 from tests.archive.test_shipper import wait_for
-from tests.conftest import Server
+from tests.running import Server
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from tests.running import Server
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

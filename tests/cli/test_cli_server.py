@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from mar_versions import broken, with_manifest
 
 from client import Client, HumansegError
+from tests.cli.mar_versions import broken, with_manifest
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from tests.running import Server
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 MAR = "human_segmentation.mar"

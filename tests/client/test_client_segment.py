@@ -16,7 +16,7 @@ import client as library
 from client import BadRequestError, Client, NotFoundError, TooLargeError, UnsupportedFormatError
 
 if TYPE_CHECKING:
-    from conftest import Server
+    from tests.running import Server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 
 import pytest
-from scripted_server import GOOD, HANG_UP, error, scripted
 
 from client import (
     AnswerError,
@@ -19,6 +18,7 @@ from client import (
 )
 from client.errors import error_class
 from client.transport import LONGEST_DELAY, Transport
+from tests.client.scripted_server import GOOD, HANG_UP, error, scripted
 
 BUSY = error(503, type="ServiceUnavailableException", message="no worker is free")
 FINE = (200, GOOD, b"picture")

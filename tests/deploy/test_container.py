@@ -13,11 +13,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import docker_daemon
-import moto_server
 import pytest
 import requests
-from conftest import MODEL, PORT_NAMES, free_ports
+
+from tests.deploy import docker_daemon, moto_server
+from tests.running import MODEL, PORT_NAMES, free_ports
 
 pytestmark = pytest.mark.slow
 BUCKET = "archive-of-the-container"

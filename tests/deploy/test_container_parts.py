@@ -14,14 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
-import moto_server
 import pytest
 import requests
-from conftest import MODEL, PORT_NAMES, ROOT, free_ports
-from imds import Metadata
 
 from deploy.container import health, instance, metrics
 from deploy.container.logs import as_json
+from tests.deploy import moto_server
+from tests.deploy.imds import Metadata
+from tests.running import MODEL, PORT_NAMES, ROOT, free_ports
 
 BUCKET = "archive-of-the-instance"
 

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import moto_server
 import pytest
 
 from deploy.aws.plan import Plan
+from tests.deploy import moto_server
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/humanseg@sha256:" + "a" * 64

@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import lint_tools
 import pytest
-from filled_template import bucket_policy, role_policies, trust
 
 from deploy.aws import template as cloudformation
+from tests.deploy import lint_tools
+from tests.deploy.filled_template import bucket_policy, role_policies, trust
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Server, free_ports
 
 from deploy.monitoring.dashboard import dashboard
+from tests.running import Server, free_ports
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "monitoring"
 pytestmark = pytest.mark.slow

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from conftest import MODEL, ROOT, Server
 
 from deploy import release as releases
 from serve.golden import NAME, read_golden
+from tests.running import MODEL, ROOT, Server
 
 pytestmark = pytest.mark.slow
 BUILT = ROOT / "model_store" / f"{MODEL}.mar"

@@ -11,13 +11,14 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import moto_server
 import pytest
 import requests
 from botocore.exceptions import ClientError
-from conftest import Server
-from filled_template import VALUES, role_policies
-from imds import Metadata, credentials
+
+from tests.deploy import moto_server
+from tests.deploy.filled_template import VALUES, role_policies
+from tests.deploy.imds import Metadata, credentials
+from tests.running import Server
 
 BUCKET = VALUES["ArchiveBucket"]
 # moto lets no service principal take a role over its API; on EC2 the instance takes it.

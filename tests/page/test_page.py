@@ -18,8 +18,9 @@ from PIL import Image
 from client import Client
 
 if TYPE_CHECKING:
-    from conftest import Server
     from playwright.sync_api import Page
+
+    from tests.running import Server
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

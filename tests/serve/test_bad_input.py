@@ -15,9 +15,10 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from conftest import MODEL, Server, encoded
 from PIL import Image
 from pillow_heif import register_heif_opener
+
+from tests.running import MODEL, Server, encoded
 
 TINY = encoded(np.full((20, 30, 3), 128, np.uint8), "PNG")
 

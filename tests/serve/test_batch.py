@@ -9,8 +9,9 @@ from io import BytesIO
 
 import numpy as np
 import requests
-from conftest import MODEL, Server, encoded
 from PIL import Image
+
+from tests.running import MODEL, Server, encoded
 
 
 def test_each_photo_of_a_mixed_batch_gets_its_own_answer(

@@ -15,10 +15,10 @@ import psutil
 import pytest
 import requests
 import torch
-from conftest import ROOT, Server, free_ports, start_server
 
 from handler.unet import UNet
 from serve.build_mar import DEFAULT_WEIGHTS, is_fresh
+from tests.running import ROOT, Server, free_ports, start_server
 
 
 def build(*arguments: str) -> subprocess.CompletedProcess[str]:

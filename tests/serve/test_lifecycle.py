@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from conftest import ROOT, Server, encoded, free_ports, start_server
+
+from tests.running import ROOT, Server, encoded, free_ports, start_server
 
 PHOTO = encoded(np.full((40, 30, 3), 100, np.uint8), "PNG")
 

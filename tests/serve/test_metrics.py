@@ -7,7 +7,8 @@ import time
 
 import requests
 import yaml
-from conftest import ROOT, Server
+
+from tests.running import ROOT, Server
 
 
 def numbers(server: Server) -> dict[str, float]:

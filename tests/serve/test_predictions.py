@@ -10,9 +10,10 @@ from io import BytesIO
 import numpy as np
 import pytest
 import requests
-from conftest import MODEL, ROOT, Server, encoded
 from PIL import Image
 from pycocotools import mask as coco
+
+from tests.running import MODEL, ROOT, Server, encoded
 
 PHOTO = ROOT / "tests" / "photos" / "astronaut.jpg"
 

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from astronaut import reference
 from torch import nn
 
 from handler.engine import OpenVinoEngine
 from handler.mask import binary_mask
 from handler.weights import Weights, load_weights
 from serve.export import write_graph
+from tests.training.astronaut import reference
 from training.measure import measure_samples, probability, torch_engine
 from training.metrics import pooled_iou
 from training.samples import Source, find_samples
