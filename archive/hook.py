@@ -10,7 +10,7 @@
     outcome = archive.keep(exchange)                 # see record.Exchange
     set_header("x-archived", outcome.value)          # spooled | declined | sampled-out | dropped
 
-`keep` returns once the record lies in the spool; a daemon thread (shipper.py) brings it to the bucket. It
+`keep` returns once the record lies in the spool; the shipper brings it to the bucket from there. It
 never raises and never waits for the network. What `serve.sh` and the container run besides:
 
     python -m archive.local_store --dir STATE_DIR/store     the embedded store, without ARCHIVE_BUCKET
@@ -23,7 +23,6 @@ import dataclasses
 import enum
 import errno
 import logging
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -34,9 +33,9 @@ from archive.record import Exchange, build_record, checked_label
 from archive.scrub import scrub
 from archive.settings import ArchiveSettings
 from archive.shipper import Shipper
+from archive.side_process import SideProcess
 from archive.spool import Spool, SpoolFullError
 from archive.store import Store
-from archive.target import Target
 from archive.telemetry import Metrics, NoMetrics, SparseLog
 
 _DISK_REASONS = {
@@ -65,7 +64,7 @@ class Archive:
         self._metrics, self._log = metrics, log
         self._lock = threading.Lock()
         self._passed_over = {"declined": 0, "sampled_out": 0, "dropped": 0}
-        self.shipper: Shipper | None = None
+        self.shipper: Shipper | SideProcess | None = None
 
     @classmethod
     def start(
@@ -77,11 +76,12 @@ class Archive:
         open_store: Callable[[], Store] | None = None,
         logger: logging.Logger | None = None,
     ) -> Archive:
-        """Opens the spool in `state_dir` and starts the shipper's threads, unless the mode is "off".
+        """Opens the spool in `state_dir` and starts the shipper, unless the mode is "off".
 
-        A disk that can't be written is no error here: `keep` then drops and counts. `open_store` makes the
-        connection and is called in the shipper's thread, again and again until it succeeds; by default it
-        goes to what the environment names (target.Target.find).
+        A disk that can't be written is no error here: `keep` then drops and counts. The shipper is a process
+        of its own (side_process.py) that goes to the store which the environment names (target.Target.find).
+        With `open_store` it is threads in this process instead, and the store is what that returns; it is
+        called again and again until it succeeds.
         """
         logger = logger or logging.getLogger("archive")
         log = SparseLog(logger)
@@ -89,13 +89,10 @@ class Archive:
         spool = open_spool(settings, state_dir)
         archive = cls(settings, spool, numbers, log)
         if settings.mode != "off":
-            archive.shipper = Shipper(
-                spool,
-                open_store or (lambda: Store.open(Target.find(os.environ, state_dir), settings)),
-                settings,
-                metrics=numbers,
-                log=log,
-            )
+            if open_store is None:
+                archive.shipper = SideProcess(spool, state_dir, settings, metrics=numbers, log=log)
+            else:
+                archive.shipper = Shipper(spool, open_store, settings, metrics=numbers, log=log)
             archive.shipper.start()
         return archive
 

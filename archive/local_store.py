@@ -109,7 +109,7 @@ class LocalStore:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=[self._lock_fd],  # the folder stays locked as long as weed itself lives
-                preexec_fn=_die_with_parent,
+                preexec_fn=_before_weed,
                 start_new_session=True,  # Ctrl-C in serve.sh's terminal must not stop it before the drain
             )
 
@@ -240,8 +240,9 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _die_with_parent() -> None:
-    """Runs in the child before weed: SIGKILL it when its keeper dies, so that no store is left behind."""
+def _before_weed() -> None:
+    """Runs in the child: SIGKILL it when its keeper dies, and let answers to users go before its work."""
+    os.nice(10)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 

@@ -42,8 +42,11 @@ class ArchiveSettings:
     spool_max_bytes: int = 20 * 1024**3
     # Bytes of the spool's disk that stay free for logs and everything else; 0 turns it off.
     spool_keep_free_bytes: int = 64 * 1024**2
-    # Uploads at a time in one worker. Each holds one record in memory (a photo: mostly 1 to 10 MB).
-    upload_threads: int = 2
+    # Uploads at a time of one server. Each holds one record in memory (a photo: mostly 1 to 10 MB).
+    upload_threads: int = 4
+    # Priority of the shipping process, 0 (as the workers) to 19 (only what is left over). At full load shipping
+    # gives way to answering, and the spool grows until the load falls.
+    nice: int = 10
     # Seconds to wait for the store to answer one request.
     timeout_seconds: float = 30.0
     # Pause after the n-th failure in a row: uniform in 0..min(cap, base * 2**n) seconds ("full jitter").
@@ -65,6 +68,7 @@ class ArchiveSettings:
         for name, least in (("spool_max_records", 1), ("spool_max_bytes", 1), ("spool_keep_free_bytes", 0)):
             _whole(name, getattr(self, name), least, 2**62)
         _whole("upload_threads", self.upload_threads, 1, 64)
+        _whole("nice", self.nice, 0, 19)
         _whole("refused_attempts", self.refused_attempts, 1, 1000)
         if not isinstance(self.fsync, bool):
             raise SettingsError(f"archive.fsync is {self.fsync!r}; it must be true or false")

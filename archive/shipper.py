@@ -214,7 +214,7 @@ class Shipper:
             with contextlib.suppress(OSError):
                 backlog = self._spool.recount()
                 if lead < 0:
-                    lead = _take_lead(self._spool)
+                    lead = take_lead(self._spool, "ready")
                 if self._monotonic() - swept > 60:
                     self._spool.sweep()
                     swept = self._monotonic()
@@ -230,10 +230,10 @@ def _name(entry: Entry) -> str:
     return f"ready/{entry.path.name}"
 
 
-def _take_lead(spool: Spool) -> int:
-    """A descriptor that marks this process as the one that keeps house; raises OSError when another does."""
+def take_lead(spool: Spool, folder: str) -> int:
+    """A descriptor that locks `folder` of the spool for this process; raises OSError when another has it."""
     spool.make_folders()
-    descriptor = os.open(spool.root / "ready", os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(spool.root / folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

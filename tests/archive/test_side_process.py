@@ -1,0 +1,81 @@
+"""The shipping process: beside the workers, below them in priority, and never longer there than they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from archive.hook import Archive, Outcome
+from archive.settings import ArchiveSettings
+from archive.side_process import SideProcess
+from tests.archive.helpers import FAST, Bucket, Numbers, digest, exchange
+from tests.archive.test_shipper import said, wait_for, workers
+
+
+@pytest.fixture
+def archive(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+    """An archive as the handler starts it; `archive.numbers` has its metrics."""
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    numbers = Numbers()
+    started = Archive.start(ArchiveSettings(**FAST), tmp_path, metrics=numbers)
+    started.numbers = numbers  # type: ignore[attr-defined]
+    yield started
+    assert started.shipper is not None
+    started.shipper.stop()
+
+
+def process_of(archive: Archive) -> psutil.Process:
+    shipper = archive.shipper
+    assert isinstance(shipper, SideProcess)
+    wait_for(lambda: shipper._process is not None)
+    assert shipper._process is not None
+    return psutil.Process(shipper._process.pid)
+
+
+def shippers_of(pid: int) -> list[psutil.Process]:
+    return [one for one in psutil.Process(pid).children() if "archive.side_process" in one.cmdline()]
+
+
+def test_it_ships_counts_and_gives_way(archive: Archive, bucket: Bucket) -> None:
+    numbers: Numbers = archive.numbers  # type: ignore[attr-defined]
+    acknowledged = {}
+    for number in range(5):
+        one = exchange(number)
+        assert archive.keep(one) is Outcome.SPOOLED
+        acknowledged[one.request_id] = digest(one.photo)
+    wait_for(lambda: numbers.counts["archive_shipped_total"] == 5)
+    wait_for(lambda: "archive_spool_oldest_seconds" in numbers.gauges)
+    assert len(numbers.values["archive_upload_seconds"]) == 5
+    bucket.assert_holds(acknowledged)
+    assert process_of(archive).nice() == os.getpriority(os.PRIO_PROCESS, 0) + 10
+
+
+def test_a_process_that_dies_is_started_again(archive: Archive, bucket: Bucket) -> None:
+    first = process_of(archive)
+    first.send_signal(signal.SIGKILL)
+    one = exchange(1)
+    assert archive.keep(one) is Outcome.SPOOLED
+    wait_for(archive.spool.is_empty, 60)
+    assert process_of(archive).pid != first.pid
+    bucket.assert_holds({one.request_id: digest(one.photo)})
+
+
+def test_it_ends_with_its_worker_and_another_worker_takes_over(tmp_path: Path, bucket: Bucket) -> None:
+    with workers(bucket, tmp_path, 2, seconds=120, pause=0.2) as running:
+        wait_for(lambda: sum(len(shippers_of(one.pid)) for one in running) == 1, 60)
+        lead, other = sorted(running, key=lambda one: -len(shippers_of(one.pid)))
+        (shipper,) = shippers_of(lead.pid)
+        lead.send_signal(signal.SIGKILL)
+        lead.wait()
+        psutil.wait_procs([shipper], timeout=10)
+        assert not shipper.is_running(), "the shipping process outlived its worker"
+        wait_for(lambda: len(shippers_of(other.pid)) == 1, 60)
+        before = len(bucket.ids())
+        wait_for(lambda: len(bucket.ids()) > before, 60)
+    assert said(tmp_path)[1]
