@@ -19,29 +19,23 @@ pytestmark = pytest.mark.slow
 
 
 def test_cfn_lint_finds_nothing() -> None:
-    done = lint_tools.run(
-        "cfn-lint", "-t", cloudformation.STACK, "-r", "us-east-1", "eu-central-1", "ap-south-1", "-e"
-    )
+    done = lint_tools.run("cfn-lint", "-t", cloudformation.STACK, "-r", "us-east-1", "-e")
     assert done.stdout + done.stderr == ""
     assert done.returncode == 0
 
 
 def test_checkov_finds_only_what_the_template_accepts_and_explains(tmp_path: Path) -> None:
     # checkov drops resources whose condition is false under the parameters' defaults: look at each size.
-    seen = set()
     text = cloudformation.STACK.read_text()
-    for size in ("one", "fleet"):
-        copy = tmp_path / f"{size}.yaml"
-        copy.write_text(text.replace("    Default: one\n", f"    Default: {size}\n", 1))
-        flags = ("--framework", "cloudformation", "--skip-download", "--compact", "-o", "json")
-        done = lint_tools.run("checkov", "-f", copy, *flags)
-        found = json.loads(done.stdout)
-        assert found["summary"]["parsing_errors"] == 0
-        assert found["summary"]["passed"] > 15
-        assert [(each["check_id"], each["resource"]) for each in found["results"]["failed_checks"]] == []
-        seen |= {
-            (each["resource"].split(".")[1], each["check_id"]) for each in found["results"]["skipped_checks"]
-        }
+    copies = [tmp_path / f"{size}.yaml" for size in ("one", "fleet")]
+    for copy in copies:
+        copy.write_text(text.replace("    Default: one\n", f"    Default: {copy.stem}\n", 1))
+    flags = ("--framework", "cloudformation", "--skip-download", "--compact", "-o", "json")
+    found = json.loads(lint_tools.run("checkov", "-f", *copies, *flags).stdout)
+    assert found["summary"]["parsing_errors"] == 0
+    assert found["summary"]["passed"] > 50
+    assert [(each["check_id"], each["resource"]) for each in found["results"]["failed_checks"]] == []
+    seen = {(each["resource"].split(".")[1], each["check_id"]) for each in found["results"]["skipped_checks"]}
     listed = {
         (name, skip["id"])
         for name, resource in cloudformation.load()["Resources"].items()
@@ -54,15 +48,17 @@ def test_parliament_finds_nothing_in_any_policy() -> None:
     documents = [trust(), bucket_policy(), *role_policies().values()]
     assert len(documents) == 9
     code = (
-        "import sys, warnings; warnings.simplefilter('ignore'); import parliament\n"
-        "print(*parliament.analyze_policy_string(sys.stdin.read()).findings, sep='\\n', end='')\n"
+        "import json, sys, warnings; warnings.simplefilter('ignore'); import parliament\n"
+        "for document in json.load(sys.stdin):\n"
+        "    print(*parliament.analyze_policy_string(json.dumps(document)).findings, sep='\\n', end='')\n"
     )
-    for document in documents:
-        # parliament reads identity policies: of the two others it judges actions, conditions and form.
-        plain = {**document, "Statement": [without_principal(each) for each in document["Statement"]]}
-        done = lint_tools.run("python", "-c", code, stdin=json.dumps(plain))
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == "", plain
+    # parliament reads identity policies: of the two others it judges actions, conditions and form.
+    plain = [
+        {**each, "Statement": [without_principal(one) for one in each["Statement"]]} for each in documents
+    ]
+    done = lint_tools.run("python", "-c", code, stdin=json.dumps(plain))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
 
 
 def without_principal(statement: dict[str, Any]) -> dict[str, Any]:
