@@ -64,7 +64,7 @@ def describe(model: Path, rounds: int) -> dict[str, object]:
         "cpu": _cpu_name(),
         "cores": CORES,
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "kernel": platform.release(),
+        "kernel": platform.release().split("-")[0],
         "flags": sorted(
             flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in _cpu_flags()
         ),

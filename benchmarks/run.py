@@ -17,7 +17,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ QUICK = Plan(rounds=1, seconds=2, open_seconds=4, requests=2_000)
 class Bench:
     """What all parts share: photos, model, started servers, and the results so far."""
 
-    def __init__(self, plan: Plan, scratch: Path, photographs: Path | None) -> None:
-        self.plan, self.scratch, self.photographs = plan, scratch, photographs
+    def __init__(self, plan: Plan, scratch: Path, photographs: Path | None, *, quick: bool) -> None:
+        self.plan, self.scratch, self.photographs, self.quick = plan, scratch, photographs, quick
         self.photos = write_photos(DATA / "photos")
         self.mar = ROOT / "model_store" / "human_segmentation.mar"
         self.model = unpacked(self.mar, scratch / "model")
@@ -262,7 +262,7 @@ def int8(bench: Bench, gang: Gang) -> None:
         "benchmarks.int8",
         str(bench.photographs),
     ]
-    quick = ["--calibration", "50", "--most", "20"] if bench.plan == QUICK else []
+    quick = ["--calibration", "50", "--most", "20"] if bench.quick else []
     subprocess.run([*command, "--model", str(bench.model), "--out", str(out), *quick], check=True, cwd=ROOT)
     bench.save("int8", json.loads(out.read_text()))
 
@@ -291,6 +291,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas (default: all)")
     parser.add_argument(
+        "--rounds", type=int, help=f"repetitions (default: {FULL.rounds}, quick {QUICK.rounds})"
+    )
+    parser.add_argument("--requests", type=int, help=f"of the memory part (default: {FULL.requests})")
+    parser.add_argument(
         "--data", type=Path, metavar="FOLDER", help="photographs with masks, for the part int8"
     )
     arguments = parser.parse_args()
@@ -300,7 +304,11 @@ def main() -> None:
         parser.error(f"unknown part {unknown[0]!r}; parts are {', '.join(PARTS)}")
     DATA.mkdir(exist_ok=True)
     with scratch_folder() as scratch:
-        bench = Bench(QUICK if arguments.quick else FULL, scratch, arguments.data)
+        plan = QUICK if arguments.quick else FULL
+        plan = replace(
+            plan, rounds=arguments.rounds or plan.rounds, requests=arguments.requests or plan.requests
+        )
+        bench = Bench(plan, scratch, arguments.data, quick=arguments.quick)
         try:
             if set(parts) & {"race", "sweep", "open", "outputs", "memory"}:
                 off = with_archive_off(bench.mar, scratch / "off.mar")

@@ -50,7 +50,7 @@ def test_the_best_peer_is_the_one_with_the_highest_median() -> None:
 def test_the_table_of_the_race_has_a_row_for_everyone() -> None:
     text = "\n".join(tables.race(found()))
     assert text.count("| mosec, ours |") == 4  # three photos, and memory
-    assert "| **ours** | 45.0 | 0.90 | 100 | 200 | 300 | 10.0 |" in text
+    assert "| **ours** | 45.0 | 0.90 | 100 | 200 | 300 | 10.0 | 1.00 |" in text
 
 
 def test_what_others_used_is_found_wherever_it_stands() -> None:
