@@ -109,7 +109,8 @@ def build(weights: Path, version: str, name: str, output: Path) -> Path:
             partial = output / f".{name}.mar.{os.getpid()}"
             try:
                 rewrite(archived, partial)
-                partial.replace(output / f"{name}.mar")  # a server that reads it sees the old one or the new one
+                # A server that reads it sees the old one or the new one.
+                partial.replace(output / f"{name}.mar")
             finally:
                 partial.unlink(missing_ok=True)
     except OSError as error:
