@@ -16,7 +16,7 @@ MODEL = "human_segmentation"
 NOT_LOADED = "The model was not loaded: "  # what handler/segmentation_handler.py logs
 
 
-def wait_until_ready(settings: ServeSettings, running: Callable[[], bool], *, seconds: float = 120.0) -> None:
+def wait_until_ready(settings: ServeSettings, running: Callable[[], bool], *, seconds: float = 240.0) -> None:
     """Return once a prediction went through. Raises StartError when the server ends, or the model can't load."""
     end = time.monotonic() + seconds
     model_log = settings.state_dir / "logs" / "model_log.log"

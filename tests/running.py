@@ -20,7 +20,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "human_segmentation"
-START_SECONDS = 180
+START_SECONDS = 300
 
 
 def free_ports(count: int) -> list[int]:
