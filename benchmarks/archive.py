@@ -45,7 +45,7 @@ from archive.spool import Spool  # noqa: E402
 from archive.store import Store  # noqa: E402
 from archive.target import Target  # noqa: E402
 from archive.telemetry import NoMetrics, SparseLog  # noqa: E402
-from tests.conftest import Server, start_server  # noqa: E402
+from tests.running import Server, start_server  # noqa: E402
 
 
 def photo(width: int, height: int) -> bytes:
