@@ -110,7 +110,6 @@ class LocalStore:
                 stderr=subprocess.STDOUT,
                 pass_fds=[self._lock_fd],  # the folder stays locked as long as weed itself lives
                 preexec_fn=_before_weed,
-                start_new_session=True,  # Ctrl-C in serve.sh's terminal must not stop it before the drain
             )
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
@@ -241,7 +240,12 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _before_weed() -> None:
-    """Runs in the child: SIGKILL it when its keeper dies, and let answers to users go before its work."""
+    """Runs in the child: SIGKILL it when its keeper dies, and let answers to users go before its work.
+
+    A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain. Not a session of
+    its own: the kernel shares the CPU out by session first (sched(7), autogroup), and nice would count for nothing.
+    """
+    os.setpgrp()
     os.nice(10)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 

@@ -26,7 +26,12 @@ class StartError(Exception):
 
 
 def die_with_parent() -> None:
-    """Run in a child before exec: the kernel ends it when its parent is gone, even by SIGKILL."""
+    """Run in a child before exec: the kernel ends it when its parent is gone, even by SIGKILL.
+
+    In a process group of its own, so that Ctrl-C reaches us alone; in our session, because the kernel shares the
+    CPU out by session first (sched(7), autogroup), and the archive's nice would count for nothing.
+    """
+    os.setpgrp()
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -107,7 +112,6 @@ def start_torchserve(
             stderr=log,
             env=variables,
             cwd=settings.state_dir,
-            start_new_session=True,
             preexec_fn=die_with_parent,
         )
 

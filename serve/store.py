@@ -26,7 +26,6 @@ def start_store(settings: ServeSettings, environment: Mapping[str, str]) -> subp
             stdout=log,
             stderr=log,
             env=dict(environment),
-            start_new_session=True,
             preexec_fn=die_with_parent,
         )
 
