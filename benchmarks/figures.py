@@ -22,9 +22,9 @@ def ratio_to_limit(found: Found, server: str, photo: str) -> float:
     return median(seen["rate"] / limit["rate"] for seen, limit in pairs)
 
 
-def ratio_between(found: Found, server: str, other: str, photo: str) -> float:
-    """Median over rounds of one server's throughput by another's in the same round; other's may be 0."""
-    pairs = zip(found["servers"][server][photo], found["servers"][other][photo], strict=True)
+def ratio_of(rows: Sequence[Found], others: Sequence[Found]) -> float:
+    """Median over rounds of one throughput by another of the same round; the other may be 0."""
+    pairs = zip(rows, others, strict=True)
     return median(seen["rate"] / max(beside["rate"], 1e-9) for seen, beside in pairs)
 
 

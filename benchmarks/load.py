@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 LUA = Path(__file__).with_name("wrk.lua")
 
@@ -77,6 +78,37 @@ def closed_loop(target: Target, clients: int, seconds: float) -> Load:
     return Load(good / seen["seconds"], seen["p50"], seen["p95"], seen["p99"], good, bad)
 
 
+def fixed_loop(target: Target, clients: int, count: int, log: Path) -> Load:
+    """h2load with `clients` waiting clients and exactly `count` photos: CPU time can be shared out among them."""
+    log.unlink(missing_ok=True)
+    command = [
+        "h2load",
+        "--h1",
+        "-t1",
+        f"-n{count}",
+        f"-c{min(clients, count)}",
+        *_post(target, log),
+        target.url,
+    ]
+    subprocess.run(command, capture_output=True, check=True, timeout=600)
+    rows = _rows(log)
+    took = rows[:, 2] / 1e6
+    good = int((rows[:, 1] == 200).sum())
+    seconds = (rows[:, 0] + rows[:, 2]).max() / 1e6 - rows[:, 0].min() / 1e6
+    p50, p95, p99 = np.percentile(took, (50, 95, 99))
+    return Load(good / seconds, float(p50), float(p95), float(p99), good, count - good)
+
+
+def _post(target: Target, log: Path) -> list[str]:
+    headers = [word for name, value in target.headers for word in ("-H", f"{name}: {value}")]
+    return ["-T120s", "-N120s", "-d", str(target.body), f"--log-file={log}", *headers]
+
+
+def _rows(log: Path) -> NDArray[np.int64]:
+    """h2load's log: start in microseconds since 1970, status, microseconds until the answer's end."""
+    return np.array([[int(word) for word in line.split("\t")[:3]] for line in log.read_text().splitlines()])
+
+
 def open_loop(target: Target, rate: float, seconds: float, log: Path) -> Load:
     """h2load sending `rate` photos a second for `seconds`, evenly spaced; whole milliseconds apart."""
     period = max(1, round(1000 / rate))
@@ -84,12 +116,11 @@ def open_loop(target: Target, rate: float, seconds: float, log: Path) -> Load:
     log.unlink(missing_ok=True)
     command = [
         *("h2load", "--h1", "-t1", f"-n{count}", f"-c{count}", "-r1", f"--rate-period={period}ms"),
-        *("-T60s", "-N60s", "-d", str(target.body), f"--log-file={log}"),
-        *(word for name, value in target.headers for word in ("-H", f"{name}: {value}")),
+        *_post(target, log),
         target.url,
     ]
     subprocess.run(command, capture_output=True, check=True, timeout=seconds + 120)
-    rows = np.array([[int(word) for word in line.split("\t")[:3]] for line in log.read_text().splitlines()])
+    rows = _rows(log)
     good = rows[:, 1] == 200
     took = rows[good, 2] / 1e6
     starts = np.sort(rows[:, 0]) / 1e6

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.figures import OURS, OURS_OFF
 from benchmarks.gang import SERVED_PYTHON, Gang
-from benchmarks.load import closed_loop, open_loop
+from benchmarks.load import closed_loop, fixed_loop, open_loop
 from benchmarks.machine import Clock, describe
 from benchmarks.memory import grow, worker_memory
 from benchmarks.photos import write_photos
@@ -47,9 +47,10 @@ from benchmarks.usage import cpu_seconds, resident
 
 RESULTS = DATA / "results.json"
 SATURATED = 8  # clients: four photos for each of two cores
+COSTED = {"small": 80, "typical": 48, "phone": 16}  # photos
 SWEEP = (1, 2, 4, 8, 16, 32)
 SHARES = (0.5, 0.8, 0.95)
-PARTS = ("race", "sweep", "open", "outputs", "forward", "memory", "gpu", "int8")
+PARTS = ("race", "cost", "sweep", "open", "outputs", "forward", "memory", "gpu", "int8")
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,12 @@ class Bench:
     def load(self, server: Running, photo: str, output: str, clients: int) -> dict[str, Any]:
         """A closed loop with what it cost; with the archive on, the shipping that follows counts as well."""
         target = server.target(self.photos[photo], output)
+        server.go_on()
         before, clock = cpu_seconds(server.process.pid), Clock()
         seen = closed_loop(target, clients, self.plan.seconds)
         settle(server)
         used = cpu_seconds(server.process.pid) - before
+        server.halt()
         return {**asdict(seen), "cpu": used / max(1, seen.photos), "others": clock.others(used)}
 
 
@@ -124,20 +127,31 @@ def settle(server: Running, seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+def onnx_file(bench: Bench) -> Path:
+    """Our network for rembg, written anew."""
+    path = DATA / "humanseg.onnx"
+    command = [sys.executable, "-m", "benchmarks.rembg_model", str(bench.model), str(path)]
+    subprocess.run(command, check=True, cwd=ROOT)
+    return path
+
+
+def start_all(bench: Bench) -> None:
+    """Peers and rembg, where they don't run yet."""
+    for spec in (*peers(bench.model), rembg(onnx_file(bench))):
+        if spec.name not in bench.running:
+            bench.start(spec)
+
+
 def race(bench: Bench, gang: Gang) -> None:
     """Limit, ours, peers and rembg, one after the other, round by round."""
-    onnx = DATA / "humanseg.onnx"
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.rembg_model", str(bench.model), str(onnx)], check=True, cwd=ROOT
-    )
-    for spec in (*peers(bench.model), rembg(onnx)):
-        bench.start(spec)
+    start_all(bench)
     found: dict[str, Any] = {"limit": {}, "servers": {}, "agreement": {}, "start": {}, "resident": {}}
     for name, server in bench.running.items():
         found["start"][name] = server.start_seconds
         reference = ask(bench.running[OURS], bench.photos["typical"])
         answer = ask(server, bench.photos["typical"])
         found["agreement"][name] = agreement(answer, reference) if answer and reference else 0.0
+        server.halt()
     for number in range(bench.plan.rounds):
         for photo, path in bench.photos.items():
             say(f"race, round {number + 1}, {photo}")
@@ -151,7 +165,35 @@ def race(bench: Bench, gang: Gang) -> None:
     found["resident"][OURS]["worker"] = worker_memory(bench.running[OURS].process.pid)
     found["resident"][OURS_OFF]["worker"] = worker_memory(bench.running[OURS_OFF].process.pid)
     bench.save("race", found)
-    for name in list(bench.running):
+
+
+def cost(bench: Bench, gang: Gang) -> None:
+    """CPU time a photo, over exactly counted photos: what holds on a busy machine, too."""
+    found: dict[str, Any] = {"limit": {}, "servers": {}, "resident": {}}
+    start_all(bench)
+    log = bench.scratch / "h2load.log"
+    for server in bench.running.values():
+        say(f"warming up {server.spec.name}")
+        server.go_on()
+        fixed_loop(server.target(bench.photos["small"], "mask"), SATURATED, COSTED["small"], log)
+        server.halt()
+    for photo, path in bench.photos.items():
+        for _ in range(bench.plan.rounds):
+            say(f"cost, {photo}")
+            found["limit"].setdefault(photo, []).append(asdict(gang.photos(path, "mask", bench.plan.seconds)))
+            for name, server in bench.running.items():
+                server.go_on()
+                before, clock = cpu_seconds(server.process.pid), Clock()
+                seen = fixed_loop(server.target(path, "mask"), SATURATED, COSTED[photo], log)
+                settle(server)
+                used = cpu_seconds(server.process.pid) - before
+                server.halt()
+                entry = {**asdict(seen), "cpu": used / COSTED[photo], "others": clock.others(used)}
+                found["servers"].setdefault(name, {}).setdefault(photo, []).append(entry)
+    for name, server in bench.running.items():
+        found["resident"][name] = asdict(resident(server.process.pid))
+    bench.save("cost", found)
+    for name in list(bench.running):  # what follows is about ours and rembg
         if bench.running[name].spec.kind == "peer":
             bench.running.pop(name).stop()
 
@@ -196,13 +238,7 @@ def open_rates(bench: Bench, gang: Gang) -> None:
 def outputs(bench: Bench, gang: Gang) -> None:
     """Mask, cutout and JSON: ours, rembg's server where it has the output, and the limit."""
     if "rembg" not in bench.running:
-        onnx = DATA / "humanseg.onnx"
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.rembg_model", str(bench.model), str(onnx)],
-            check=True,
-            cwd=ROOT,
-        )
-        bench.start(rembg(onnx))
+        bench.start(rembg(onnx_file(bench)))
     found: dict[str, Any] = {}
     for _ in range(bench.plan.rounds):
         for photo, path in bench.photos.items():
@@ -268,7 +304,8 @@ def int8(bench: Bench, gang: Gang) -> None:
 
 
 RUNNERS: dict[str, Callable[[Bench, Gang], None]] = {
-    "race": race, "sweep": sweep, "open": open_rates, "outputs": outputs, "forward": forward, "memory": memory,
+    "race": race, "cost": cost, "sweep": sweep, "open": open_rates, "outputs": outputs, "forward": forward,
+    "memory": memory,
     "gpu": gpu, "int8": int8,
 }  # fmt: skip
 
@@ -310,7 +347,7 @@ def main() -> None:
         )
         bench = Bench(plan, scratch, arguments.data, quick=arguments.quick)
         try:
-            if set(parts) & {"race", "sweep", "open", "outputs", "memory"}:
+            if set(parts) & {"race", "cost", "sweep", "open", "outputs", "memory"}:
                 off = with_archive_off(bench.mar, scratch / "off.mar")
                 for spec in (ours(OURS, bench.mar), ours(OURS_OFF, off)):
                     if bench.start(spec) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -16,19 +17,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import requests
 from PIL import Image
 
 from benchmarks.load import Target
-from serve.process import die_with_parent
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 DATA = HERE / ".data"
 CORES = len(os.sched_getaffinity(0))
 START_SECONDS = 300
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Spec:
 
     form: how a photo is posted, "raw", "multipart" (in `part`) or "base64" (JSON, in `field`).
     outputs: for each kind of output that it can give, the headers to send (raw, base64) or further form fields.
+    restless: it uses CPU while nobody asks (LitServe's loops poll), so it is halted between its turns.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Spec:
     form: str = "raw"
     part: str = ""
     outputs: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"mask": {}})
+    restless: bool = False
 
 
 @dataclass
@@ -73,15 +78,31 @@ class Running:
             self.targets[key] = Target(url, path, tuple(headers.items()))
         return self.targets[key]
 
+    def halt(self) -> None:
+        """Let a restless server sleep until `go_on`."""
+        if self.spec.restless:
+            os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """The end of `halt`."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """SIGTERM to the whole group, SIGKILL after a while."""
+        self.go_on()
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(40)
+            self.process.wait(30 if self.spec.kind == "ours" else 5)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def _die_with_parent() -> None:
+    """Run in a child before exec: a benchmark that is killed leaves no server behind."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def body_of(spec: Spec, photo: bytes, fields: Mapping[str, str]) -> tuple[bytes, str]:
@@ -130,7 +151,7 @@ def start(spec: Spec, state: Path, probe: Path) -> Running:
         process = subprocess.Popen(
             [word.format(**names) for word in spec.command],
             cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=_die_with_parent,
         )  # fmt: skip
     running = Running(spec, process, ports[0], state)
     try:
@@ -214,7 +235,7 @@ def peers(model: Path) -> Sequence[Spec]:
         bento = str(Path(python).with_name("bentoml"))
         specs += [
             Spec(f"LitServe, {stack}", "peer", (python, "-m", f"{app}litserve_app"), environment, "/predict",
-                 "base64", "image_data"),
+                 "base64", "image_data", restless=True),
             Spec(f"BentoML, {stack}", "peer",
                  (bento, "serve", f"{app}bentoml_app:Segmentation", "--host", "127.0.0.1", "--port", "{port}"),
                  environment, "/predict", "multipart", "image"),
@@ -229,15 +250,15 @@ def peers(model: Path) -> Sequence[Spec]:
 
 def rembg(onnx: Path) -> Spec:
     """rembg's own server with our network as its custom model; ONNX Runtime with one thread for each core."""
-    extras = json.dumps({"model_path": str(onnx)})
-    fields = {"model": "u2net_custom", "extras": extras}
+    extras = quote(json.dumps({"model_path": str(onnx)}))  # of a POST too, rembg reads these from the query
+    fields = {"model": "u2net_custom"}
     return Spec(
         "rembg",
         "product",
         (str(HERE / ".venv" / "rembg" / "bin" / "rembg"), "s", "--host", "127.0.0.1", "--port", "{port}",
          "--log_level", "warning", "--no-ui"),
         {"REMBG_HOME": str(onnx.parent), "NUMBA_CACHE_DIR": str(DATA / "numba")},
-        "/api/remove",
+        f"/api/remove?extras={extras}",
         "multipart",
         "file",
         {"mask": {**fields, "om": "true"}, "cutout": fields},
