@@ -83,8 +83,9 @@ def soft_alpha(probability: Pixels, threshold: float, region: Pixels | None = No
     alpha = np.asarray(cv2.LUT(probability, ramp), np.uint8)
     if region is None:
         return alpha
-    edge = 2 * max(1, max(region.shape) // 64) + 1  # the ramp is about one network pixel wide
-    near = cv2.dilate(region, np.ones((edge, edge), np.uint8))
+    # The ramp is about one network pixel wide. Bounded: a photo may be a million pixels long and a few high.
+    edge = 2 * min(128, max(1, max(region.shape) // 64)) + 1
+    near = cv2.dilate(cv2.dilate(region, np.ones((1, edge), np.uint8)), np.ones((edge, 1), np.uint8))
     return np.asarray(cv2.bitwise_and(alpha, near), np.uint8)
 
 

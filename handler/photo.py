@@ -140,12 +140,20 @@ def _decode(data: bytes, max_pixels: int, least_side: int | None) -> Photo:
         if name != "jpeg":
             width, height = image.size  # TIFF turns itself upright while loading
         pixels = _rgb(image)
-    orientation = image.getexif().get(ORIENTATION, 1)
+    orientation = _orientation(image)
     if orientation in UPRIGHT:
         pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
         if orientation >= 5:
             width, height = height, width
     return Photo(pixels, width, height, name, _rgb_profile(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says of how the pixels lie; upright where the block is damaged, as viewers take it."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:
+        return 1
 
 
 def _rgb(image: Image.Image) -> Pixels:

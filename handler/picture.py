@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from handler.errors import BadOption
 from handler.mask import soft_alpha
 from handler.options import Options
 from handler.photo import Photo, Pixels
@@ -17,6 +18,7 @@ from handler.png import write_png
 OVERLAY_COLOUR = (56, 132, 255)  # RGB; far from skin, foliage and most clothes
 OVERLAY_STRENGTH = 0.55
 CONTENT_TYPE = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+LONGEST_SIDE = {"webp": 16383, "jpeg": 65500}  # limits of libwebp and libjpeg
 # Pictures that show the photo itself need every pixel of it; the others only its shape.
 NEEDS_PHOTO = ("cutout", "overlay", "composite")
 OUTPUTS_DRAWN = ("mask", "probability", *NEEDS_PHOTO)
@@ -94,6 +96,12 @@ def encode(picture: Pixels, kind: str, icc_profile: bytes | None = None) -> byte
     """`picture`, uint8 [H, W], [H, W, 3] or [H, W, 4] in RGB(A) order, as PNG, WebP (lossless) or JPEG bytes."""
     if kind == "png":
         return write_png(picture, icc_profile)
+    height, width = picture.shape[:2]
+    if max(height, width) > LONGEST_SIDE[kind]:
+        raise BadOption(
+            f"format={kind} holds at most {LONGEST_SIDE[kind]} pixels a side, but this picture is {width}x{height}. "
+            "Use format=png."
+        )
     file = BytesIO()
     profile = icc_profile if picture.ndim == 3 else None
     image = Image.fromarray(picture)

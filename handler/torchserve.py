@@ -7,7 +7,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from handler.options import OPTION_NAMES
 from handler.request import REPEATED
+
+OPTION_HEADERS = {f"x-{name}" for name in OPTION_NAMES}
 
 
 def request_headers(context: Any, index: int) -> Mapping[str, str]:
@@ -59,7 +62,7 @@ def repeated(parameters: Any, headers: Any) -> list[str]:
     pairs = [(each["name"], each["value"]) for each in parameters]
     for header in headers:
         name = bytes(header["name"]).decode("utf-8", "replace").lower()
-        if name.startswith("x-") and name != "x-forwarded-for":
+        if name in OPTION_HEADERS:  # proxies repeat others, and may
             pairs.append((name, header["value"]))
     for name, value in pairs:
         if seen.setdefault(name, value) != value and name not in names:

@@ -23,6 +23,7 @@ MODEL_STORE = ROOT / "model_store"
 DEFAULT_WEIGHTS = MODEL_STORE / "human_segmentation.safetensors"
 DEFAULT_NAME = "human_segmentation"
 CONFIG = ROOT / "config" / "model-config.yaml"
+ORIGIN = "origin.txt"  # inside the .mar: "shipped" or "own" weights
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
@@ -58,7 +59,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     target = arguments.output / f"{arguments.name}.mar"
-    if arguments.if_stale and is_fresh(target, arguments.weights):
+    if arguments.if_stale and (is_fresh(target, arguments.weights) or is_own(target)):
         return 0
     try:
         build(arguments.weights, arguments.version, arguments.name, arguments.output)
@@ -82,10 +83,25 @@ def is_fresh(target: Path, weights: Path) -> bool:
     """Whether `target` exists and is newer than all that it is made of."""
     if not target.is_file() or not weights.is_file():
         return False
-    newest = max(
-        path.stat().st_mtime for path in (*parts(), weights, Path(__file__), ROOT / "pyproject.toml")
-    )
+    makers = [
+        Path(__file__).parent / name for name in ("build_mar.py", "export.py", "golden.py", "golden.jpg")
+    ]
+    newest = max(path.stat().st_mtime for path in (*parts(), *makers, weights, ROOT / "pyproject.toml"))
     return target.stat().st_mtime > newest
+
+
+def is_own(target: Path) -> bool:
+    """Whether `target` was built from weights that somebody named: not ours to replace by the shipped ones."""
+    try:
+        with zipfile.ZipFile(target) as mar:
+            own = mar.read(ORIGIN) == b"own"
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return False
+    if own:
+        print(
+            f"{target} holds weights of your own: kept, though files have changed since. ./build_mar.sh renews it."
+        )
+    return own
 
 
 def build(weights: Path, version: str, name: str, output: Path) -> Path:
@@ -100,6 +116,7 @@ def build(weights: Path, version: str, name: str, output: Path) -> Path:
             content = Path(scratch) / "content"
             content.mkdir()
             write_model(weights, content)
+            (content / ORIGIN).write_text("shipped" if weights.resolve() == DEFAULT_WEIGHTS else "own")
             for part in parts():
                 if part != CONFIG:
                     copy = content / part.relative_to(ROOT)

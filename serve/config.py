@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from string import Template
+from xml.sax.saxutils import escape
 
 from serve.settings import ServeSettings
 
@@ -21,11 +22,21 @@ def render(settings: ServeSettings) -> Path:
         # Only a name, no real port: each server has ten thousand of its own.
         "INITIAL_WORKER_PORT": str(settings.ports["INFERENCE_PORT"] * 10_000),
     }
-    for name in ("metrics.yaml", "log4j2.xml"):
-        (settings.state_dir / name).write_text(_fill(CONFIG / name, values))
+    in_xml = {name: escape(value) for name, value in values.items()}
+    (settings.state_dir / "metrics.yaml").write_text((CONFIG / "metrics.yaml").read_text())
+    (settings.state_dir / "log4j2.xml").write_text(_fill(CONFIG / "log4j2.xml", in_xml))
     path = settings.state_dir / "config.properties"
-    path.write_text(_fill(CONFIG / "config.properties", values))
+    path.write_text(
+        _fill(CONFIG / "config.properties", {name: in_java(text) for name, text in values.items()})
+    )
     return path
+
+
+def in_java(text: str) -> str:
+    """`text` as java.util.Properties reads it back: ISO 8859-1, with a backslash as the escape."""
+    units = text.replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
 
 
 def _fill(template: Path, values: dict[str, str]) -> str:

@@ -23,6 +23,7 @@ from serve.ready import MODEL, wait_until_ready
 from serve.settings import ServeSettings, SettingsError, read_settings
 from serve.store import drain, start_store
 
+STORE_PAUSE = 10.0  # seconds between two starts of an embedded store that ends
 FRONTEND_SHARE = 0.4  # of the stop deadline, for TorchServe; the rest is the archive's
 
 
@@ -63,13 +64,13 @@ def serve(settings: ServeSettings) -> None:
     with contextlib.ExitStack() as running:
         environment = dict(os.environ)
         store = start_store(settings, environment)
-        if store is not None:
-            running.callback(stop, store, 5)
+        stores = [store] if store else []  # the last one runs
+        running.callback(lambda: [stop(each, 4) for each in stores[-1:]])
         frontend = start_torchserve(settings, config, environment)
         running.callback(shut_down, frontend, settings)
         wait_until_ready(settings, lambda: frontend.poll() is None)
         print(f"READY {settings.url}/predictions/{MODEL}", flush=True)
-        watch(frontend, store, settings)
+        watch(frontend, stores, settings)
 
 
 def prepare(settings: ServeSettings) -> Path:
@@ -88,25 +89,31 @@ def prepare(settings: ServeSettings) -> Path:
 
 
 def watch(
-    frontend: subprocess.Popen[bytes], store: subprocess.Popen[bytes] | None, settings: ServeSettings
+    frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes]], settings: ServeSettings
 ) -> None:
-    """Return never, but by `Stopped` or by StartError when TorchServe ends by itself."""
-    store_lost = False
+    """Return never, but by `Stopped` or by StartError when TorchServe ends by itself.
+
+    A store that ends (the one of a killed server may still hold its folder) is started again, every ten seconds.
+    """
+    tried = time.monotonic()
     while True:
         code = frontend.poll()
         if code is not None:
             raise StartError(
                 f"TorchServe ended by itself (exit code {code}). Its logs are in {settings.state_dir}/logs."
             )
-        if store is not None and not store_lost and store.poll() is not None:
-            store_lost = True
-            say("serve: the embedded object store ended; records stay in the spool until the next start.")
+        if stores and stores[-1].poll() is not None and time.monotonic() - tried > STORE_PAUSE:
+            say("serve: the embedded object store had ended; it is started again. Records wait in the spool.")
+            tried = time.monotonic()
+            again = start_store(settings, os.environ)
+            if again is not None:
+                stores.append(again)
         time.sleep(0.5)
 
 
 def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings) -> None:
     """Stop TorchServe, then bring what is in the spool to the bucket, all within the deadline."""
-    end = time.monotonic() + settings.stop_deadline
+    end = time.monotonic() + settings.stop_deadline - 2  # the rest is the store's
     stop(frontend, settings.stop_deadline * FRONTEND_SHARE)
     drain(settings, max(1.0, end - time.monotonic() - 1.0))
 

@@ -101,7 +101,7 @@ def start_torchserve(
         "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
         "MALLOC_ARENA_MAX": "2",
     }
-    # Given relative to where serve.sh was called; TorchServe runs in STATE_DIR.
+    # TorchServe runs in STATE_DIR.
     if environment.get("API_KEYS_FILE"):
         variables["API_KEYS_FILE"] = str(Path(environment["API_KEYS_FILE"]).resolve())
     with (logs / "torchserve.log").open("ab") as log:

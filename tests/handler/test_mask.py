@@ -80,6 +80,11 @@ def test_alpha_of_the_largest_region_leaves_the_others_clear() -> None:
     assert (alpha[31:59, 31:59] == 255).all()
 
 
+def test_a_photo_a_million_pixels_long_takes_no_more_memory_than_its_pixels() -> None:
+    line = np.full((2, 1_000_000), 200, np.uint8)
+    assert soft_alpha(line, 0.5, binary_mask(line, 0.5, "largest")).all()
+
+
 def test_facts_of_a_known_mask() -> None:
     mask = np.zeros((10, 20), np.uint8)
     mask[2:6, 5:15] = 255

@@ -155,6 +155,12 @@ def test_rgb_colour_profile_is_kept_for_pictures_of_the_photo() -> None:
     assert read_photo(saved(COLOUR, "JPEG")).icc_profile is None
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF"])
+def test_a_damaged_exif_block_does_not_spoil_the_photo(kind: str) -> None:
+    data = saved(COLOUR, kind, exif=b"Exif\0\0garbage in here")
+    assert close(read_photo(data).pixels, PICTURE)
+
+
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [

@@ -41,6 +41,12 @@ CASES: list[tuple[str, Callable[[Server], requests.Response], int, str]] = [
     ("unknown field", lambda s: post(s, TINY, colour="red"), 400, "'colour'"),
     ("bad option", lambda s: post(s, TINY, threshold="7"), 400, "threshold"),
     ("jpeg cutout", lambda s: post(s, TINY, output="cutout", format="jpeg"), 400, "transparency"),
+    (
+        "webp of a long panorama",
+        lambda s: post(s, encoded(np.zeros((2, 17_000, 3), np.uint8), "PNG"), format="webp"),
+        400,
+        "format=png",
+    ),
     ("pdf", lambda s: post(s, b"%PDF-1.4 hello"), 415, "PDF"),
     ("bomb", lambda s: post(s, bomb(30_000, 30_000)), 413, "megapixels"),
     ("51 megapixels", lambda s: post(s, bomb(8500, 6000)), 413, "8500x6000"),
@@ -109,9 +115,10 @@ def test_a_form_body_without_a_photo_never_gets_the_page(server: Server) -> None
             check=True,
         )
         assert b"<html" not in done.stdout
-        if not done.stdout.endswith(b"500"):
-            assert done.stdout.endswith(b"400")
-            assert b"-F image=@photo.jpg" in done.stdout
+        if body in (b"%", TINY) and done.stdout.endswith(b"500"):
+            continue  # not ours: it can't be parsed as a form, and no handler is asked
+        assert done.stdout.endswith(b"400")
+        assert b"-F image=@photo.jpg" in done.stdout
 
 
 def test_a_body_over_the_byte_limit_is_refused(server: Server) -> None:
