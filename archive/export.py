@@ -3,7 +3,8 @@
     TO/img/NAME.jpg    TO/mask/NAME.png    TO/manifest.jsonl
 
 NAME is the start of the photo's SHA-256, so a photo sent twice is one file, and running the same export again
-fetches only what is missing or has a newer mask. The manifest has one JSON object a line, with the
+fetches only what is missing or has a newer mask. What an earlier export left there and this one does not
+choose is deleted: the folder holds what the manifest says. The manifest has one JSON object a line, with the
 request ids behind each photo, the split, and where its mask comes from. Formats other than `folder` are
 made from these files at the end (export_formats.py).
 """
@@ -14,6 +15,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import socket
 import uuid
 from collections.abc import Callable, Iterable
@@ -22,6 +24,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError, FlexibleChecksumError
+
+from archive.errors import Unscrubbable
 from archive.export_formats import FORMATS, pack
 from archive.labels import Label, read_labels
 from archive.reader import Reader, Stored, parallel
@@ -29,6 +34,7 @@ from archive.record import rfc3339
 from archive.rewrite import rewrite_as_jpeg, rewrite_as_png
 
 NAME_LENGTH = 20
+GONE = ("NoSuchKey", "404")
 # What cv2, the usual reader of training photos, opens and turns upright by itself.
 TRAINABLE = ("jpeg", "png", "webp", "bmp")
 
@@ -109,9 +115,10 @@ def export(
 ) -> Exported:
     """Exports the committed records with since <= time < until to the folder `to`.
 
-    `held_out_share` is the part (0..1) marked "val" by the hash of the photo's bytes, with the same rule as
-    `humanseg train`, so that the two agree and duplicates never part. `progress(done, total)` is called as
-    photos are done. Photos that fail their checksum are named in `problems` and left out.
+        `held_out_share` is the part (0..1) marked "val" by the hash of the photo's bytes, with the same rule as
+        `humanseg train`, so that the two agree and duplicates never part. `progress(done, total)` is called as
+    photos are done. Photos that are gone, damaged or can't be rewritten are named in `problems` and left out.
+        Files of an earlier export into `to` that this one does not choose are deleted.
     """
     if fmt not in FORMATS:
         raise ValueError(f"format {fmt!r} is not known; it is one of {', '.join(FORMATS)}")
@@ -121,14 +128,21 @@ def export(
     photos = parts / "img" if fmt in ("folder", "webdataset") else to / "img"
     for folder in (photos, parts / "mask"):
         folder.mkdir(parents=True, exist_ok=True)
+        _leave_only(folder, {choice.name for choice in chosen})
     upright = fmt in ("coco", "webdataset")  # their usual readers leave the EXIF orientation alone
 
     def fetch(choice: Choice) -> tuple[Choice, Path | None, bool, str]:
         try:
             photo, new = _fetch_photo(reader, choice, photos, upright)
             new |= _fetch_mask(reader, choice, parts / "mask" / f"{choice.name}.png")
-        except ValueError as error:
+        except (ValueError, Unscrubbable) as error:
             return choice, None, False, str(error)
+        except FlexibleChecksumError as error:
+            return choice, None, False, f"damaged in the bucket: {error}"
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in GONE:
+                raise  # the store is away or says no: nothing about this photo
+            return choice, None, False, "an object is gone; was it erased meanwhile?"
         return choice, photo, new, ""
 
     rows, problems, fetched = [], [], 0
@@ -146,6 +160,17 @@ def export(
     return Exported(
         len(rows), fetched, len(rows) - fetched, corrected, len(rows) - held_out, held_out, problems
     )
+
+
+def _leave_only(folder: Path, names: set[str]) -> None:
+    """Deletes what an earlier export into the same folder left and this one does not choose.
+
+    Training takes every file that it finds: an erased photo, or a mask that nobody corrected, must not stay.
+    Only files that an export can have written go: a name is the beginning of a SHA-256.
+    """
+    for path in folder.iterdir():
+        if path.stem not in names and re.fullmatch(rf"[0-9a-f]{{{NAME_LENGTH}}}", path.stem):
+            path.unlink()
 
 
 def is_held_out(digest: bytes, share: float) -> bool:

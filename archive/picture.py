@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+from archive.rewrite import eight_bit
+
 HEIGHT = 480
 
 
@@ -14,7 +16,7 @@ def side_by_side(photo: bytes, mask: bytes) -> bytes:
 
     register_heif_opener()  # Pillow reads no HEIC by itself
     with Image.open(io.BytesIO(photo)) as opened, Image.open(io.BytesIO(mask)) as drawn:
-        left = ImageOps.exif_transpose(opened).convert("RGB")
+        left = eight_bit(ImageOps.exif_transpose(opened)).convert("RGB")
         width = max(1, round(left.width * HEIGHT / left.height))
         left = left.resize((width, HEIGHT))
         middle = drawn.convert("L").resize((width, HEIGHT))

@@ -56,7 +56,7 @@ def rewrite_as_png(photo: bytes) -> bytes:
 
     try:
         with Image.open(io.BytesIO(photo)) as image:
-            upright = ImageOps.exif_transpose(image)
+            upright = eight_bit(ImageOps.exif_transpose(image))
             mode = "RGBA" if upright.has_transparency_data else "RGB"
             out = io.BytesIO()
             _bare(upright.convert(mode)).save(out, "PNG", compress_level=1)
@@ -85,3 +85,18 @@ def _bare(image: Any) -> Any:
     for cache in ("_exif", "exif", "tag_v2", "tag", "encoderinfo"):
         bare.__dict__.pop(cache, None)
     return bare
+
+
+def eight_bit(image: Any) -> Any:
+    """16-bit and floating grey as 8-bit grey, scaled as serving scales it; other pictures as they are.
+
+    Pillow's own conversion clips: a 16-bit picture would turn white, one of floats in 0..1 black.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    _, most = image.getextrema()
+    if image.mode == "F" and most <= 1.0:
+        return image.point(lambda value: value * 255 + 0.5).convert("L")
+    if image.mode.startswith("I;16") or most > 255:
+        return image.convert("F").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    return image.convert("L")

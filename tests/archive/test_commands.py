@@ -17,8 +17,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from archive.rewrite import rewrite_as_png
 from archive.spool import Spool
 from cli.archive import app
+from handler.photo import read_photo
 from tests.archive import photos
 from tests.archive.helpers import NOON, Bucket, exchange
 from tests.archive.test_shipper import fill, shipper_for, writer
@@ -173,6 +175,40 @@ def test_an_export_resumes_and_fetches_nothing_twice(tmp_path: Path, bucket: Buc
     assert done["photos"] == 5
     assert 1 <= done["fetched"] <= 2
     assert {path: path.read_bytes() for path in first} == first
+
+
+def test_an_export_leaves_nothing_there_that_it_did_not_choose(
+    tmp_path: Path, bucket: Bucket, run: Run
+) -> None:
+    archive_photos(tmp_path, bucket, 3, time=NOON - timedelta(days=5))
+    archive_photos(tmp_path, bucket, 1)  # the first of them, sent again
+    to = tmp_path / "data"
+    run("export", "--to", to, "--since", "2026-11-01")
+    mine = to / "img" / "my-own-photo.jpg"
+    mine.write_bytes(b"not ours to delete")
+    since = (NOON - timedelta(days=1)).strftime("%Y-%m-%d")
+    run("export", "--to", to, "--since", since)
+    rows = [json.loads(line) for line in (to / "manifest.jsonl").read_text().splitlines()]
+    assert {path.name for path in (to / "img").iterdir()} == {mine.name, *(row["photo"] for row in rows)}
+    assert {path.stem for path in (to / "mask").iterdir()} == {row["name"] for row in rows}
+
+
+def test_an_object_that_is_gone_is_left_out_and_named(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 3)
+    first, *_ = bucket.reader.records()
+    bucket.store.client.delete_object(Bucket="archive", Key=first.mask_key)
+    result = run("export", "--to", tmp_path / "data", "--since", "2026-11-01", status=1)
+    assert first.request_id in result.stderr
+    assert len((tmp_path / "data" / "manifest.jsonl").read_text().splitlines()) == 2
+
+
+def test_deep_grey_photos_train_as_they_were_served(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 64)[None].repeat(8, 0)
+    for pixels in ((ramp * 65535).astype(np.uint16), ramp.astype(np.float32)):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "TIFF")
+        exported = np.array(Image.open(io.BytesIO(rewrite_as_png(file.getvalue()))).convert("RGB"))
+        assert np.abs(exported.astype(int) - read_photo(file.getvalue()).pixels).max() <= 1
 
 
 def test_an_object_that_changed_in_the_bucket_is_left_out_and_named(
