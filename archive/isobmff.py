@@ -2,7 +2,7 @@
 
 The container is ISO/IEC 14496-12 (boxes) with the items of ISO/IEC 23008-12. `iinf` lists items by type,
 `iloc` says where their bytes lie. Overwritten are: items of type Exif (with an empty TIFF block), mime
-and uri (XMP and the like, with spaces); ICC profiles (`colr` of type prof or rICC) and every box that is
+and uri (XMP and the like, with spaces); thumbnails (`iref` thmb), which become hidden items of spaces; ICC profiles (`colr` of type prof or rICC) and every box that is
 there for notes (udta, uuid, free, skip, mdta), whose content becomes zeros and whose name becomes `free`.
 Rotation and mirroring (irot, imir) are no metadata but part of the picture, and stay.
 """
@@ -43,21 +43,26 @@ def _scrub_meta(out: bytearray, at: int, stop: int) -> None:
     types: dict[int, bytes] = {}
     places: dict[int, list[tuple[int, int, int]]] = {}
     data_start = 0
+    thumbnails: set[int] = set()
+    infos = 0  # where the body of iinf begins
     for kind, start, body, end in _boxes(out, at, stop):
         if kind == b"iinf":
-            types = dict(_item_types(out, body, end))
+            types, infos = dict(_item_types(out, body, end)), body
         elif kind == b"iloc":
             places = dict(_item_places(out, body, end))
         elif kind == b"idat":
             data_start = body
         elif kind == b"iprp":
             _scrub_properties(out, body, end)
-        elif kind not in (b"hdlr", b"pitm", b"iref", b"grpl", b"dinf"):
+        elif kind == b"iref":
+            thumbnails = set(_take_thumbnails(out, body, end))
+        elif kind not in (b"hdlr", b"pitm", b"grpl", b"dinf"):
             _blank(out, start, body, end)
     if not types:
         raise Unscrubbable("no items")
+    _hide(out, infos, thumbnails)
     for item, item_type in types.items():
-        if item_type not in (b"Exif", b"mime", b"uri "):
+        if item_type not in (b"Exif", b"mime", b"uri ") and item not in thumbnails:
             continue
         filler = _EMPTY_EXIF if item_type == b"Exif" else b""
         for method, offset, length in places.get(item, []):
@@ -69,6 +74,30 @@ def _scrub_meta(out: bytearray, at: int, stop: int) -> None:
             padding = b"\0" if item_type == b"Exif" else b" "
             out[begin : begin + length] = filler[:length].ljust(length, padding)
             filler = b""
+
+
+def _take_thumbnails(out: bytearray, at: int, stop: int) -> Iterator[int]:
+    """The items that are thumbnails of others, after taking away that they are (`iref`, 14496-12, 8.11.12).
+
+    An editor may have left the thumbnail of the picture as it was before somebody cropped it.
+    """
+    wide = out[at] == 1
+    for kind, start, body, _ in _boxes(out, at + 4, stop):
+        if kind == b"thmb":
+            yield struct.unpack_from(">I" if wide else ">H", out, body)[0]
+            out[start + 4 : start + 8] = b"free"
+
+
+def _hide(out: bytearray, at: int, items: set[int]) -> None:
+    """Mark items as hidden, so that readers do not take an emptied thumbnail for a second picture."""
+    if not items:
+        return
+    stop = at - 8 + struct.unpack_from(">I", out, at - 8)[0]
+    for kind, _, body, _ in _boxes(out, at + 4 + (2 if out[at] == 0 else 4), stop):
+        if kind == b"infe":
+            (item,) = struct.unpack_from(">I" if out[body] == 3 else ">H", out, body + 4)
+            if item in items:
+                out[body + 3] |= 1
 
 
 def _scrub_properties(out: bytearray, at: int, stop: int) -> None:

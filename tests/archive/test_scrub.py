@@ -200,3 +200,21 @@ def test_the_orientation_block_is_read_by_pillow() -> None:
     exif = Image.Exif()
     exif.load(minimal_exif(8))
     assert dict(exif) == {0x0112: 8}
+
+
+def test_a_thumbnail_item_is_emptied_and_the_picture_stays() -> None:
+    """HEIC keeps thumbnails as items of their own, beside the one in EXIF."""
+    pixels = np.random.default_rng(5).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "HEIF", quality=80, thumbnails=[128])
+    sent = file.getvalue()
+    with Image.open(io.BytesIO(sent)) as image:
+        assert image.info["thumbnails"] == [128], "the test's photo carries no thumbnail"
+    clean, clean_format = scrub(sent, "heif")
+    assert (clean_format, len(clean)) == ("heif", len(sent))
+    with Image.open(io.BytesIO(clean)) as image:
+        assert not image.info.get("thumbnails")
+        assert getattr(image, "n_frames", 1) == 1
+    np.testing.assert_array_equal(upright(clean), upright(sent))
+    emptied = [at for at in range(0, len(sent) - 64, 64) if clean[at : at + 64] == b" " * 64]
+    assert emptied, "the thumbnail's bytes are still there"
