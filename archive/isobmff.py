@@ -1,9 +1,10 @@
 """HEIC and AVIF without metadata, by overwriting it in place: no offset moves, no pixel is decoded.
 
 The container is ISO/IEC 14496-12 (boxes) with the items of ISO/IEC 23008-12. `iinf` lists items by type,
-`iloc` says where their bytes lie. Overwritten are: items of type Exif (with an empty TIFF block), mime
-and uri (XMP and the like, with spaces); thumbnails (`iref` thmb), which become hidden items of spaces; ICC profiles (`colr` of type prof or rICC) and every box that is
-there for notes (udta, uuid, free, skip, mdta), whose content becomes zeros and whose name becomes `free`.
+`iloc` says where their bytes lie. Overwritten are: items of type Exif (with an empty TIFF block), mime and uri
+(XMP and the like, with spaces); thumbnails (`iref` thmb), which become hidden items of spaces; ICC profiles
+(`colr` of type prof or rICC) and every box that is there for notes (udta, uuid, free, skip, mdta), whose content
+becomes zeros and whose name becomes `free`.
 Rotation and mirroring (irot, imir) are no metadata but part of the picture, and stay.
 """
 
