@@ -21,8 +21,10 @@ from PIL import Image
 NAME = "golden.json"
 PORTRAIT = Path(__file__).with_name("golden.jpg")
 CELLS = 16  # each way; the mean probability of a cell is compared
-# A cell's mean probability may differ by so much: workers calculate in bfloat16, the recording is in float32.
-TOLERANCE = 0.05
+# A cell's mean probability may differ by so much: workers calculate in bfloat16, the recording is in float32, and
+# where the network is unsure the rounding moves a cell by up to 0.07 (shipped weights). Other weights or a wrong
+# preprocessing move some cell by far more.
+TOLERANCE = 0.15
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def write_golden(graph: Path, input_size: int, folder: Path) -> None:
     engine = make_engine("openvino", graph=graph, weights=graph, threads=1, precision="float32")
     made = []
     for name, data in pictures().items():
-        photo = read_photo(data)
+        photo = read_photo(data, least_side=input_size)
         square, box = letterbox(photo.pixels, input_size)
         probability = to_photo_size(engine(square[None])[0], box, photo.width, photo.height)
         # Rounded, so that another CPU's last bit seldom makes other bytes of the same .mar.
