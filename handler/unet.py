@@ -128,8 +128,9 @@ class Up(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = self.pointwise(self.depthwise(torch.cat((skip, x), dim=1)))
+        with torch.autocast(x.device.type, enabled=False):  # on a CPU it would make float32 of bfloat16
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = self.pointwise(self.depthwise(torch.cat((skip.to(x.dtype), x), dim=1)))
         return F.relu(self.norm(x))
 
 

@@ -45,6 +45,7 @@ from handler.weights import load_weights, save_weights
 from training.imagenet import load_encoder
 from training.losses import segmentation_loss
 from training.measure import measure_samples
+from training.quick import float32_where_quicker
 from training.samples import DataError, Sample, check, find_samples, fingerprint, split
 from training.settings import Settings, as_plain
 from training.sheets import sheet
@@ -162,6 +163,8 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     average = AveragedModel(bare, multi_avg_fn=moving_average(settings.ema_decay), use_buffers=True)
     average = average.to(fabric.device)
     optimizer: Any = torch.optim.AdamW(_groups(bare, settings), lr=settings.learning_rate)
+    if fabric.device.type == "cpu":
+        float32_where_quicker(bare)
     network, optimizer = fabric.setup(bare, optimizer)
     state: dict[str, Any] = {
         "network": network,

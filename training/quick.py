@@ -1,0 +1,33 @@
+"""What makes a training step on the CPU quick, without changing what it computes.
+
+oneDNN has no fast bfloat16 kernels for two gradients of depthwise convolutions: of the weights of a 5x5 kernel,
+and of the input at stride 2. They took half of a training step; in float32 they take a quarter of that
+(torch.profiler on torch 2.13.0, AMD EPYC with avx512_bf16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def float32_where_quicker(network: nn.Module) -> None:
+    """Make the depthwise convolutions with slow bfloat16 gradients compute in float32, in place.
+
+    To be called last: the changed modules can't be copied, for a copy would compute with this one's weights.
+    """
+    for module in network.modules():
+        if not isinstance(module, nn.Conv2d) or module.groups == 1 or not module.weight.requires_grad:
+            continue
+        if module.kernel_size == (5, 5) or module.stride == (2, 2):
+            module.forward = _in_float32(module)  # type: ignore[method-assign]
+
+
+def _in_float32(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return nn.Conv2d.forward(conv, x.float()).to(x.dtype)
+
+    return forward
