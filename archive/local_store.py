@@ -44,6 +44,7 @@ BUCKET = "archive"
 PORT_NAMES = ("s3", "master", "volume", "filer", "admin")
 GRPC_OFFSET = 10_000
 READY_SECONDS = 60.0
+LOCK_SECONDS = 3.0  # a killed keeper's weed dies with it, but not in the same moment
 LOG_BYTES = 5 * 1024**2  # the log starts anew above this, at each start
 
 
@@ -74,12 +75,18 @@ class LocalStore:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         self._lock_fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() < until:
+                    time.sleep(0.05)
+                    continue
             os.close(self._lock_fd)
             self._lock_fd = -1
-            raise NoStore(f"another store runs on {self.folder}: stop it, or set another STATE_DIR") from None
+            raise NoStore(f"another store runs on {self.folder}: stop it, or set another STATE_DIR")
         keys: dict[str, str] = {}
         with contextlib.suppress(OSError):
             keys = self.environment()
@@ -113,7 +120,9 @@ class LocalStore:
             )
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Returns when the bucket answers.
+        """Returns when the bucket takes an object and gives it back.
+
+        After a kill it answers for up to 20 s with errors, until its master has found its volumes.
 
         Raises:
             NoStore: it ended, or did not answer in time; the message says where its log is.
@@ -122,7 +131,7 @@ class LocalStore:
         until = time.monotonic() + seconds
         while True:
             with contextlib.suppress(Away):
-                store.head()
+                _takes_objects(store)
                 return
             ended = self.process is None or self.process.poll() is not None
             if ended or time.monotonic() > until:
@@ -188,6 +197,18 @@ class LocalStore:
             "-s3.port.lance=0",
             *(f"-{name}.port={ports[name]}" for name in PORT_NAMES),
         ]
+
+
+def _takes_objects(store: Store) -> None:
+    """Puts an object beside the archive, and deletes it; raises Away when that does not work (yet)."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    probe = {"Bucket": store.target.bucket, "Key": ".ready"}
+    try:
+        store.client.put_object(**probe, Body=b"ready")  # nothing at all would not reach a volume
+        store.client.delete_object(**probe)
+    except (ClientError, BotoCoreError, OSError) as error:
+        raise Away(str(error)) from error
 
 
 def _weed() -> str:

@@ -113,9 +113,14 @@ def test_data_and_keys_outlive_a_stop_and_a_kill(tmp_path: Path) -> None:
         second.wait()
         _, alive = psutil.wait_procs(weed, timeout=10)
         assert not alive, "the store outlived its keeper"
-    with keeper(tmp_path):
-        store = Store.open(Target.find({}, tmp_path), ArchiveSettings())
-        assert store.client.get_object(Bucket="archive", Key="a/b")["Body"].read() == b"kept"
+    for _ in range(2):  # READY means readable, however soon after a kill
+        with keeper(tmp_path) as again:
+            store = Store.open(Target.find({}, tmp_path), ArchiveSettings())
+            assert store.client.get_object(Bucket="archive", Key="a/b")["Body"].read() == b"kept"
+            listed = store.client.list_objects_v2(Bucket="archive")["Contents"]
+            assert [item["Key"] for item in listed] == ["a/b"], "the readiness probe left something"
+            again.kill()
+            again.wait()
 
 
 def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
