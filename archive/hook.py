@@ -76,7 +76,7 @@ class Archive:
         open_store: Callable[[], Store] | None = None,
         logger: logging.Logger | None = None,
     ) -> Archive:
-        """Opens the spool in `state_dir` and starts the shipper, unless the mode is "off".
+        """Opens the spool in `state_dir` and starts the shipper, unless the mode is "off" and nothing waits.
 
         A disk that can't be written is no error here: `keep` then drops and counts. The shipper is a process
         of its own (side_process.py) that goes to the store which the environment names (target.Target.find).
@@ -88,7 +88,7 @@ class Archive:
         numbers = metrics or NoMetrics()
         spool = open_spool(settings, state_dir)
         archive = cls(settings, spool, numbers, log)
-        if settings.mode != "off":
+        if settings.mode != "off" or not spool.is_empty():  # what an earlier run acknowledged goes out
             if open_store is None:
                 archive.shipper = SideProcess(spool, state_dir, settings, metrics=numbers, log=log)
             else:

@@ -220,7 +220,7 @@ class Spool:
         try:
             with os.scandir(self.root / "ready") as found:
                 return next(found, None) is None
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return True
 
     def backlog(self, now: float | None = None) -> Backlog:

@@ -18,7 +18,8 @@ from archive.hook import Archive, Outcome
 from archive.settings import ArchiveSettings
 from archive.store import Store
 from tests.archive import photos
-from tests.archive.helpers import FAST, SCHEMA, Numbers, exchange
+from tests.archive.helpers import FAST, SCHEMA, Bucket, Numbers, digest, exchange
+from tests.archive.test_shipper import wait_for
 
 
 def no_store() -> Store:
@@ -66,6 +67,20 @@ def test_with_mode_off_nothing_touches_the_disk(tmp_path: Path) -> None:
     archive = archive_at(tmp_path, mode="off")
     assert archive.keep(exchange(consent=True)) is Outcome.DECLINED
     assert list(tmp_path.iterdir()) == []
+
+
+def test_with_mode_off_what_an_earlier_run_spooled_is_shipped(tmp_path: Path, bucket: Bucket) -> None:
+    earlier, one = archive_at(tmp_path), exchange()
+    assert earlier.keep(one) is Outcome.SPOOLED
+    assert earlier.shipper is not None
+    earlier.shipper.stop()
+    settings = ArchiveSettings(**{**FAST, "mode": "off"})
+    archive = Archive.start(settings, tmp_path, open_store=lambda: bucket.store)
+    wait_for(archive.spool.is_empty)
+    assert archive.keep(exchange(consent=True)) is Outcome.DECLINED
+    bucket.assert_holds({one.request_id: digest(one.photo)})
+    assert archive.shipper is not None
+    archive.shipper.stop()
 
 
 @pytest.mark.parametrize("photo_format", photos.FORMATS)
