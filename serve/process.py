@@ -79,6 +79,8 @@ def start_torchserve(
         str(java),
         # A body of 64 MB lies in the heap two to three times while it is handed on: half a dozen at once need room.
         *("-XX:MaxRAMPercentage=25", "-XX:+UseSerialGC"),
+        # Only the quick compiler: the thorough one took as much CPU for minutes as the frontend's own work.
+        "-XX:TieredStopAtLevel=1",
         f"-Dmodel_server_home={home}",
         f"-Djava.io.tmpdir={temporary}",
         f"-Dlog4j.configurationFile={(settings.state_dir / 'log4j2.xml').as_uri()}",

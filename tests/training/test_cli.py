@@ -14,12 +14,16 @@ from typer.testing import CliRunner, Result
 
 from cli.console import CommandError
 from cli.training import app
+from handler.photo import read_photo
 from handler.unet import UNet
 from handler.weights import load_weights, save_weights
+from training.measure import probability, torch_engine
 from training.pseudo import pseudo_label
 from training.samples import DataError, Source, find_samples
+from training.teacher import Teacher, with_own
 
 MakeData = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -94,3 +98,24 @@ def test_pseudo_labels_keep_only_what_the_labeller_is_sure_of(make_data: MakeDat
     assert int(samples[0].read()[1].min()) == 200
     with (out / "report.csv").open() as file:
         assert [row["kept"] for row in csv.DictReader(file)] == ["1", "0"] * 4
+
+
+def test_our_own_network_has_a_say_in_the_soft_masks() -> None:
+    photo = read_photo((ROOT / "tests" / "photos" / "astronaut.jpg").read_bytes()).pixels
+    own = ROOT / "model_store" / "human_segmentation.safetensors"
+    weights = load_weights(own)
+    ours = probability(torch_engine(weights), weights.input_size, photo)
+
+    class Teaches(Teacher):  # the real one needs a file that is not ours to ship
+        def __init__(self, mask: np.ndarray) -> None:
+            self.mask = mask
+
+        def label(self, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+            return self.mask, 0.99
+
+    agreed, agreement = with_own(Teaches(ours), own)(photo)
+    assert agreement == 1.0
+    assert np.array_equal(agreed, ours)
+    mixed, agreement = with_own(Teaches(255 - ours), own)(photo)
+    assert agreement < 0.1
+    assert np.abs(mixed.astype(int) - 128).max() <= 1
