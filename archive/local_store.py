@@ -267,7 +267,7 @@ def _before_weed() -> None:
     its own: the kernel shares the CPU out by session first (sched(7), autogroup), and nice would count for nothing.
     """
     os.setpgrp()
-    os.nice(10)
+    os.nice(15)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 

@@ -115,7 +115,7 @@ def build_record(
         "passed_over": dict(passed_over),
         "label": checked_label(exchange.label),
     }
-    text = json.dumps(about, ensure_ascii=False, indent=1, allow_nan=False).encode()
+    text = json.dumps(about, ensure_ascii=False, allow_nan=False).encode()
     return Record(
         exchange.request_id,
         exchange.time.astimezone(timezone.utc),

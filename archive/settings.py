@@ -46,7 +46,7 @@ class ArchiveSettings:
     upload_threads: int = 4
     # Priority of the shipping process, 0 (as the workers) to 19 (only what is left over). At full load shipping
     # gives way to answering, and the spool grows until the load falls.
-    nice: int = 10
+    nice: int = 15
     # Seconds to wait for the store to answer one request.
     timeout_seconds: float = 30.0
     # Pause after the n-th failure in a row: uniform in 0..min(cap, base * 2**n) seconds ("full jitter").
