@@ -32,6 +32,11 @@ Empty = Annotated[
     typer.Option("--empty", metavar="DIR[=WEIGHT]", help="Photos (img/) in which nobody is to be found."),
 ]
 
+Things = Annotated[
+    list[str] | None,
+    typer.Option("--things", metavar="DIR[=WEIGHT]", help="Cut-outs (img/, mask/) of what is no person."),
+]
+
 
 @app.command()
 def train(
@@ -39,6 +44,7 @@ def train(
     data: Data = None,
     soft: Soft = None,
     empty: Empty = None,
+    things: Things = None,
     recipe: Annotated[
         Path | None, typer.Option(help="YAML file with every setting; options win over it.")
     ] = None,
@@ -59,7 +65,7 @@ def train(
     from training.settings import Settings, read_recipe
 
     settings = Settings() if recipe is None else read_recipe(recipe)
-    sources = _sources(data, soft, empty)
+    sources = _sources(data, soft, empty, things)
     changes: dict[str, Any] = {
         "data": sources or None,
         "init": init,
@@ -153,11 +159,16 @@ def pseudo_label(
     err().print(f"{out}: {kept} photos kept, {dropped} dropped; see {out / 'report.csv'}")
 
 
-def _sources(data: list[str] | None, soft: list[str] | None, empty: list[str] | None) -> tuple[Source, ...]:
+def _sources(
+    data: list[str] | None,
+    soft: list[str] | None,
+    empty: list[str] | None,
+    things: list[str] | None = None,
+) -> tuple[Source, ...]:
     from training.samples import Source
 
     sources = []
-    for kind, texts in (("masks", data), ("soft", soft), ("empty", empty)):
+    for kind, texts in (("masks", data), ("soft", soft), ("empty", empty), ("things", things)):
         for text in texts or ():
             path, _, weight = text.partition("=")
             try:

@@ -41,13 +41,18 @@ def fetch(out: Path) -> int:
     count = 0
     with tempfile.TemporaryDirectory() as folder:
         for package, patterns in PICTURES.items():
-            subprocess.run(("apt-get", "download", package), cwd=folder, check=True, capture_output=True)
-            archive = next(Path(folder).glob(f"{package}_*.deb"))
-            root = Path(folder) / package
-            subprocess.run(("dpkg", "-x", str(archive), str(root)), check=True)
+            root = unpack(package, Path(folder))
             for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
                 count += _store(path, out / "img" / f"{package}_{count:03d}.jpg")
     return count
+
+
+def unpack(package: str, folder: Path) -> Path:
+    """Download a Debian package into `folder` and unpack it there; returns its root. CalledProcessError offline."""
+    subprocess.run(("apt-get", "download", package), cwd=folder, check=True, capture_output=True)
+    archive = next(folder.glob(f"{package}_*.deb"))
+    subprocess.run(("dpkg", "-x", str(archive), str(folder / package)), check=True)
+    return folder / package
 
 
 def _store(path: Path, target: Path) -> bool:

@@ -89,11 +89,9 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
     if not bust:
         y = round(random.uniform(min(0, y), max(y, 1)))
     x = round(random.uniform(-0.3 * new_width, width - 0.7 * new_width))
-    y0, x0, y1, x1 = max(y, 0), max(x, 0), min(y + new_height, height), min(x + new_width, width)
-    if y1 <= y0 or x1 <= x0:
+    place, part = _overlap(y, x, new_height, new_width, height, width)
+    if 0 in label[place].shape:
         return canvas, label
-    part = (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
-    place = (slice(y0, y1), slice(x0, x1))
     share = alpha[part].astype(np.float32) / 255.0
     lit = _relight(random, np.ascontiguousarray(cutout[part]), canvas)
     mixed = canvas[place] * (1 - share[..., None]) + lit * share[..., None]
@@ -102,13 +100,55 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
     return canvas, label
 
 
-def scene(random: np.random.Generator, size: int, background: Pixels | None, person: Draw) -> Picked:
-    """A photo `[h, w, 3]` and mask `[h, w]` with a long side of `size`; `background` None means a wall."""
+def put_thing(random: np.random.Generator, canvas: Pixels, label: Pixels, thing: Picked) -> Picked:
+    """Put what is no person anywhere on the canvas, 15 to 110 % of its short side large; it hides who is behind."""
+    pixels, alpha = thing
+    height, width = label.shape
+    scale = np.exp(random.uniform(np.log(0.15), np.log(1.1))) * min(height, width) / max(alpha.shape)
+    tall, wide = max(4, round(alpha.shape[0] * scale)), max(4, round(alpha.shape[1] * scale))
+    cutout, alpha = views.resize(pixels, tall, wide), views.resize(alpha, tall, wide)
+    y = round(random.uniform(-0.3 * tall, height - 0.7 * tall))
+    x = round(random.uniform(-0.3 * wide, width - 0.7 * wide))
+    place, part = _overlap(y, x, tall, wide, height, width)
+    share = alpha[part].astype(np.float32) / 255.0
+    lit = _relight(random, np.ascontiguousarray(cutout[part]), canvas)
+    mixed = canvas[place] * (1 - share[..., None]) + lit * share[..., None]
+    canvas, label = canvas.copy(), label.copy()
+    canvas[place] = np.rint(mixed).astype(np.uint8)
+    label[place] = np.rint(label[place] * (1 - share)).astype(np.uint8)
+    return canvas, label
+
+
+Slices = tuple[slice, slice]
+
+
+def _overlap(y: int, x: int, tall: int, wide: int, height: int, width: int) -> tuple[Slices, Slices]:
+    """(where on the canvas, which part of the cut-out) for a cut-out whose corner lies at `y`, `x`."""
+    y0, x0, y1, x1 = max(y, 0), max(x, 0), min(y + tall, height), min(x + wide, width)
+    return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
+
+
+def scene(
+    random: np.random.Generator,
+    size: int,
+    background: Pixels | None,
+    person: Draw,
+    thing: Picked | None = None,
+) -> Picked:
+    """A photo `[h, w, 3]` and mask `[h, w]` with a long side of `size`; `background` None means a wall.
+
+    A `thing` stands behind the people, or now and then before them.
+    """
     height, width = frame_shape(random, size)
     wall = background is None
     canvas = plain(random, height, width) if wall else photographed(random, background, height, width)
     label = np.zeros((height, width), np.uint8)
+    before = thing is not None and random.random() < 0.3
+    if thing is not None and not before:
+        canvas, label = put_thing(random, canvas, label, thing)
     crowd = int(random.choice((1, 2, 3, 4, 6), p=(0.55, 0.2, 0.12, 0.08, 0.05)))
     for _ in range(crowd):
         canvas, label = paste(random, canvas, label, person(), crowd)
+    if thing is not None and before:
+        canvas, label = put_thing(random, canvas, label, thing)
     return canvas, label

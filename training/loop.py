@@ -49,7 +49,7 @@ from training.quick import float32_where_quicker
 from training.samples import DataError, Sample, check, find_samples, fingerprint, split
 from training.settings import Settings, as_plain
 from training.sheets import sheet
-from training.stream import Pool, Stream
+from training.stream import Pools, Stream
 
 LOG_STEPS = 20
 SAVE_STEPS = 5  # how often the processes of a run agree on whether a checkpoint is due
@@ -68,10 +68,9 @@ def start_network(init: str) -> UNet | EfficientUNet:
     return loaded
 
 
-def gather(settings: Settings) -> tuple[list[Pool], list[Pool], list[Sample]]:
-    """(people, empty, validation) of the run's sources; raises DataError that names every bad file."""
-    people: list[Pool] = []
-    empty: list[Pool] = []
+def gather(settings: Settings) -> tuple[Pools, list[Sample]]:
+    """The run's sources, and photos for validation; raises DataError that names every bad file."""
+    pools = Pools([], [], [])
     validation: list[Sample] = []
     problems: list[str] = []
     for source in settings.data:
@@ -83,16 +82,18 @@ def gather(settings: Settings) -> tuple[list[Pool], list[Pool], list[Sample]]:
         problems += check(found)
         share = settings.hold_out_empty if source.kind == "empty" else settings.hold_out
         share = share if source.hold_out is None else source.hold_out
+        share = 0.0 if source.kind == "things" else share  # there is nothing to measure on them
         training, kept = split(found, share)
         if training:
-            (empty if source.kind == "empty" else people).append((training, source.weight))
+            kinds = {"empty": pools.empty, "things": pools.things}
+            kinds.get(source.kind, pools.people).append((training, source.weight))
         if source.kind == "masks":
             validation += kept
     if problems:
         raise DataError("\n".join(problems))
-    if not people:
+    if not pools.people:
         raise DataError("no photos with masks to train on; name a folder with img/ and mask/")
-    return people, empty, sorted(validation, key=Sample.digest)[:VALIDATION_PHOTOS]
+    return pools, sorted(validation, key=Sample.digest)[:VALIDATION_PHOTOS]
 
 
 def rate(settings: Settings, step: int) -> float:
@@ -154,7 +155,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
         accelerator="auto", devices=processes or "auto", num_nodes=nodes, precision=settings.precision
     )
     fabric.launch()
-    people, empty, validation = gather(settings)
+    pools, validation = gather(settings)
     torch.manual_seed(settings.seed)
     bare = start_network(settings.init).to(memory_format=torch.channels_last)
     if settings.frozen_stages and isinstance(bare, EfficientUNet):
@@ -177,9 +178,9 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     if resume and checkpoint.is_file():
         fabric.load(checkpoint, state)
     elif fabric.is_global_zero:
-        _open_run(settings, out, people, empty)
+        _open_run(settings, out, pools)
     per_device = max(1, settings.batch // fabric.world_size)
-    loader = _loader(fabric, settings, people, empty, state["step"], per_device)
+    loader = _loader(fabric, settings, pools, state["step"], per_device)
     began = time.monotonic() - state["seconds"]
     saved = time.monotonic()
     report_steps = max(1, settings.report_every // settings.batch)
@@ -242,9 +243,9 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
 
 
 def _loader(
-    fabric: Fabric, settings: Settings, people: list[Pool], empty: list[Pool], step: int, per_device: int
+    fabric: Fabric, settings: Settings, pools: Pools, step: int, per_device: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    stream = Stream(settings, people, empty, start=step * settings.batch)
+    stream = Stream(settings, pools, start=step * settings.batch)
     loader: Any = DataLoader(
         stream,
         batch_size=per_device,
@@ -286,13 +287,13 @@ def _log(out: Path, step: int, **values: float) -> None:
         writer.writerow({"step": step, "time": time.strftime("%H:%M:%S"), **row})
 
 
-def _open_run(settings: Settings, out: Path, people: list[Pool], empty: list[Pool]) -> None:
+def _open_run(settings: Settings, out: Path, pools: Pools) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "log.csv").unlink(missing_ok=True)
     revision = subprocess.run(
         ("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=False
     ).stdout.strip()
-    samples = [sample for pool, _ in people + empty for sample in pool]
+    samples = pools.samples
     facts = {
         "settings": as_plain(settings),
         "git_revision": revision or "unknown",

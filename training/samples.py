@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["masks", "soft", "empty"]
+Kind = Literal["masks", "soft", "empty", "things"]
 Pixels = NDArray[np.uint8]
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -34,7 +34,8 @@ class DataError(ValueError):
 class Source:
     """A data set as the recipe names it. `weight` is its share among all sources, in any unit.
 
-    kind: `masks` (drawn, binary), `soft` (8-bit grey, of a teacher) or `empty` (nobody in view).
+    kind: `masks` (drawn, binary), `soft` (8-bit grey, of a teacher), `empty` (nobody in view), or `things` (cut-outs
+    of what is no person, each with its alpha as the mask).
     leave_out: names (without suffix) of photos that are not to be used.
     hold_out: share of its photos that is held out; None means what the run's settings say.
     """
@@ -156,7 +157,7 @@ def _folder(source: Source) -> list[Sample]:
         mask = source.path / "mask" / f"{photo.stem}.png"
         if not mask.is_file():
             missing.append(f"{photo}: its mask {mask} is missing")
-        samples.append(Sample(photo, mask, soft=source.kind == "soft"))
+        samples.append(Sample(photo, mask, soft=source.kind in ("soft", "things")))
     missing = [line for line in missing if Path(line.split(":")[0]).stem not in source.leave_out]
     if missing:
         raise DataError("\n".join(missing))

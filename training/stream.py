@@ -6,6 +6,8 @@ several machines, which share the numbers out.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import cv2
 import numpy as np
 import torch
@@ -15,23 +17,37 @@ from torch.utils.data import Dataset
 from training import compose, views
 from training.samples import Sample
 from training.settings import Settings
-from training.views import Picked, Pixels
+from training.views import Picked
 
 Pool = tuple[list[Sample], float]  # samples of one source, and the source's weight
 
+THINGS_IN_EMPTY = 0.5  # share of the photos with nobody into which things are pasted
+THINGS_IN_SCENES = 0.3  # share of the composed scenes with a thing behind or before the people
 
-class Stream(Dataset[tuple[Tensor, Tensor]]):
-    """Photos float32 `[3, S, S]` in 0..1 and masks float32 `[1, S, S]` in 0..1, numbered from `start`.
 
-    `people` are the sources with masks; `empty` are photos with nobody, also used as backgrounds.
+@dataclass(frozen=True)
+class Pools:
+    """Where samples come from.
+
+    people: sources with masks. empty: photos with nobody, also used as backgrounds. things: cut-outs of animals,
+    vehicles and the like, pasted in as what is no person.
     """
 
-    def __init__(self, settings: Settings, people: list[Pool], empty: list[Pool], start: int = 0) -> None:
-        self.settings = settings
-        self.start = start
-        self.people, self.empty = people, empty
-        self._people_shares = _shares(people)
-        self._empty_shares = _shares(empty)
+    people: list[Pool]
+    empty: list[Pool]
+    things: list[Pool] = field(default_factory=list)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All of them."""
+        return [sample for pool, _ in (*self.people, *self.empty, *self.things) for sample in pool]
+
+
+class Stream(Dataset[tuple[Tensor, Tensor]]):
+    """Photos float32 `[3, S, S]` in 0..1 and masks float32 `[1, S, S]` in 0..1, numbered from `start`."""
+
+    def __init__(self, settings: Settings, pools: Pools, start: int = 0) -> None:
+        self.settings, self.pools, self.start = settings, pools, start
         cv2.setNumThreads(0)
 
     def __len__(self) -> int:
@@ -49,34 +65,38 @@ class Stream(Dataset[tuple[Tensor, Tensor]]):
         settings = self.settings
         random = np.random.default_rng((settings.seed, number))
         if settings.augment == "none":
-            pool = [sample for samples, _ in self.people for sample in samples]
+            pool = [sample for samples, _ in self.pools.people for sample in samples]
             pixels, mask = pool[number % len(pool)].read()
             return views.cut(pixels, mask, views.Box(0, 0, mask.shape[1], mask.shape[0]), settings.size)
         dice = random.random()
         if dice < settings.scenes:
-            background = self._background(random) if self.empty and random.random() < 0.8 else None
-            pixels, mask = compose.scene(random, settings.size, background, lambda: self._person(random))
+            empty = self.pools.empty
+            background = _draw(random, empty)[0] if empty and random.random() < 0.8 else None
+            thing = None
+            if self.pools.things and random.random() < THINGS_IN_SCENES:
+                thing = _draw(random, self.pools.things)
+            pixels, mask = compose.scene(
+                random, settings.size, background, lambda: _draw(random, self.pools.people), thing
+            )
             pixels, mask = views.turn(random, pixels, mask)
-        elif dice < settings.scenes + settings.empty and self.empty:
-            pixels = self._background(random)
+        elif dice < settings.scenes + settings.empty and self.pools.empty:
+            pixels = _draw(random, self.pools.empty)[0]
             mask = np.zeros(pixels.shape[:2], np.uint8)
             box = views.whole(random, mask) if random.random() < 0.5 else views.anywhere(random, mask)
-            pixels, mask = views.turn(random, *views.cut(pixels, mask, box, settings.size))
+            pixels, mask = views.cut(pixels, mask, box, settings.size)
+            if self.pools.things and random.random() < THINGS_IN_EMPTY:
+                for _ in range(int(random.integers(1, 4))):
+                    pixels, mask = compose.put_thing(random, pixels, mask, _draw(random, self.pools.things))
+            pixels, mask = views.turn(random, pixels, mask)
         else:
-            pixels, mask = self._person(random)
+            pixels, mask = _draw(random, self.pools.people)
             box = views.look(random, mask, settings.whole)
             pixels, mask = views.turn(random, *views.cut(pixels, mask, box, settings.size))
         return views.camera(random, pixels), mask
 
-    def _person(self, random: np.random.Generator) -> Picked:
-        samples = self.people[int(random.choice(len(self.people), p=self._people_shares))][0]
-        return samples[int(random.integers(len(samples)))].read()
 
-    def _background(self, random: np.random.Generator) -> Pixels:
-        samples = self.empty[int(random.choice(len(self.empty), p=self._empty_shares))][0]
-        return samples[int(random.integers(len(samples)))].read()[0]
-
-
-def _shares(pools: list[Pool]) -> list[float]:
-    total = sum(weight for _, weight in pools)
-    return [weight / total for _, weight in pools]
+def _draw(random: np.random.Generator, pools: list[Pool]) -> Picked:
+    """One sample: its source by the sources' weights, then any of the source's."""
+    weights = np.array([weight for _, weight in pools])
+    samples = pools[int(random.choice(len(pools), p=weights / weights.sum()))][0]
+    return samples[int(random.integers(len(samples)))].read()

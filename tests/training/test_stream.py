@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from handler.photo import letterbox
+from training import compose
+from training.compose import put_thing
 from training.losses import edge_band, segmentation_loss
 from training.samples import Source, find_samples
 from training.settings import Settings
-from training.stream import Stream
+from training.stream import Pools, Stream
 from training.views import square
 
 MakeData = Callable[..., Path]
@@ -24,15 +27,15 @@ MakeData = Callable[..., Path]
 def stream(make_data: MakeData) -> Stream:
     people = find_samples(Source(make_data("people")))
     empty = find_samples(Source(make_data("empty", seed=1), kind="empty"))
-    return Stream(Settings(size=64, scenes=0.4, empty=0.2), [(people, 1.0)], [(empty, 1.0)])
+    return Stream(Settings(size=64, scenes=0.4, empty=0.2), Pools([(people, 1.0)], [(empty, 1.0)]))
 
 
 def test_a_sample_depends_on_the_seed_and_its_number_only(stream: Stream) -> None:
-    later = Stream(stream.settings, stream.people, stream.empty, start=7)
+    later = Stream(stream.settings, stream.pools, start=7)
     for index in (2, 0, 1):
         for ours, theirs in zip(later[index], stream[7 + index], strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    other = Stream(replace(stream.settings, seed=1), stream.people, stream.empty)
+    other = Stream(replace(stream.settings, seed=1), stream.pools)
     assert not torch.equal(other[7][0], stream[7][0])
 
 
@@ -53,10 +56,43 @@ def test_samples_are_whole_squares_in_range_with_black_margins(stream: Stream) -
 
 
 def test_the_square_is_the_one_that_serving_makes(stream: Stream) -> None:
-    plain = Stream(replace(stream.settings, augment="none"), stream.people, stream.empty)
+    plain = Stream(replace(stream.settings, augment="none"), stream.pools)
     for index in range(4):
-        planes, _ = letterbox(plain.people[0][0][index].read()[0], 64)
+        planes, _ = letterbox(plain.pools.people[0][0][index].read()[0], 64)
         np.testing.assert_allclose(plain[index][0].numpy(), planes, atol=1.5 / 255)
+
+
+def test_things_are_seen_and_never_labelled(
+    stream: Stream, make_data: MakeData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pasted: list[bool] = []
+
+    def counted(*arguments: Any) -> Any:
+        before, (after, label) = arguments[1], put_thing(*arguments)
+        pasted.append(bool((before != after).any()))
+        return after, label
+
+    monkeypatch.setattr(compose, "put_thing", counted)
+    things = find_samples(Source(make_data("things", seed=2), kind="things"))
+    pools = replace(stream.pools, things=[(things, 1.0)])
+    nobody = Stream(replace(stream.settings, scenes=0.0, empty=1.0), pools)
+    assert not any(nobody.picture(number)[1].any() for number in range(20))
+    assert 5 < sum(pasted) < 60
+    pasted.clear()
+    scenes = Stream(replace(stream.settings, scenes=1.0, empty=0.0), pools)
+    assert any([scenes.picture(number)[1].any() for number in range(20)])  # noqa: C419 - all 20 are wanted
+    assert 2 <= sum(pasted) < 20
+
+
+def test_a_thing_before_somebody_hides_them() -> None:
+    canvas, label = np.zeros((50, 50, 3), np.uint8), np.full((50, 50), 255, np.uint8)
+    thing = np.full((90, 90, 3), 200, np.uint8), np.full((90, 90), 255, np.uint8)
+    random = np.random.default_rng(1)
+    pixels, hidden = put_thing(random, canvas, label, thing)
+    assert np.array_equal(hidden == 0, pixels.any(axis=2))
+    assert (hidden == 0).any()
+    assert label.all()
+    assert not canvas.any()
 
 
 def test_the_margin_is_split_evenly() -> None:
