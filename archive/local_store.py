@@ -31,7 +31,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 
@@ -49,10 +49,13 @@ LOG_BYTES = 5 * 1024**2  # the log starts anew above this, at each start
 
 
 class LocalStore:
-    """One store in one folder. Use as a context manager, or call `start` and `stop`."""
+    """One store in one folder. Use as a context manager, or call `start` and `stop`.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    `avoid` are ports that it leaves alone although they are free: those that its server is about to open.
+    """
+
+    def __init__(self, folder: Path, avoid: Collection[int] = ()) -> None:
+        self.folder, self._avoid = folder.resolve(), frozenset(avoid)
         self.process: subprocess.Popen[bytes] | None = None
         self._lock_fd = -1
 
@@ -172,9 +175,9 @@ class LocalStore:
         path = self.folder / "ports.json"
         with contextlib.suppress(OSError, ValueError):
             ports = {name: int(port) for name, port in json.loads(path.read_text()).items()}
-            if set(ports) == set(PORT_NAMES) and all(_free(port) for port in ports.values()):
+            if set(ports) == set(PORT_NAMES) and all(_free(port, self._avoid) for port in ports.values()):
                 return ports
-        ports = dict(zip(PORT_NAMES, _free_ports(len(PORT_NAMES)), strict=True))
+        ports = dict(zip(PORT_NAMES, _free_ports(len(PORT_NAMES), self._avoid), strict=True))
         path.write_text(json.dumps(ports))
         return ports
 
@@ -239,8 +242,10 @@ def _write_secret(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _free(port: int) -> bool:
+def _free(port: int, avoid: Collection[int]) -> bool:
     for number in (port, port + GRPC_OFFSET):
+        if number in avoid:
+            return False
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as weed does
             try:
@@ -250,12 +255,12 @@ def _free(port: int) -> bool:
     return True
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(count: int, avoid: Collection[int]) -> list[int]:
     """Ports that are free with their gRPC twins, below the range (32768 up) from which Linux lends ports."""
     ports: list[int] = []
     while len(ports) < count:
         port = 10_100 + secrets.randbelow(12_000)
-        if port not in ports and _free(port):
+        if port not in ports and _free(port, avoid):
             ports.append(port)
     return ports
 
@@ -291,7 +296,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 after a stop, 1 with one line on stderr when it can't start."""
     parser = argparse.ArgumentParser("python -m archive.local_store", description="The embedded S3 store.")
     parser.add_argument("--dir", type=Path, required=True, metavar="STATE_DIR/store", help="data and keys")
-    folder: Path = parser.parse_args(arguments).dir
+    parser.add_argument(
+        "--avoid", type=int, nargs="*", default=[], metavar="PORT", help="ports that it must not take"
+    )
+    parsed = parser.parse_args(arguments)
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -300,7 +308,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # a shell's background job ignores Ctrl-C
         signal.signal(signal.SIGINT, stop)
-    store = LocalStore(folder)
+    store = LocalStore(parsed.dir, parsed.avoid)
     try:
         keep_running(store, stopping, lambda line: print(line, flush=True))
     except (NoStore, OSError) as error:

@@ -21,7 +21,10 @@ def start_store(settings: ServeSettings, environment: Mapping[str, str]) -> subp
         return None
     with (settings.state_dir / "logs" / "store.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "archive.local_store", "--dir", str(settings.state_dir / "store")],
+            [
+                *(sys.executable, "-m", "archive.local_store", "--dir", str(settings.state_dir / "store")),
+                *("--avoid", *map(str, settings.ports.values())),  # TorchServe opens them later
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from archive.errors import NoStore
-from archive.local_store import PORT_NAMES, LocalStore
+from archive.local_store import GRPC_OFFSET, PORT_NAMES, LocalStore
 from archive.settings import ArchiveSettings
 from archive.store import Store
 from archive.target import Target
@@ -121,6 +122,19 @@ def test_data_and_keys_outlive_a_stop_and_a_kill(tmp_path: Path) -> None:
             assert [item["Key"] for item in listed] == ["a/b"], "the readiness probe left something"
             again.kill()
             again.wait()
+
+
+def test_it_leaves_the_ports_alone_that_its_server_will_open(tmp_path: Path) -> None:
+    first = LocalStore(tmp_path / "a" / "store")
+    first.prepare()
+    ports = json.loads((first.folder / "ports.json").read_text())
+    first.stop()
+    wanted = [ports["volume"], ports["filer"] + GRPC_OFFSET]
+    again = LocalStore(first.folder, avoid=wanted)
+    again.prepare()
+    chosen = json.loads((again.folder / "ports.json").read_text()).values()
+    again.stop()
+    assert not {*chosen, *(port + GRPC_OFFSET for port in chosen)} & set(wanted)
 
 
 def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
