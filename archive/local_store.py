@@ -123,7 +123,7 @@ class LocalStore:
             )
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Returns when the bucket takes an object and gives it back.
+        """Returns when the bucket takes objects.
 
         After a kill it answers for up to 20 s with errors, until its master has found its volumes.
 
@@ -134,7 +134,7 @@ class LocalStore:
         until = time.monotonic() + seconds
         while True:
             with contextlib.suppress(Away):
-                _takes_objects(store)
+                store.probe()
                 return
             ended = self.process is None or self.process.poll() is not None
             if ended or time.monotonic() > until:
@@ -200,18 +200,6 @@ class LocalStore:
             "-s3.port.lance=0",
             *(f"-{name}.port={ports[name]}" for name in PORT_NAMES),
         ]
-
-
-def _takes_objects(store: Store) -> None:
-    """Puts an object beside the archive, and deletes it; raises Away when that does not work (yet)."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    probe = {"Bucket": store.target.bucket, "Key": ".ready"}
-    try:
-        store.client.put_object(**probe, Body=b"ready")  # nothing at all would not reach a volume
-        store.client.delete_object(**probe)
-    except (ClientError, BotoCoreError, OSError) as error:
-        raise Away(str(error)) from error
 
 
 def _weed() -> str:

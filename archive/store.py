@@ -109,12 +109,17 @@ class Store:
             raise Away(type(error).__name__) from error
         return True
 
-    def head(self) -> None:
-        """Returns when the bucket answers and these credentials may use it; raises Away otherwise."""
+    def probe(self) -> None:
+        """Puts a small object beside the archive, and deletes it; raises Away when that does not work (yet).
+
+        `head_bucket` is not enough: SeaweedFS answers it before it can read or write an object.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
+        place = {"Bucket": self.target.bucket, "Key": ".ready"}
         try:
-            self.client.head_bucket(Bucket=self.target.bucket)
+            self.client.put_object(**place, Body=b"ready")  # an empty object would not reach a volume
+            self.client.delete_object(**place)
         except (ClientError, BotoCoreError, OSError) as error:
             raise Away(str(error)) from error
 

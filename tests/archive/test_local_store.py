@@ -169,7 +169,7 @@ def test_the_users_own_aws_keys_do_not_become_the_stores(
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token-of-the-user")
     with LocalStore(tmp_path / "store") as local:
         assert local.environment()["AWS_ACCESS_KEY_ID"] != os.environ["AWS_ACCESS_KEY_ID"]
-        local.open_store().head()
+        local.open_store().probe()
         theirs = Target.find({}, tmp_path)
         users = Target("archive", "x", theirs.endpoint_url, theirs.region)
         with pytest.raises(ClientError):
