@@ -36,6 +36,7 @@ from pathlib import Path
 from types import FrameType
 
 from archive.errors import Away, NoStore
+from archive.priority import give_way
 from archive.settings import ArchiveSettings
 from archive.store import Store
 from archive.target import Target
@@ -256,11 +257,11 @@ def _free_ports(count: int, avoid: Collection[int]) -> list[int]:
 def _before_weed() -> None:
     """Runs in the child: SIGKILL it when its keeper dies, and let answers to users go before its work.
 
-    A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain. Not a session of
-    its own: the kernel shares the CPU out by session first (sched(7), autogroup), and nice would count for nothing.
+    A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain. Not a session of its
+    own: the kernel shares the CPU out by session first (sched(7), autogroup), so its priority would not count.
     """
     os.setpgrp()
-    os.nice(15)
+    give_way()
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 

@@ -44,9 +44,9 @@ class ArchiveSettings:
     spool_keep_free_bytes: int = 64 * 1024**2
     # Uploads at a time of one server. Each holds one record in memory (a photo: mostly 1 to 10 MB).
     upload_threads: int = 4
-    # Priority of the shipping process, 0 (as the workers) to 19 (only what is left over). At full load shipping
-    # gives way to answering, and the spool grows until the load falls.
-    nice: int = 15
+    # True: the shipping process runs when nobody else wants the CPU, so at full load the spool grows until the load
+    # falls or the spool is half full. False: it takes its share like a worker.
+    give_way: bool = True
     # Seconds to wait for the store to answer one request.
     timeout_seconds: float = 30.0
     # Pause after the n-th failure in a row: uniform in 0..min(cap, base * 2**n) seconds ("full jitter").
@@ -68,10 +68,10 @@ class ArchiveSettings:
         for name, least in (("spool_max_records", 1), ("spool_max_bytes", 1), ("spool_keep_free_bytes", 0)):
             _whole(name, getattr(self, name), least, 2**62)
         _whole("upload_threads", self.upload_threads, 1, 64)
-        _whole("nice", self.nice, 0, 19)
         _whole("refused_attempts", self.refused_attempts, 1, 1000)
-        if not isinstance(self.fsync, bool):
-            raise SettingsError(f"archive.fsync is {self.fsync!r}; it must be true or false")
+        for name in ("fsync", "give_way"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"archive.{name} is {getattr(self, name)!r}; it must be true or false")
         if not isinstance(self.kms_key_id, str):
             raise SettingsError(f"archive.kms_key_id is {self.kms_key_id!r}; it must be a key id or ARN")
         if self.kms_key_id and self.encryption != "sse-kms":

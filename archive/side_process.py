@@ -1,10 +1,11 @@
-"""The worker's shipper: a thread that minds a process of lower priority, which does the uploading.
+"""The worker's shipper: a thread that minds a process that gives way to the workers, which does the uploading.
 
 Why a process: an upload costs about 10 ms of Python, which in the worker's own interpreter took more than a third of
-its throughput at full load. On its own, and nice, it takes what the workers leave, and the spool takes the rest
-until the load falls. One process serves all workers of a server: the worker that holds the lock on
-`spool/rejected` runs it; when that worker dies, the process sees the end of its input and ends, and the next
-worker takes over within COUNT_SECONDS.
+its throughput at full load. On its own, it runs when nobody else wants the CPU (SCHED_IDLE, sched(7)), and the spool
+takes the rest until the load falls, or until the spool is half full: then records come before throughput, and
+the process is replaced by one of ordinary priority. One process serves all workers of a server: the worker that
+holds the lock on `spool/rejected` runs it; when that worker dies, the process sees the end of its input and ends,
+and the next worker takes over within COUNT_SECONDS.
 
 Between the two, on pipes: a line to the process wakes it; a line from it is one metric as JSON.
 """
@@ -19,15 +20,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from archive.priority import give_way
 from archive.settings import ArchiveSettings
 from archive.shipper import COUNT_SECONDS, Shipper, take_lead
-from archive.spool import Spool
+from archive.spool import Backlog, Spool
 from archive.store import Store
 from archive.target import Target
 from archive.telemetry import Metrics, SparseLog
+
+# Shares of the spool's bounds: above the first, shipping no longer gives way; below the second, it does again.
+PRESSING, RELIEVED = 0.5, 0.25
 
 
 class SideProcess:
@@ -39,6 +44,7 @@ class SideProcess:
         self._spool, self._state_dir, self._settings = spool, state_dir.resolve(), settings
         self._metrics, self._log = metrics, log
         self._stop = threading.Event()
+        self._pressing = False
         self._process: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._mind, name="archive-mind", daemon=True)
 
@@ -66,11 +72,13 @@ class SideProcess:
         lead = -1
         while not self._stop.is_set():
             try:
-                self._spool.recount()
+                self._weigh(self._spool.recount())
                 if lead < 0:
                     lead = take_lead(self._spool, "rejected")
+                pressing = self._pressing
                 self._run()
-                self._log.warning("side process", "the shipping process ended; a new one is started")
+                if pressing == self._pressing and not self._stop.is_set():
+                    self._log.warning("side process", "the shipping process ended; a new one is started")
             except OSError:
                 pass  # another worker has the lead, or the disk can't be written now
             except Exception as error:
@@ -84,8 +92,9 @@ class SideProcess:
         package = Path(__file__).resolve().parent.parent
         path = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "archive.side_process", str(self._state_dir)]
+        settings = replace(self._settings, give_way=self._settings.give_way and not self._pressing)
         with subprocess.Popen(
-            [*command, json.dumps(asdict(self._settings))],
+            [*command, json.dumps(asdict(settings))],
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -105,7 +114,7 @@ class SideProcess:
         try:
             kind, name, value = json.loads(line)
             if name == "archive_spool_records":
-                self._spool.recount()
+                self._weigh(self._spool.recount())
             if kind == "count":
                 self._metrics.count(name, value)
             elif kind == "observe":
@@ -114,6 +123,18 @@ class SideProcess:
                 self._metrics.gauge(name, value)
         except Exception as error:  # half a line of a process that was killed, or metrics that are broken
             self._log.warning("pass on", f"a number of the shipper was lost: {error!r}")
+
+    def _weigh(self, backlog: Backlog) -> None:
+        """Ends the process when the spool got so full, or so empty again, that its priority must change."""
+        spool = self._spool
+        full = max(backlog.records / spool.max_records, backlog.bytes / spool.max_bytes)
+        pressing = full > (RELIEVED if self._pressing else PRESSING)
+        if pressing != self._pressing and self._settings.give_way:
+            self._pressing = pressing
+            gives = "no longer gives" if pressing else "gives"
+            self._log.warning(gives, f"the spool is {full:.0%} full: shipping {gives} way to answering")
+            if self._process is not None:
+                self._process.kill()
 
 
 class _Lines:
@@ -140,8 +161,8 @@ def main(state_dir: Path, settings: ArchiveSettings) -> None:
     """The shipping process: ships until its input ends, which is when the worker that started it ends."""
     from archive.hook import open_spool
 
-    with contextlib.suppress(OSError):
-        os.nice(settings.nice)
+    if settings.give_way:
+        give_way()
     shipper = Shipper(
         open_spool(settings, state_dir),
         lambda: Store.open(Target.find(os.environ, state_dir), settings),

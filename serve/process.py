@@ -29,7 +29,7 @@ def die_with_parent() -> None:
     """Run in a child before exec: the kernel ends it when its parent is gone, even by SIGKILL.
 
     In a process group of its own, so that Ctrl-C reaches us alone; in our session, because the kernel shares the
-    CPU out by session first (sched(7), autogroup), and the archive's nice would count for nothing.
+    CPU out by session first (sched(7), autogroup), and the archive's low priority would count for nothing.
     """
     os.setpgrp()
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

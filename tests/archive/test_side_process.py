@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from archive.hook import Archive, Outcome
+from archive.hook import Archive, Outcome, open_spool
 from archive.settings import ArchiveSettings
 from archive.side_process import SideProcess
 from tests.archive.helpers import FAST, Bucket, Numbers, digest, exchange
@@ -38,6 +39,14 @@ def process_of(archive: Archive) -> psutil.Process:
     return psutil.Process(shipper._process.pid)
 
 
+def policy_of(archive: Archive) -> int:
+    """The scheduling policy of its process; -1 while there is none."""
+    try:
+        return os.sched_getscheduler(process_of(archive).pid)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return -1
+
+
 def shippers_of(pid: int) -> list[psutil.Process]:
     return [one for one in psutil.Process(pid).children() if "archive.side_process" in one.cmdline()]
 
@@ -53,8 +62,42 @@ def test_it_ships_counts_and_gives_way(archive: Archive, bucket: Bucket) -> None
     wait_for(lambda: "archive_spool_oldest_seconds" in numbers.gauges)
     assert len(numbers.values["archive_upload_seconds"]) == 5
     bucket.assert_holds(acknowledged)
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    assert process_of(archive).nice() == min(19, own + ArchiveSettings().nice)
+    assert policy_of(archive) == os.SCHED_IDLE
+
+
+def test_a_spool_that_is_half_full_is_shipped_at_ordinary_priority_until_there_is_room(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = ArchiveSettings(spool_max_records=10, **FAST)
+    spool = open_spool(settings, tmp_path)
+    with contextlib.ExitStack() as held:
+        archive = Archive.start(settings, tmp_path)
+        for number in range(7):
+            assert archive.keep(exchange(number)) is Outcome.SPOOLED
+            for entry in spool.ready():  # what this test holds, no shipper takes
+                held.enter_context(spool.claim(entry))
+        wait_for(lambda: "no longer gives way" in caplog.text, 30)
+        wait_for(lambda: policy_of(archive) == os.SCHED_OTHER, 30)
+    wait_for(archive.spool.is_empty, 30)
+    wait_for(lambda: policy_of(archive) == os.SCHED_IDLE, 30)
+    assert archive.shipper is not None
+    archive.shipper.stop()
+    assert "a new one is started" not in caplog.text, "a change of priority is no accident"
+
+
+def test_shipping_that_need_not_give_way_has_ordinary_priority(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    archive = Archive.start(ArchiveSettings(give_way=False, **FAST), tmp_path)
+    assert archive.keep(exchange()) is Outcome.SPOOLED
+    wait_for(archive.spool.is_empty, 30)
+    assert policy_of(archive) == os.SCHED_OTHER
+    assert archive.shipper is not None
+    archive.shipper.stop()
 
 
 def test_a_process_that_dies_is_started_again(archive: Archive, bucket: Bucket) -> None:
