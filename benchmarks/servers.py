@@ -8,7 +8,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import requests
 from PIL import Image
 
 from benchmarks.load import Target
+from tests.running import free_ports
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -120,20 +120,6 @@ def body_of(spec: Spec, photo: bytes, fields: Mapping[str, str]) -> tuple[bytes,
     parts.append(about.encode() + b"\r\n\r\n" + photo)
     body = b"".join(f"--{line}\r\n".encode() + part + b"\r\n" for part in parts) + f"--{line}--\r\n".encode()
     return body, f"multipart/form-data; boundary={line}"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, below the range the kernel hands out from."""
-    ports: list[int] = []
-    with contextlib.ExitStack() as held:
-        for port in range(20_000 + os.getpid() % 5_000, 32_000):
-            probe = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                ports.append(port)
-            if len(ports) == count:
-                return ports
-    raise RuntimeError("no free ports")
 
 
 def start(spec: Spec, state: Path, probe: Path) -> Running:

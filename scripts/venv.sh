@@ -21,7 +21,18 @@ find_python() {
   return 1
 }
 
+# Two at once in one folder (serve.sh while test.sh still installs) take turns.
 ensure_venv() {
+  (
+    if command -v flock >/dev/null && ! flock --nonblock 9; then
+      echo "Another install into this folder is under way; waiting for it." >&2
+      flock 9
+    fi
+    install_venv "$1"
+  ) 9<pyproject.toml || exit 1
+}
+
+install_venv() {
   local groups=$1 stamp wanted python extras
   stamp=.venv/.installed
   wanted=$(sha256sum pyproject.toml | cut -d' ' -f1)

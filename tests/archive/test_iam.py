@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,10 +28,6 @@ POLICY = {
         {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/humanseg/v1/*"}
     ],
 }
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
-}
 
 
 @pytest.fixture(scope="module")
@@ -43,26 +37,14 @@ def moto() -> Iterator[moto_server.Moto]:
     running.stop()
 
 
-def enforce(moto: moto_server.Moto, allowed_first: str) -> None:
-    """After so many requests moto asks each for its rights."""
-    request = urllib.request.Request(
-        f"{moto.url}/moto-api/reset-auth", allowed_first.encode(), {"Content-Type": "text/plain"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        assert answer.status == 200
-
-
 @pytest.fixture(scope="module")
 def role(moto: moto_server.Moto) -> dict[str, str]:
     """Credentials of the role, as an instance would get them, with enforcement on from here."""
     where = {"LocationConstraint": moto_server.REGION}
     moto.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
     moto.client("s3").put_object(Bucket=BUCKET, Key="humanseg/v1/dt=2026-01-01/seen.json", Body=b"{}")
-    iam = moto.client("iam")
-    arn = iam.create_role(RoleName="server", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
-    iam.put_role_policy(RoleName="server", PolicyName="put", PolicyDocument=json.dumps(POLICY))
-    found = moto.client("sts").assume_role(RoleArn=arn, RoleSessionName="i-0123")["Credentials"]
-    enforce(moto, "0")
+    found = moto.take_role("server", {"put": POLICY})
+    moto.enforce(0)
     return {
         "aws_access_key_id": found["AccessKeyId"],
         "aws_secret_access_key": found["SecretAccessKey"],
@@ -91,11 +73,11 @@ def test_the_role_is_enough_to_ship(tmp_path: Path, moto: moto_server.Moto, role
     acknowledged = fill(tmp_path, 3)
     shipper = ship(tmp_path, store_of(moto, role))
     assert (shipper.shipped, shipper.rejected) == (3, 0)
-    enforce(moto, "1000000")
+    moto.enforce(1_000_000)
     try:
         listed = moto.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]
     finally:
-        enforce(moto, "0")
+        moto.enforce(0)
     keys = [item["Key"] for item in listed]
     assert all(f"humanseg/v1/dt=2026-11-20/hour=12/{one}/record.json" in keys for one in acknowledged)
 

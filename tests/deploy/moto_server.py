@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
 
 REGION = "eu-central-1"
+# moto lets no service principal take a role over its API; on EC2 the instance takes it.
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
+}
 
 
 @dataclass
@@ -36,6 +43,23 @@ class Moto:
     def client(self, service: str, **credentials: str) -> Any:
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", **credentials}
         return boto3.client(service, region_name=REGION, endpoint_url=self.url, **keys)
+
+    def take_role(self, name: str, policies: Mapping[str, Any]) -> dict[str, str]:
+        """Makes a role with these policies (name -> document) and takes it: its credentials, as STS names them."""
+        iam = self.client("iam")
+        arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
+        for policy, document in policies.items():
+            iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
+        session = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="i-0123")
+        return dict(session["Credentials"])
+
+    def enforce(self, allowed_first: int) -> None:
+        """After so many requests, each is asked for its rights."""
+        headers = {"Content-Type": "text/plain"}
+        body = str(allowed_first).encode()
+        request = urllib.request.Request(f"{self.url}/moto-api/reset-auth", body, headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
 
     def stop(self) -> None:
         self.process.kill()

@@ -5,9 +5,7 @@ moto's server, in its enforcing mode, is S3 and IAM: what the role does not allo
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,11 +19,6 @@ from tests.deploy.imds import Metadata, credentials
 from tests.running import Server
 
 BUCKET = VALUES["ArchiveBucket"]
-# moto lets no service principal take a role over its API; on EC2 the instance takes it.
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
-}
 
 
 @pytest.fixture(scope="module")
@@ -41,36 +34,18 @@ def moto() -> Iterator[moto_server.Moto]:
     running.stop()
 
 
-def enforce(moto: moto_server.Moto, allowed_first: int) -> None:
-    """After so many requests, moto asks each for its rights."""
-    headers = {"content-type": "text/plain"}
-    request = urllib.request.Request(f"{moto.url}/moto-api/reset-auth", str(allowed_first).encode(), headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        assert answer.status == 200
-
-
-def take_role(moto: moto_server.Moto, name: str) -> dict[str, str]:
-    """Make a role of the template's policies and take it."""
-    iam = moto.client("iam")
-    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
-    for policy, document in role_policies().items():
-        iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
-    session = moto.client("sts").assume_role(RoleArn=arn, RoleSessionName="i-0123")
-    return dict(session["Credentials"])
-
-
 @pytest.fixture
 def role(moto: moto_server.Moto) -> Iterator[Any]:
     """S3 with the role's rights, enforced."""
-    found = take_role(moto, f"role-{time.monotonic_ns()}")
-    enforce(moto, 0)
+    found = moto.take_role(f"role-{time.monotonic_ns()}", role_policies())
+    moto.enforce(0)
     yield moto.client(
         "s3",
         aws_access_key_id=found["AccessKeyId"],
         aws_secret_access_key=found["SecretAccessKey"],
         aws_session_token=found["SessionToken"],
     )
-    enforce(moto, 1_000_000)
+    moto.enforce(1_000_000)
 
 
 def test_the_role_puts_under_its_prefix_and_reads_the_release(role: Any) -> None:
@@ -106,7 +81,7 @@ def test_a_server_archives_with_the_instance_role_across_a_credential_refresh(
 ) -> None:
     # Two roles of the same policies, so that the first one's rights can be taken away: what is shipped after that
     # was shipped with fresh credentials.
-    first, second = take_role(moto, "first"), take_role(moto, "second")
+    first, second = (moto.take_role(name, role_policies()) for name in ("first", "second"))
     handed_out: list[str] = []
     current = first
 
@@ -118,7 +93,7 @@ def test_a_server_archives_with_the_instance_role_across_a_credential_refresh(
     metadata.pages["iam/security-credentials/"] = lambda: "humanseg"
     metadata.pages["iam/security-credentials/humanseg"] = page
     nothing = "/dev/null"
-    enforce(moto, 0)
+    moto.enforce(0)
     try:
         server = make_server(
             ARCHIVE_BUCKET=BUCKET,
@@ -142,15 +117,15 @@ def test_a_server_archives_with_the_instance_role_across_a_credential_refresh(
         current = second
         metadata.forget_tokens()
         time.sleep(4)  # until the first credentials are over
-        enforce(moto, 1_000_000)
+        moto.enforce(1_000_000)
         moto.client("iam").delete_role_policy(RoleName="first", PolicyName="put-into-the-archive")
-        enforce(moto, 0)
+        moto.enforce(0)
         after = [send(), send()]
         wait_for(moto, before + after)
         assert second["AccessKeyId"] in handed_out
         assert server.stop() == 0
     finally:
-        enforce(moto, 1_000_000)
+        moto.enforce(1_000_000)
         metadata.close()
 
 
@@ -158,9 +133,9 @@ def wait_for(moto: moto_server.Moto, request_ids: list[str], seconds: float = 60
     """Wait until each record is committed in the bucket; enforcement is off only while we look."""
     end = time.monotonic() + seconds
     while True:
-        enforce(moto, 1_000_000)
+        moto.enforce(1_000_000)
         listed = moto.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
-        enforce(moto, 0)
+        moto.enforce(0)
         committed = {each["Key"].split("/")[-2] for each in listed if each["Key"].endswith("/record.json")}
         if committed >= set(request_ids):
             return

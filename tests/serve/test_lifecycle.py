@@ -177,6 +177,34 @@ def test_no_python_is_one_clear_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_two_installs_into_one_checkout_take_turns(tmp_path: Path) -> None:
+    """serve.sh while test.sh still installs: the second waits, says so, and finds nothing left to do."""
+    (tmp_path / "pyproject.toml").write_text("")
+    script = f"""
+        . {ROOT}/scripts/venv.sh
+        install_venv() {{ echo begin >>steps; sleep 1; echo end >>steps; }}
+        ensure_venv serve
+    """
+    both = [
+        subprocess.Popen(["bash", "-euc", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [one.communicate(timeout=30)[1] for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert (tmp_path / "steps").read_text().split() == ["begin", "end"] * 2
+    assert sorted(said) == ["", "Another install into this folder is under way; waiting for it.\n"]
+
+
+def test_an_install_that_fails_stops_the_script(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("")
+    script = (
+        f". {ROOT}/scripts/venv.sh; install_venv() {{ fail 'no network'; }}; ensure_venv serve; echo went on"
+    )
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(": no network\n")
+
+
 def test_a_wrong_model_config_stops_the_load_with_its_line(
     tmp_path: Path, make_server: Callable[..., Server]
 ) -> None:
