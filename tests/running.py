@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -18,24 +16,11 @@ import pytest
 import requests
 from PIL import Image
 
+from tests.ports import free_ports
+
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "human_segmentation"
 START_SECONDS = 300
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below the range from which the kernel hands out its own."""
-    ports: list[int] = []
-    with contextlib.ExitStack() as held:
-        start = 10_000 + (os.getpid() * 97 + time.monotonic_ns() // 1000) % 20_000
-        for port in range(start, 32_000):
-            probe = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                ports.append(port)
-            if len(ports) == count:
-                return ports
-    raise RuntimeError("no free ports")
 
 
 PORT_NAMES = (

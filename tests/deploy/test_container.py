@@ -17,7 +17,8 @@ import pytest
 import requests
 
 from tests.deploy import docker_daemon, moto_server
-from tests.running import MODEL, PORT_NAMES, free_ports
+from tests.ports import free_ports
+from tests.running import MODEL, PORT_NAMES
 
 pytestmark = pytest.mark.slow
 BUCKET = "archive-of-the-container"

@@ -21,7 +21,8 @@ from deploy.container import health, instance, metrics
 from deploy.container.logs import as_json
 from tests.deploy import moto_server
 from tests.deploy.imds import Metadata
-from tests.running import MODEL, PORT_NAMES, ROOT, free_ports
+from tests.ports import free_ports
+from tests.running import MODEL, PORT_NAMES, ROOT
 
 BUCKET = "archive-of-the-instance"
 

@@ -22,7 +22,8 @@ import pytest
 import requests
 
 from deploy.monitoring.dashboard import dashboard
-from tests.running import Server, free_ports
+from tests.ports import free_ports
+from tests.running import Server
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "monitoring"
 pytestmark = pytest.mark.slow

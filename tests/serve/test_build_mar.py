@@ -18,7 +18,8 @@ import torch
 
 from handler.unet import UNet
 from serve.build_mar import DEFAULT_WEIGHTS, is_fresh
-from tests.running import ROOT, Server, free_ports, start_server
+from tests.ports import free_ports
+from tests.running import ROOT, Server, start_server
 
 
 def build(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,8 @@ import psutil
 import pytest
 import requests
 
-from tests.running import ROOT, Server, encoded, free_ports, start_server
+from tests.ports import free_ports
+from tests.running import ROOT, Server, encoded, start_server
 
 PHOTO = encoded(np.full((40, 30, 3), 100, np.uint8), "PNG")
 
