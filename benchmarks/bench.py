@@ -1,0 +1,93 @@
+"""What all parts of a run share: the plan, the photos, the model, the started servers, and the results so far."""
+
+from __future__ import annotations
+
+import json
+import time
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.load import closed_loop
+from benchmarks.machine import Clock, describe
+from benchmarks.photos import write_photos
+from benchmarks.servers import DATA, ROOT, Running, Spec, start
+from benchmarks.usage import cpu_seconds
+
+RESULTS = DATA / "results.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """rounds: repetitions, of which the median counts. seconds: of each load. requests: of the memory part."""
+
+    rounds: int
+    seconds: float
+    open_seconds: float
+    requests: int
+
+
+FULL = Plan(rounds=3, seconds=3, open_seconds=8, requests=50_000)
+QUICK = Plan(rounds=1, seconds=2, open_seconds=4, requests=2_000)
+
+
+class Bench:
+    """What all parts share: photos, model, started servers, and the results so far."""
+
+    def __init__(self, plan: Plan, scratch: Path, photographs: Path | None, *, quick: bool) -> None:
+        self.plan, self.scratch, self.photographs, self.quick = plan, scratch, photographs, quick
+        self.photos = write_photos(DATA / "photos")
+        self.mar = ROOT / "model_store" / "human_segmentation.mar"
+        self.model = unpacked(self.mar, scratch / "model")
+        self.results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        self.running: dict[str, Running] = {}
+
+    def save(self, part: str, found: Any) -> None:
+        """Keep a part's result, with when and on what it was measured."""
+        self.results[part] = {"found": found, "about": describe(self.model, self.plan.rounds)}
+        RESULTS.write_text(json.dumps(self.results, indent=1))
+        report.write(self.results)
+
+    def start(self, spec: Spec) -> Running | None:
+        """Start a server; one that can't be started is reported and left out."""
+        say(f"starting {spec.name}")
+        state = self.scratch / spec.name.replace(", ", "-").replace(" ", "-")
+        try:
+            self.running[spec.name] = start(spec, state, self.photos["small"])
+        except RuntimeError as error:
+            say(f"left out: {error}")
+            return None
+        return self.running[spec.name]
+
+    def load(self, server: Running, photo: str, output: str, clients: int) -> dict[str, Any]:
+        """A closed loop with what it cost; with the archive on, the shipping that follows counts as well."""
+        target = server.target(self.photos[photo], output)
+        server.go_on()
+        before, clock = cpu_seconds(server.process.pid), Clock()
+        seen = closed_loop(target, clients, self.plan.seconds)
+        settle(server)
+        used = cpu_seconds(server.process.pid) - before
+        server.halt()
+        return {**asdict(seen), "cpu": used / max(1, seen.photos), "others": clock.others(used)}
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def unpacked(mar: Path, folder: Path) -> Path:
+    """The model's files out of the .mar."""
+    with zipfile.ZipFile(mar) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def settle(server: Running, seconds: float = 60) -> None:
+    """Wait until the server's spool is empty, so that shipping disturbs nobody else's turn."""
+    ready = server.state / "served" / "spool" / "ready"
+    end = time.monotonic() + seconds
+    while ready.is_dir() and any(ready.iterdir()) and time.monotonic() < end:
+        time.sleep(0.1)
