@@ -16,9 +16,9 @@ import torch
 
 from benchmarks.limit import Way
 from handler.engine import make_engine, warm_up
-from handler.mask import binary_mask, to_photo_size
+from handler.mask import along_edges, binary_mask, to_photo_size
 from handler.model_files import GRAPH, WEIGHTS, ModelInfo
-from handler.photo import letterbox, read_photo
+from handler.photo import Letterbox, Photo, letterbox, read_photo
 from handler.picture import encode
 
 BATCHES = (1, 4, 16, 64)
@@ -42,19 +42,21 @@ def main() -> None:
         engine(squares)
         forward[batch] = batch * rate(lambda squares=squares: engine(squares))
 
-    def decode(_: int) -> tuple[np.ndarray, tuple[object, int, int]]:
+    def decode(_: int) -> tuple[np.ndarray, tuple[Photo, Letterbox]]:
         photo = read_photo(data, least_side=size)
         square, box = letterbox(photo.pixels, size)
-        return square, (box, photo.width, photo.height)
+        return square, (photo, box)
 
-    def finish(answer: np.ndarray, about: tuple[object, int, int]) -> bytes:
-        return encode(binary_mask(to_photo_size(answer, *about), model.threshold), "png")  # type: ignore[arg-type]
+    def finish(raw: np.ndarray, square: np.ndarray, about: tuple[Photo, Letterbox]) -> bytes:
+        photo, box = about
+        grey = to_photo_size(along_edges(raw, square, box), photo.width, photo.height)
+        return encode(binary_mask(grey, model.threshold), "png")
 
     with ThreadPoolExecutor() as pool:
 
         def batch_of(count: int) -> None:
             squares, about = zip(*pool.map(decode, range(count)), strict=True)
-            list(pool.map(finish, engine(np.stack(squares)), about))
+            list(pool.map(finish, engine(np.stack(squares)), squares, about))
 
         whole = 16 * rate(lambda: batch_of(16))
     way = Way(folder)

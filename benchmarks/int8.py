@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handler.engine import OpenVinoEngine
-from handler.mask import binary_mask, to_photo_size
+from handler.mask import along_edges, binary_mask, to_photo_size
 from handler.model_files import GRAPH, ModelInfo
 from handler.photo import letterbox, read_photo
 
@@ -45,7 +45,8 @@ def mean_iou(engine: OpenVinoEngine, model: ModelInfo, folder: Path, most: int |
     for path in sorted((folder / "img").glob("*.jpg"))[:most]:
         photo = read_photo(path.read_bytes())
         square, box = letterbox(photo.pixels, model.input_size)
-        grey = to_photo_size(engine(square[None])[0], box, photo.width, photo.height)
+        answer = along_edges(engine(square[None])[0], square, box)
+        grey = to_photo_size(answer, photo.width, photo.height)
         found = binary_mask(grey, model.threshold) > 0
         true = np.asarray(Image.open(folder / "mask" / f"{path.stem}.png").convert("L")) > 0
         union = np.logical_or(found, true).sum()

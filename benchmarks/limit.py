@@ -49,16 +49,17 @@ class Way:
         photo = read_photo(data, least_side=None if output in NEEDS_PHOTO else size)
         square, box = letterbox(photo.pixels, size)
         decoded = time.perf_counter()
-        answer = self.engine(square[None])[0]
+        raw = self.engine(square[None])[0]
         forwarded = time.perf_counter()
-        probability = masks.to_photo_size(answer, box, photo.width, photo.height)
+        answer = masks.along_edges(raw, square, box)
+        probability = masks.to_photo_size(answer, photo.width, photo.height)
         mask = masks.binary_mask(probability, threshold)
         facts = response.Facts(
             request_id="0",
             width=photo.width,
             height=photo.height,
             coverage=masks.coverage(mask),
-            confidence=masks.confidence(masks.inside(answer, box), threshold),
+            confidence=masks.confidence(answer, threshold),
             box=masks.bounding_box(mask),
             model_name="",
             model_version="",

@@ -122,16 +122,19 @@ def evaluate(
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="A run's folder, its last.ckpt, or any weights file.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="A run's folder, its last.ckpt, or any weights file; of several, their mean."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Where to write the .safetensors for build_mar.sh.")],
     threshold: Annotated[float | None, typer.Option(help="Decision threshold to store, 0..1.")] = None,
     size: Annotated[int | None, typer.Option(help="Input size to store.")] = None,
 ) -> None:
-    """Turn a checkpoint into the weights file that build_mar.sh packs."""
+    """Turn a checkpoint, or the mean of several, into the weights file that build_mar.sh packs."""
     _need_training()
     from training.export import export as write
 
-    written = write(source, out, threshold=threshold, size=size)
+    written = write(sources, out, threshold=threshold, size=size)
     err().print(
         f"{out}: {written.architecture}, {written.input_size}x{written.input_size}, sha256 {written.sha256}"
     )

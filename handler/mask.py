@@ -1,7 +1,7 @@
 """Probability to mask: from the network's square back to the photo's own size.
 
-The edge is taken from the upsampled probability, never from an upsampled mask, so it runs between the
-network's pixels instead of along them.
+The edge is first drawn to the photo's own at the network's size. It is taken from the upsampled probability, never
+from an upsampled mask, so it runs between the network's pixels instead of along them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handler.photo import Letterbox, Pixels
+
+EDGE_WINDOW = 5  # pixels of the network's square, each way
+EDGE_SOFTNESS = 1e-3  # variance of brightness (0..1) below which a window has no edge of its own
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,43 @@ class BoundingBox:
         return BoundingBox(left, top, right - left, bottom - top)
 
 
-def inside(probability: NDArray[np.float32], box: Letterbox) -> NDArray[np.float32]:
-    """The photo's part of the network's answer: float32 [S, S] to [box.height, box.width]."""
-    return probability[box.top : box.top + box.height, box.left : box.left + box.width]
+def along_edges(
+    probability: NDArray[np.float32], square: NDArray[np.float32], box: Letterbox
+) -> NDArray[np.float32]:
+    """The photo's part of the network's answer, its edge drawn to the photo's own: float32 [box.height, box.width].
+
+    probability: float32 [S, S] in 0..1, what the network made of `square`, float32 [3, S, S] RGB in 0..1.
+
+    A guided filter (He, Sun, Tang, "Guided Image Filtering", 2013): around each pixel the answer is fitted as a
+    linear function of the photo's brightness, so that it turns where the brightness does. Window and softness
+    were chosen on held-out training photos: 0.0024 of mean IoU, for 3 % of the forward pass (model card).
+    """
+    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+    red, green, blue = square[:, rows, columns]
+    brightness = cv2.scaleAdd(blue, 0.114, cv2.addWeighted(red, 0.299, green, 0.587, 0))
+    guide = np.asarray(brightness, np.float32)
+    answer = np.ascontiguousarray(probability[rows, columns])
+    mean_guide, mean_answer = _window_mean(guide), _window_mean(answer)
+    covariance = _window_mean(guide * answer) - mean_guide * mean_answer
+    variance = _window_mean(guide * guide) - mean_guide * mean_guide
+    slope: NDArray[np.float32] = np.divide(covariance, variance + EDGE_SOFTNESS, dtype=np.float32)
+    offset = mean_answer - slope * mean_guide
+    drawn: NDArray[np.float32] = _window_mean(slope) * guide + _window_mean(offset)
+    return drawn.clip(0, 1)
 
 
-def to_photo_size(probability: NDArray[np.float32], box: Letterbox, width: int, height: int) -> Pixels:
-    """The network's answer, float32 [S, S] in 0..1, at the photo's size: uint8 [height, width], 255 = certain.
+def _window_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(
+        cv2.blur(values, (EDGE_WINDOW, EDGE_WINDOW), borderType=cv2.BORDER_REPLICATE), np.float32
+    )
+
+
+def to_photo_size(probability: NDArray[np.float32], width: int, height: int) -> Pixels:
+    """What `along_edges` gives, float32 [h, w] in 0..1, at the photo's size: uint8 [height, width], 255 = certain.
 
     Rounded to 8 bits before the bilinear upsampling: a 50-megapixel photo then takes 50 MB instead of 200.
     """
-    grey = np.rint(inside(probability, box) * 255).astype(np.uint8)
+    grey = np.rint(probability * 255).astype(np.uint8)
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 

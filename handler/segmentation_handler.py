@@ -115,11 +115,14 @@ class SegmentationHandler:
 
     def encode(self, job: Job) -> None:
         """Probability to the answer, and the record into the archive's spool."""
-        assert job.request and job.photo and job.box and job.probability is not None
+        assert (
+            job.request and job.photo and job.box and job.square is not None and job.probability is not None
+        )
         start = time.perf_counter()
         photo, options = job.photo, job.request.options
         threshold = options.threshold or self.threshold
-        probability = masks.to_photo_size(job.probability, job.box, photo.width, photo.height)
+        answer = masks.along_edges(job.probability, job.square, job.box)
+        probability = masks.to_photo_size(answer, photo.width, photo.height)
         mask = masks.binary_mask(probability, threshold, options.keep)
         found = Segmentation(probability, mask, threshold)
         facts = response.Facts(
@@ -127,7 +130,7 @@ class SegmentationHandler:
             width=photo.width,
             height=photo.height,
             coverage=masks.coverage(mask),
-            confidence=masks.confidence(masks.inside(job.probability, job.box), threshold),
+            confidence=masks.confidence(answer, threshold),
             box=masks.bounding_box(mask),
             model_name=self.name,
             model_version=self.version,

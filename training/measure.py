@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handler.mask import binary_mask, to_photo_size
+from handler.mask import along_edges, binary_mask, to_photo_size
 from handler.photo import letterbox, read_photo
 from handler.weights import Weights
 from training.metrics import Score, score
@@ -49,7 +49,7 @@ def probability(engine: Engine, size: int, pixels: NDArray[np.uint8]) -> NDArray
     """Probability uint8 `[H, W]` (255 = 1) of an RGB photo uint8 `[H, W, 3]`, at its own size."""
     planes, box = letterbox(pixels, size)
     height, width = pixels.shape[:2]
-    return to_photo_size(engine(planes[None])[0], box, width, height)
+    return to_photo_size(along_edges(engine(planes[None])[0], planes, box), width, height)
 
 
 def measure_samples(

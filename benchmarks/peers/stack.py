@@ -93,16 +93,18 @@ class OurStack:
 
         photo = read_photo(data, least_side=self._model.input_size)
         square, box = letterbox(photo.pixels, self._model.input_size)
-        return square, (box, photo.width, photo.height)
+        return square, (square, box, photo.width, photo.height)
 
     def predict(self, squares: list[Any]) -> list[Any]:
         return list(self._engine(np.stack(squares)))
 
     def encode(self, probability: Any, about: Any) -> bytes:
-        from handler.mask import binary_mask, to_photo_size
+        from handler.mask import along_edges, binary_mask, to_photo_size
         from handler.picture import encode
 
-        return encode(binary_mask(to_photo_size(probability, *about), self._model.threshold), "png")
+        square, box, width, height = about
+        answer = along_edges(probability, square, box)
+        return encode(binary_mask(to_photo_size(answer, width, height), self._model.threshold), "png")
 
 
 def make_stack() -> Stack:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from handler.errors import STATUS, ClientError
-from handler.mask import binary_mask, to_photo_size
+from handler.mask import along_edges, binary_mask, to_photo_size
 from handler.options import parse_options
 from handler.photo import letterbox, read_photo
 from handler.picture import OUTPUTS_DRAWN, Segmentation, draw, encode
@@ -41,7 +41,8 @@ def survives(data: bytes) -> None:
         assert str(error)
         return
     square, box = letterbox(photo.pixels, 32)
-    probability = to_photo_size(square.mean(axis=0), box, photo.width, photo.height)
+    answer = along_edges(square.mean(axis=0), square, box)
+    probability = to_photo_size(answer, photo.width, photo.height)
     assert binary_mask(probability, 0.5).shape == (photo.height, photo.width)
 
 

@@ -12,6 +12,7 @@ from pycocotools import mask as coco
 from handler import rle
 from handler.mask import (
     BoundingBox,
+    along_edges,
     binary_mask,
     bounding_box,
     confidence,
@@ -30,21 +31,51 @@ def disc(side: int, x: float, y: float, radius: float) -> np.ndarray:
 
 def test_the_edge_runs_between_the_networks_pixels() -> None:
     """A disc at 64x64 upsampled 16 times agrees with the true disc far better than blocks of 16 pixels do."""
-    _, box = letterbox(np.zeros((1024, 1024, 3), np.uint8), 64)
-    mask = binary_mask(to_photo_size(disc(64, 31.3, 32.7, 20.2), box, 1024, 1024), 0.5)
+    mask = binary_mask(to_photo_size(disc(64, 31.3, 32.7, 20.2), 1024, 1024), 0.5)
     truth = disc(1024, 31.3 * 16, 32.7 * 16, 20.2 * 16) > 0.5
     iou = (truth & (mask > 0)).sum() / (truth | (mask > 0)).sum()
     assert iou > 0.995
 
 
 def test_the_mask_fits_the_photo_and_leaves_the_padding_out() -> None:
-    _, box = letterbox(np.zeros((300, 900, 3), np.uint8), 256)
+    square, box = letterbox(np.zeros((300, 900, 3), np.uint8), 256)
     probability = np.ones((256, 256), np.float32)
     probability[: box.top] = 0
     probability[box.top + box.height :] = 0
-    upsampled = to_photo_size(probability, box, 900, 300)
+    upsampled = to_photo_size(along_edges(probability, square, box), 900, 300)
     assert upsampled.shape == (300, 900)
     assert (upsampled == 255).all()
+
+
+def test_the_edge_moves_to_where_the_photo_turns() -> None:
+    """The network's blurred edge runs a pixel beside the photo's; drawn along it, it comes nearer."""
+    photo = np.zeros((64, 64, 3), np.uint8)
+    photo[:, 30:] = 200
+    square, box = letterbox(photo, 64)
+    columns = np.arange(64, dtype=np.float32)
+    blurred = np.tile(1 / (1 + np.exp(31.2 - columns)), (64, 1)).astype(np.float32)
+    assert (blurred > 0.5)[0].argmax() == 32
+    drawn = along_edges(blurred, square, box)
+    assert ((drawn > 0.5).argmax(axis=1) < 32).all()
+    assert drawn[:, 30].mean() - drawn[:, 29].mean() > 1.5 * (blurred[0, 30] - blurred[0, 29])
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
+def test_drawn_along_edges_it_stays_a_probability(height: int, width: int, seed: int) -> None:
+    noise = np.random.default_rng(seed)
+    square, box = letterbox(noise.integers(0, 256, (height, width, 3), np.uint8), 32)
+    drawn = along_edges(noise.random((32, 32), np.float32), square, box)
+    assert drawn.shape == (box.height, box.width)
+    assert drawn.dtype == np.float32
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+
+
+def test_a_photo_of_one_colour_leaves_a_certain_answer_as_it_is() -> None:
+    square, box = letterbox(np.full((48, 64, 3), 90, np.uint8), 64)
+    for certain in (0.0, 1.0):
+        answer = np.full((64, 64), certain, np.float32)
+        assert along_edges(answer, square, box) == pytest.approx(certain)
 
 
 def test_threshold_is_open_at_its_value() -> None:

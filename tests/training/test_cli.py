@@ -16,7 +16,7 @@ from cli.console import CommandError
 from cli.training import app
 from handler.photo import read_photo
 from handler.unet import UNet
-from handler.weights import load_weights, save_weights
+from handler.weights import WeightsError, load_weights, save_weights
 from training.measure import probability, torch_engine
 from training.pseudo import pseudo_label
 from training.samples import DataError, Source, find_samples
@@ -72,6 +72,29 @@ def test_a_trained_run_is_exported_for_serving(make_data: MakeData, start: Path,
     assert (exported.input_size, exported.threshold) == (64, 0.4)
     for name, tensor in trained.network.state_dict().items():
         torch.testing.assert_close(exported.network.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_several_runs_are_exported_as_their_mean(start: Path, tmp_path: Path) -> None:
+    other, out = tmp_path / "other.safetensors", tmp_path / "mean.safetensors"
+    torch.manual_seed(1)
+    save_weights(other, UNet((4, 8)).eval(), input_size=96, threshold=0.4)
+    assert call("export", start, other, "--out", out).exit_code == 0
+    mean = load_weights(out)
+    assert (mean.input_size, mean.threshold) == (96, 0.4)
+    first, second = (load_weights(each).network.state_dict() for each in (start, other))
+    for name, tensor in mean.network.state_dict().items():
+        expected = (first[name] + second[name]) / 2 if tensor.is_floating_point() else second[name]
+        torch.testing.assert_close(tensor, expected)
+
+
+def test_different_networks_have_no_mean(start: Path, tmp_path: Path) -> None:
+    other, out = tmp_path / "other.safetensors", tmp_path / "mean.safetensors"
+    save_weights(other, UNet((4, 8, 16)).eval(), input_size=64, threshold=0.5)
+    with pytest.raises(
+        WeightsError, match=r"other\.safetensors and .*start\.safetensors are not the same network"
+    ):
+        call("export", start, other, "--out", out)
+    assert not out.exists()
 
 
 def test_training_without_photos_says_what_to_give(tmp_path: Path) -> None:
