@@ -9,6 +9,8 @@ from typing import Any
 Found = Mapping[str, Any]
 PHOTOS = ("small", "typical", "phone")
 OURS, OURS_OFF = "ours", "ours, archive off"
+# Photos a second of a server that answered none: less than one in a load of 3 s. Ratios to it are lower bounds.
+SLOWEST = 1 / 3
 
 
 def middle(rows: Sequence[Found], key: str) -> float:
@@ -23,9 +25,9 @@ def ratio_to_limit(found: Found, server: str, photo: str) -> float:
 
 
 def ratio_of(rows: Sequence[Found], others: Sequence[Found]) -> float:
-    """Median over rounds of one throughput by another of the same round; the other may be 0."""
+    """Median over rounds of one throughput by another of the same round; a lower bound where the other is 0."""
     pairs = zip(rows, others, strict=True)
-    return median(seen["rate"] / max(beside["rate"], 1e-9) for seen, beside in pairs)
+    return median(seen["rate"] / max(beside["rate"], SLOWEST) for seen, beside in pairs)
 
 
 def best_peer(found: Found, photo: str, stack: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from benchmarks.figures import OURS_OFF, PHOTOS, Found, middle, ratio_to_limit
+from benchmarks.figures import OURS_OFF, PHOTOS, SLOWEST, Found, middle, ratio_to_limit
 
 ENGINES = {
     "auto": "OpenVINO, bfloat16 where the CPU has it",
@@ -120,7 +120,7 @@ def outputs(found: Found) -> list[str]:
             cells = [f"{photo}, {output}", f"{limit:.1f}", f"{own:.1f}", f"{own / limit:.2f}", "-", "-"]
             if "rembg" in entry:
                 peer = middle(entry["rembg"], "rate")
-                cells[-2:] = [f"{peer:.1f}", f"{own / max(peer, 1e-9):.1f}"]
+                cells[-2:] = [f"{peer:.1f}", f"{own / max(peer, SLOWEST):.1f}"]
             rows.append(cells)
     head = ("", "limit, photos/s", "ours", "ours / limit", "rembg's server", "ours / rembg")
     return ["## By what is asked for", "", "Archive off, 8 clients.", "", *table(head, rows)]
