@@ -157,6 +157,15 @@ class _Lines:
         self._say("observe", name, value)
 
 
+def uploads(settings: ArchiveSettings, environ: Mapping[str, str]) -> int:
+    """How many uploads at a time: one while it gives way to workers that share their cores with the embedded store.
+
+    A store elsewhere is waited for, not worked for, so several at a time cost the workers nothing.
+    """
+    embedded = not environ.get("ARCHIVE_BUCKET")
+    return 1 if settings.give_way and embedded else settings.upload_threads
+
+
 def main(state_dir: Path, settings: ArchiveSettings) -> None:
     """The shipping process: ships until its input ends, which is when the worker that started it ends."""
     from archive.hook import open_spool
@@ -170,7 +179,7 @@ def main(state_dir: Path, settings: ArchiveSettings) -> None:
         metrics=_Lines(),
         log=SparseLog(logging.getLogger("archive")),
     )
-    shipper.start()
+    shipper.start(uploads(settings, os.environ))
     while os.read(0, 65536):
         shipper.wake()
     os._exit(0)  # at once: locks end with the process, and whatever is under way is done again

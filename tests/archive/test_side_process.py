@@ -13,7 +13,7 @@ import pytest
 
 from archive.hook import Archive, Outcome, open_spool
 from archive.settings import ArchiveSettings
-from archive.side_process import SideProcess
+from archive.side_process import SideProcess, uploads
 from tests.archive.helpers import FAST, Bucket, Numbers, digest, exchange
 from tests.archive.test_shipper import said, wait_for, workers
 
@@ -98,6 +98,12 @@ def test_shipping_that_need_not_give_way_has_ordinary_priority(
     assert policy_of(archive) == os.SCHED_OTHER
     assert archive.shipper is not None
     archive.shipper.stop()
+
+
+def test_the_embedded_store_is_given_one_record_at_a_time_until_the_spool_is_half_full() -> None:
+    assert uploads(ArchiveSettings(), {}) == 1
+    assert uploads(ArchiveSettings(give_way=False), {}) == 4
+    assert uploads(ArchiveSettings(upload_threads=7), {"ARCHIVE_BUCKET": "photos"}) == 7
 
 
 def test_a_process_that_dies_is_started_again(archive: Archive, bucket: Bucket) -> None:
