@@ -72,9 +72,10 @@ class SideProcess:
         lead = -1
         while not self._stop.is_set():
             try:
-                self._weigh(self._spool.recount())
+                backlog = self._spool.recount()
                 if lead < 0:
                     lead = take_lead(self._spool, "rejected")
+                self._weigh(backlog)
                 pressing = self._pressing
                 self._run()
                 if pressing == self._pressing and not self._stop.is_set():

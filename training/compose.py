@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from training import views
 from training.views import Picked, Pixels
@@ -92,10 +93,7 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
     place, part = _overlap(y, x, new_height, new_width, height, width)
     if 0 in label[place].shape:
         return canvas, label
-    share = alpha[part].astype(np.float32) / 255.0
-    lit = _relight(random, np.ascontiguousarray(cutout[part]), canvas)
-    mixed = canvas[place] * (1 - share[..., None]) + lit * share[..., None]
-    canvas[place] = np.rint(mixed).astype(np.uint8)
+    _blend(random, canvas, place, cutout[part], alpha[part])
     label[place] = np.maximum(label[place], alpha[part])
     return canvas, label
 
@@ -110,11 +108,8 @@ def put_thing(random: np.random.Generator, canvas: Pixels, label: Pixels, thing:
     y = round(random.uniform(-0.3 * tall, height - 0.7 * tall))
     x = round(random.uniform(-0.3 * wide, width - 0.7 * wide))
     place, part = _overlap(y, x, tall, wide, height, width)
-    share = alpha[part].astype(np.float32) / 255.0
-    lit = _relight(random, np.ascontiguousarray(cutout[part]), canvas)
-    mixed = canvas[place] * (1 - share[..., None]) + lit * share[..., None]
     canvas, label = canvas.copy(), label.copy()
-    canvas[place] = np.rint(mixed).astype(np.uint8)
+    share = _blend(random, canvas, place, cutout[part], alpha[part])
     label[place] = np.rint(label[place] * (1 - share)).astype(np.uint8)
     return canvas, label
 
@@ -126,6 +121,17 @@ def _overlap(y: int, x: int, tall: int, wide: int, height: int, width: int) -> t
     """(where on the canvas, which part of the cut-out) for a cut-out whose corner lies at `y`, `x`."""
     y0, x0, y1, x1 = max(y, 0), max(x, 0), min(y + tall, height), min(x + wide, width)
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
+
+
+def _blend(
+    random: np.random.Generator, canvas: Pixels, place: Slices, cutout: Pixels, alpha: Pixels
+) -> NDArray[np.float32]:
+    """Mix the relit cut-out into the canvas, in place; gives the cut-out's share of each pixel there, 0..1."""
+    share = alpha.astype(np.float32) / 255.0
+    lit = _relight(random, np.ascontiguousarray(cutout), canvas)
+    mixed = canvas[place] * (1 - share[..., None]) + lit * share[..., None]
+    canvas[place] = np.rint(mixed).astype(np.uint8)
+    return share
 
 
 def scene(
