@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.shapes import typical_frames
 from handler.weights import load_weights
 
 
@@ -16,14 +17,14 @@ def main() -> None:
     """Measure for about two seconds."""
     torch.set_num_threads(1)
     weights = load_weights(Path(sys.argv[1]) / "weights.safetensors")
-    square = torch.full((1, 3, weights.input_size, weights.input_size), 0.5)
+    frame = torch.from_numpy(typical_frames(weights.input_size))
     took: list[float] = []
     with torch.inference_mode():
-        weights.network(square)
+        weights.network(frame)
         end = time.perf_counter() + 2
         while time.perf_counter() < end or len(took) < 5:
             start = time.perf_counter()
-            torch.sigmoid(weights.network(square))
+            torch.sigmoid(weights.network(frame))
             took.append(time.perf_counter() - start)
     print(float(np.mean(took)))
 

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from benchmarks.limit import Way
+from benchmarks.shapes import typical_frames
 from handler.engine import make_engine, warm_up
 from handler.mask import along_edges, binary_mask, to_photo_size
 from handler.model_files import GRAPH, WEIGHTS, ModelInfo
-from handler.photo import Letterbox, Photo, letterbox, read_photo
+from handler.photo import Photo, read_photo, to_frame
 from handler.picture import encode
 
 BATCHES = (1, 4, 16, 64)
@@ -38,25 +39,23 @@ def main() -> None:
     warm_up(engine, size)
     forward = {}
     for batch in BATCHES:
-        squares = np.full((batch, 3, size, size), 0.5, np.float32)
-        engine(squares)
-        forward[batch] = batch * rate(lambda squares=squares: engine(squares))
+        frames = typical_frames(size, batch)
+        engine(frames)
+        forward[batch] = batch * rate(lambda frames=frames: engine(frames))
 
-    def decode(_: int) -> tuple[np.ndarray, tuple[Photo, Letterbox]]:
+    def decode(_: int) -> tuple[np.ndarray, Photo]:
         photo = read_photo(data, least_side=size)
-        square, box = letterbox(photo.pixels, size)
-        return square, (photo, box)
+        return to_frame(photo.pixels, size), photo
 
-    def finish(raw: np.ndarray, square: np.ndarray, about: tuple[Photo, Letterbox]) -> bytes:
-        photo, box = about
-        grey = to_photo_size(along_edges(raw, square, box), photo.width, photo.height)
+    def finish(raw: np.ndarray, frame: np.ndarray, photo: Photo) -> bytes:
+        grey = to_photo_size(along_edges(raw, frame), photo.width, photo.height)
         return encode(binary_mask(grey, model.threshold), "png")
 
     with ThreadPoolExecutor() as pool:
 
         def batch_of(count: int) -> None:
-            squares, about = zip(*pool.map(decode, range(count)), strict=True)
-            list(pool.map(finish, engine(np.stack(squares)), squares, about))
+            frames, photos = zip(*pool.map(decode, range(count)), strict=True)
+            list(pool.map(finish, engine(np.stack(frames)), frames, photos))
 
         whole = 16 * rate(lambda: batch_of(16))
     way = Way(folder)

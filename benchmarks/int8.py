@@ -22,21 +22,22 @@ import openvino
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.shapes import typical_frames
 from handler.engine import OpenVinoEngine
 from handler.mask import along_edges, binary_mask, to_photo_size
 from handler.model_files import GRAPH, ModelInfo
-from handler.photo import letterbox, read_photo
+from handler.photo import read_photo, to_frame
 
 SETS = ("ccp/val", "coco_people/val", "portraits_dev")
 ALLOWED = 0.003  # of mean IoU
 ROUNDS = 7
 
 
-def squares(folder: Path, count: int, size: int) -> list[NDArray[np.float32]]:
-    """The first photos of ccp/train, every n-th, as the network sees them: float32 [1, 3, S, S]."""
+def frames(folder: Path, count: int, size: int) -> list[NDArray[np.float32]]:
+    """The first photos of ccp/train, every n-th, as the network sees them: float32 [1, 3, H, W]."""
     photos = sorted((folder / "img").glob("*.jpg"))
     chosen = photos[:: max(1, len(photos) // count)][:count]
-    return [letterbox(read_photo(path.read_bytes()).pixels, size)[0][None] for path in chosen]
+    return [to_frame(read_photo(path.read_bytes()).pixels, size)[None] for path in chosen]
 
 
 def mean_iou(engine: OpenVinoEngine, model: ModelInfo, folder: Path, most: int | None) -> tuple[float, int]:
@@ -44,8 +45,8 @@ def mean_iou(engine: OpenVinoEngine, model: ModelInfo, folder: Path, most: int |
     scores = []
     for path in sorted((folder / "img").glob("*.jpg"))[:most]:
         photo = read_photo(path.read_bytes())
-        square, box = letterbox(photo.pixels, model.input_size)
-        answer = along_edges(engine(square[None])[0], square, box)
+        frame = to_frame(photo.pixels, model.input_size)
+        answer = along_edges(engine(frame[None])[0], frame)
         grey = to_photo_size(answer, photo.width, photo.height)
         found = binary_mask(grey, model.threshold) > 0
         true = np.asarray(Image.open(folder / "mask" / f"{path.stem}.png").convert("L")) > 0
@@ -56,11 +57,11 @@ def mean_iou(engine: OpenVinoEngine, model: ModelInfo, folder: Path, most: int |
 
 def forward_seconds(engine: OpenVinoEngine, size: int, seconds: float = 1.0) -> float:
     """CPU time of one pass: the engine runs on one thread, and a shared machine does not stretch it."""
-    square = np.full((1, 3, size, size), 0.5, np.float32)
-    engine(square)
+    frame = typical_frames(size)
+    engine(frame)
     count, start, end = 0, time.process_time(), time.monotonic() + seconds
     while time.monotonic() < end:
-        engine(square)
+        engine(frame)
         count += 1
     return (time.process_time() - start) / count
 
@@ -80,7 +81,7 @@ def main() -> None:
 
     model = ModelInfo.read(arguments.model)
     graph = openvino.Core().read_model(arguments.model / GRAPH)
-    photos = squares(arguments.data / "ccp" / "train", arguments.calibration, model.input_size)
+    photos = frames(arguments.data / "ccp" / "train", arguments.calibration, model.input_size)
     quantized = nncf.quantize(
         graph, nncf.Dataset(photos), preset=nncf.QuantizationPreset.MIXED, subset_size=len(photos)
     )

@@ -17,11 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.shapes import typical_frames
 from handler import mask as masks
 from handler import response
 from handler.engine import make_engine, warm_up
 from handler.model_files import GRAPH, WEIGHTS, ModelInfo
-from handler.photo import letterbox, read_photo
+from handler.photo import read_photo, to_frame
 from handler.picture import NEEDS_PHOTO, Segmentation
 from handler.request import Options, PhotoRequest
 
@@ -36,24 +37,24 @@ class Way:
             "openvino", graph=folder / GRAPH, weights=folder / WEIGHTS, threads=1, precision=precision
         )
         warm_up(self.engine, self.model.input_size)
-        self.square = np.full((1, 3, self.model.input_size, self.model.input_size), 0.5, np.float32)
+        self.frame = typical_frames(self.model.input_size)
 
     def forward(self) -> None:
         """The network alone."""
-        self.engine(self.square)
+        self.engine(self.frame)
 
     def photo(self, data: bytes, output: str) -> tuple[bytes, dict[str, float]]:
         """One photo: the answer's body, and seconds by stage."""
         start = time.perf_counter()
         size, threshold = self.model.input_size, self.model.threshold
         photo = read_photo(data, least_side=None if output in NEEDS_PHOTO else size)
-        square, box = letterbox(photo.pixels, size)
+        frame = to_frame(photo.pixels, size)
         decoded = time.perf_counter()
-        raw = self.engine(square[None])[0]
+        raw = self.engine(frame[None])[0]
         forwarded = time.perf_counter()
-        answer = masks.along_edges(raw, square, box)
+        answer = masks.along_edges(raw, frame)
         probability = masks.to_photo_size(answer, photo.width, photo.height)
-        mask = masks.binary_mask(probability, threshold)
+        mask = masks.binary_mask(probability, threshold, out=probability)
         facts = response.Facts(
             request_id="0",
             width=photo.width,
@@ -67,7 +68,7 @@ class Way:
         )
         seconds = {"decode": decoded - start, "forward": forwarded - decoded}
         request = PhotoRequest(data, Options(output=output))
-        found = Segmentation(probability, mask, threshold)
+        found = Segmentation(answer, mask, threshold)
         body = response.answer(photo, found, facts, request, seconds, forwarded).body
         seconds["encode"] = time.perf_counter() - forwarded
         return body, seconds

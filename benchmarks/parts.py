@@ -13,9 +13,10 @@ from typing import Any
 from benchmarks.bench import Bench, say, settle
 from benchmarks.figures import OURS, OURS_OFF
 from benchmarks.gang import SERVED_PYTHON, Gang
-from benchmarks.load import fixed_loop, open_loop
+from benchmarks.load import closed_loop, fixed_loop, open_loop
 from benchmarks.machine import Clock
 from benchmarks.memory import grow, worker_memory
+from benchmarks.photos import write_shapes
 from benchmarks.servers import DATA, HERE, ROOT, agreement, ask, peers, rembg
 from benchmarks.usage import cpu_seconds, resident
 
@@ -166,9 +167,12 @@ def forward(bench: Bench, gang: Gang) -> None:
 
 
 def memory(bench: Bench, gang: Gang) -> None:
-    """Resident memory of a worker over many requests."""
+    """Resident memory of a worker over many requests, after photos of all common shapes."""
     say(f"memory, {bench.plan.requests} requests")
     server = bench.running[OURS_OFF]
+    for path in (*write_shapes(bench.photos["small"]), bench.photos["phone"]):
+        closed_loop(server.target(path, "mask"), SATURATED, 1)
+    settle(server)
     bench.save(
         "memory",
         asdict(grow(server.target(bench.photos["small"], "mask"), server.process.pid, bench.plan.requests)),

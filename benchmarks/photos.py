@@ -52,6 +52,17 @@ def make_photo(size: Size) -> bytes:
     return file.getvalue()
 
 
+def write_shapes(small: Path) -> list[Path]:
+    """Parts of the small photo in the shapes that cameras and phones have besides its own 4:3."""
+    photo, paths = Image.open(small), []
+    for wide, high in ((1, 1), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16)):
+        scale = min(photo.width / wide, photo.height / high)
+        path = small.with_name(f"shape-{wide}x{high}.jpg")
+        photo.crop((0, 0, int(wide * scale), int(high * scale))).save(path, quality=93)
+        paths.append(path)
+    return paths
+
+
 def write_photos(folder: Path) -> dict[str, Path]:
     """The three files, made where they are missing: {"small": path, "typical": path, "phone": path}."""
     folder.mkdir(parents=True, exist_ok=True)

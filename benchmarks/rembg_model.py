@@ -3,8 +3,8 @@
     python -m benchmarks.rembg_model MODEL_FOLDER OUT.onnx
 
 rembg gives such a model a photo stretched to 320x320, divided by its brightest value and normalised with ImageNet's
-mean and deviation, and takes a map [1, 1, h, w], which it spreads to 0..255 itself. The graph undoes that, shrinks to
-the size that the network is served at, and ends in the probability: the same network at the same size as everywhere.
+mean and deviation, and takes a map [1, 1, h, w], which it spreads to 0..255 itself. The graph undoes that, scales to
+a square of about as many pixels as our frames have (shapes.py), and ends in the probability.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.shapes import square_side
 from handler.weights import load_weights
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -44,7 +45,7 @@ def main() -> None:
     """Write the file."""
     folder, target = Path(sys.argv[1]), Path(sys.argv[2])
     weights = load_weights(folder / "weights.safetensors")
-    model = CustomModel(weights.network, weights.input_size).eval()
+    model = CustomModel(weights.network, square_side(weights.input_size)).eval()
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from handler.photo import Letterbox, Photo
+from handler.photo import Photo
 from handler.request import PhotoRequest
 from handler.response import Answer
 
 
 @dataclass
 class Job:
-    """index: place in the batch. square: float32 [3, S, S]. probability: float32 [S, S]. seconds: by stage.
+    """index: place in the batch. frame: float32 [3, H, W]. probability: float32 [H, W]. seconds: by stage.
 
     Once `answer` is set, no further step touches the photo. `error` names the client's fault, if any.
     """
@@ -23,8 +23,7 @@ class Job:
     request_id: str
     request: PhotoRequest | None = None
     photo: Photo | None = None
-    square: NDArray[np.float32] | None = None
-    box: Letterbox | None = None
+    frame: NDArray[np.float32] | None = None
     probability: NDArray[np.float32] | None = None
     answer: Answer | None = None
     error: str | None = None

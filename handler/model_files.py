@@ -18,7 +18,7 @@ INFO = "model.json"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """architecture: "unet" or "efficient_unet". input_size: the network's square side S, pixels.
+    """architecture: "unet" or "efficient_unet". input_size: the long side of the network's frame, pixels.
     threshold: chosen with the weights, 0..1. weights_sha256: of the weights file that the .mar was built from."""
 
     architecture: str

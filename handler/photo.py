@@ -1,8 +1,7 @@
-"""Bytes to pixels, and pixels to the network's square.
+"""Bytes to pixels, and pixels to the network's frame.
 
-`read_photo` turns what a user sent into upright RGB; `letterbox` fits that into the network's square
-without changing its aspect ratio. Training and measuring use the same two functions, so that the network
-sees in service what it saw when it learned.
+`read_photo` turns what a user sent into upright RGB; `to_frame` brings that to the size at which the network
+looks at it. Measuring uses the same two functions, so that its figures are those of what is served.
 """
 
 from __future__ import annotations
@@ -61,6 +60,8 @@ UPRIGHT = {
 }
 ORIENTATION = 0x0112
 
+FRAME_STEP = 32  # sides of a frame: the encoder halves them five times
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -79,22 +80,11 @@ class Photo:
     icc_profile: bytes | None = None
 
 
-@dataclass(frozen=True)
-class Letterbox:
-    """Where a photo lies inside the network's square: `square[top : top + height, left : left + width]`."""
-
-    size: int
-    top: int
-    left: int
-    height: int
-    width: int
-
-
 def read_photo(data: bytes, *, max_pixels: int = 50_000_000, least_side: int | None = None) -> Photo:
     """Decode `data` into upright RGB.
 
-    With `least_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as the result still holds
-    a letterboxed square of that side: libjpeg then averages in the DCT domain, at a fraction of the cost
+    With `least_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its long side is not
+    shorter than that: libjpeg then averages in the DCT domain, at a fraction of the cost
     (ITU T.81; libjpeg-turbo's scaled IDCT). Transparent pixels are laid on white, as viewers show them.
 
     Raises EmptyBody, NotAnImage, BrokenImage, UnsupportedFormat, or TooLarge above `max_pixels`.
@@ -207,21 +197,29 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:120]
 
 
-def letterbox(pixels: Pixels, size: int) -> tuple[NDArray[np.float32], Letterbox]:
-    """Fit `pixels`, uint8 [h, w, 3], into a square: float32 [3, size, size] in 0..1, and where they lie in it.
+def frame_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) of the frame for a photo: its long side is `size`, its short side a multiple of FRAME_STEP.
 
-    The long side becomes `size`, the aspect ratio stays, the rest is black. Shrinking averages over areas,
-    so that detail finer than the network's pixels does not turn into noise.
+    Of the multiples it is the nearest to the photo's own aspect ratio: 4:3, 3:2 and 2:1 fit 384 pixels exactly.
+
+    >>> frame_shape(1200, 1600, 384), frame_shape(1920, 1080, 384), frame_shape(3, 5000, 384)
+    ((288, 384), (384, 224), (32, 384))
     """
-    height, width = pixels.shape[:2]
-    scale = size / max(height, width)
-    box_height, box_width = max(1, round(height * scale)), max(1, round(width * scale))
-    top, left = (size - box_height) // 2, (size - box_width) // 2
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    square = np.zeros((size, size, 3), np.uint8)
-    square[top : top + box_height, left : left + box_width] = cv2.resize(
-        pixels, (box_width, box_height), interpolation=how
-    )
-    planes = square.transpose(2, 0, 1).astype(np.float32)  # [3, size, size]
+    long_side, short_side = max(height, width), min(height, width)
+    steps = int(short_side * size / (long_side * FRAME_STEP) + 0.5)
+    short = min(size, FRAME_STEP * max(1, steps))
+    return (size, short) if height > width else (short, size)
+
+
+def to_frame(pixels: Pixels, size: int) -> NDArray[np.float32]:
+    """`pixels`, uint8 [h, w, 3], as the network sees them: float32 [3, H, W] in 0..1, see `frame_shape`.
+
+    Nothing is padded: looking at black bars takes the network's time and makes its masks worse (model card).
+    Shrinking averages over areas, so that detail finer than the network's pixels does not turn into noise.
+    """
+    height, width = frame_shape(pixels.shape[0], pixels.shape[1], size)
+    how = cv2.INTER_AREA if size < max(pixels.shape[:2]) else cv2.INTER_LINEAR
+    frame = cv2.resize(pixels, (width, height), interpolation=how)
+    planes = frame.transpose(2, 0, 1).astype(np.float32)  # [3, H, W]
     planes *= np.float32(1 / 255)
-    return planes, Letterbox(size, top, left, box_height, box_width)
+    return planes

@@ -7,10 +7,11 @@ from io import BytesIO
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from handler.errors import BadOption
-from handler.mask import soft_alpha
+from handler.mask import soft_alpha, to_photo_size
 from handler.options import Options
 from handler.photo import Photo, Pixels
 from handler.png import write_png
@@ -26,14 +27,21 @@ OUTPUTS_DRAWN = ("mask", "probability", *NEEDS_PHOTO)
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What was found in one photo, at the photo's own size.
+    """What was found in one photo.
 
-    probability: uint8 [H, W], 255 = certainly a person. mask: uint8 [H, W], 0 or 255. threshold: 0..1.
+    answer: the network's, float32 [h, w] in 0..1, at its own size. mask: uint8 [H, W], 0 or 255, at the photo's.
+    threshold: 0..1, the probability above which the mask is 255.
     """
 
-    probability: Pixels
+    answer: NDArray[np.float32]
     mask: Pixels
     threshold: float
+
+    @property
+    def probability(self) -> Pixels:
+        """uint8 [H, W], 255 = certainly a person. Made anew each time: most pictures need the mask alone."""
+        height, width = self.mask.shape
+        return to_photo_size(self.answer, width, height)
 
 
 def draw(photo: Photo, found: Segmentation, options: Options) -> Pixels:

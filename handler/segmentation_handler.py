@@ -23,12 +23,12 @@ from handler import mask as masks
 from handler import response
 from handler.apikeys import check_key, read_key_hashes
 from handler.archiving import open_archive
-from handler.engine import make_engine, warm_up
+from handler.engine import Batch, make_engine, warm_up
 from handler.errors import ClientError
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_answer, observe_photo
 from handler.model_files import GRAPH, WEIGHTS, ModelInfo
-from handler.photo import letterbox, read_photo
+from handler.photo import read_photo, to_frame
 from handler.picture import NEEDS_PHOTO, Segmentation
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
@@ -86,7 +86,7 @@ class SegmentationHandler:
         return [job.answer.body for job in jobs if job.answer]
 
     def decode(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        """Bytes to the network's square."""
+        """Bytes to the network's frame."""
         if is_page_view(row, headers):
             job.answer = response.page_answer(self.page)
             return
@@ -99,32 +99,34 @@ class SegmentationHandler:
             max_pixels=int(self.settings.max_megapixels * 1e6),
             least_side=None if job.request.options.output in NEEDS_PHOTO else self.model.input_size,
         )
-        job.square, job.box = letterbox(job.photo.pixels, self.model.input_size)
+        job.frame = to_frame(job.photo.pixels, self.model.input_size)
         job.seconds["decode"] = time.perf_counter() - start
 
     def forward(self, jobs: list[Job]) -> None:
-        """The network, once for the whole batch; each photo is told its share of the time."""
-        if not jobs:
-            return
-        start = time.perf_counter()
-        probabilities = self.engine(np.stack([job.square for job in jobs if job.square is not None]))
-        share = (time.perf_counter() - start) / len(jobs)
-        for job, probability in zip(jobs, probabilities, strict=True):
-            job.probability = probability
-            job.seconds["forward"] = share
+        """The network, once for all photos of a shape; each photo is told its share of the time."""
+        alike: dict[tuple[int, ...], list[tuple[Job, Batch]]] = {}
+        for job in jobs:
+            assert job.frame is not None
+            alike.setdefault(job.frame.shape, []).append((job, job.frame))
+        for group in alike.values():
+            start = time.perf_counter()
+            probabilities = self.engine(np.stack([frame for _, frame in group]))
+            share = (time.perf_counter() - start) / len(group)
+            for (job, _), probability in zip(group, probabilities, strict=True):
+                job.probability = probability
+                job.seconds["forward"] = share
 
     def encode(self, job: Job) -> None:
         """Probability to the answer, and the record into the archive's spool."""
-        assert (
-            job.request and job.photo and job.box and job.square is not None and job.probability is not None
-        )
+        assert job.request and job.photo and job.frame is not None and job.probability is not None
         start = time.perf_counter()
         photo, options = job.photo, job.request.options
         threshold = options.threshold or self.threshold
-        answer = masks.along_edges(job.probability, job.square, job.box)
+        answer = masks.along_edges(job.probability, job.frame)
         probability = masks.to_photo_size(answer, photo.width, photo.height)
-        mask = masks.binary_mask(probability, threshold, options.keep)
-        found = Segmentation(probability, mask, threshold)
+        # In place: of a large photo, one such picture less that every worker keeps memory for.
+        mask = masks.binary_mask(probability, threshold, options.keep, out=probability)
+        found = Segmentation(answer, mask, threshold)
         facts = response.Facts(
             request_id=job.request_id,
             width=photo.width,

@@ -1,6 +1,6 @@
 """The two segmentation networks: the classic U-Net and the efficient U-Net that ships.
 
-Both take a float32 batch of RGB photos `[N, 3, S, S]` in 0..1 and answer logits `[N, 1, S, S]`
+Both take a float32 batch of RGB photos `[N, 3, H, W]` in 0..1 and answer logits `[N, 1, H, W]`
 (sigmoid of a logit is the probability of "person"); any normalisation is inside the network.
 
 - `UNet`: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image
@@ -137,19 +137,19 @@ class Up(nn.Module):
 # EfficientNet-Lite0 without its last stage and classifier: (expand, kernel, stride, channels, repeats).
 # A stage with stride 2 opens a new resolution; the one before it is what the decoder gets as a skip.
 _STAGES = (
-    (1, 3, 1, 16, 1),  # [N, 16, S/2, S/2]
-    (6, 3, 2, 24, 2),  # [N, 24, S/4, S/4]
-    (6, 5, 2, 40, 2),  # [N, 40, S/8, S/8]
+    (1, 3, 1, 16, 1),  # [N, 16, H/2, W/2]
+    (6, 3, 2, 24, 2),  # [N, 24, H/4, W/4]
+    (6, 5, 2, 40, 2),  # [N, 40, H/8, W/8]
     (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),  # [N, 112, S/16, S/16]
-    (6, 5, 2, 192, 4),  # [N, 192, S/32, S/32]
+    (6, 5, 1, 112, 3),  # [N, 112, H/16, W/16]
+    (6, 5, 2, 192, 4),  # [N, 192, H/32, W/32]
 )
 
 
 class EfficientUNet(nn.Module):
-    """EfficientNet-Lite0 encoder, light decoder; the square side S must be a multiple of 32.
+    """EfficientNet-Lite0 encoder, light decoder; both sides of the input must be multiples of 32.
 
-    `decoder` holds the channels of the decoder at S/16, S/8, S/4, S/2 and S.
+    `decoder` holds the channels of the decoder at 1/16, 1/8, 1/4, 1/2 and the whole of the input's size.
 
     >>> EfficientUNet()(torch.zeros(1, 3, 64, 64)).shape
     torch.Size([1, 1, 64, 64])
@@ -183,7 +183,7 @@ class EfficientUNet(nn.Module):
         self.head = nn.Conv2d(channels, 1, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `[N, 1, S, S]` of a float32 RGB batch `[N, 3, S, S]` in 0..1.
+        """Logits `[N, 1, H, W]` of a float32 RGB batch `[N, 3, H, W]` in 0..1.
 
         Raises ValueError when a side is no multiple of 32.
         """
@@ -194,14 +194,14 @@ class EfficientUNet(nn.Module):
                 f"pad it to {-(-height // 32) * 32}x{-(-width // 32) * 32}"
             )
         x = x * (255.0 / 128.0) - 127.0 / 128.0  # what EfficientNet-Lite was trained with
-        skips = [x]  # [N, 3, S, S]
-        x = F.relu6(self.stem(_same(x, 3, 2)))  # [N, 32, S/2, S/2]
+        skips = [x]  # [N, 3, H, W]
+        x = F.relu6(self.stem(_same(x, 3, 2)))  # [N, 32, H/2, W/2]
         for stage, (_, _, stride, _, _) in zip(self.stages, _STAGES, strict=True):
             if stride == 2:
                 skips.append(x)
             x = stage(x)
-        x = F.relu(x + self.context(x.mean(dim=(2, 3), keepdim=True)))  # [N, 192, S/32, S/32]
+        x = F.relu(x + self.context(x.mean(dim=(2, 3), keepdim=True)))  # [N, 192, H/32, W/32]
         for up, skip in zip(self.ups, reversed(skips), strict=True):
             x = up(x, skip)
-        logits: Tensor = self.head(x)  # [N, 1, S, S]
+        logits: Tensor = self.head(x)  # [N, 1, H, W]
         return logits

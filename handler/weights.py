@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from handler.photo import FRAME_STEP
 from handler.unet import EfficientUNet, UNet
 
 Architecture = Literal["unet", "efficient_unet"]
@@ -39,7 +40,7 @@ class WeightsError(ValueError):
 class Weights:
     """A network in eval mode on the CPU, and what serving must know of it.
 
-    `input_size` is the side S of its square input in pixels, `threshold` the probability above which a
+    `input_size` is the long side of its input in pixels, `threshold` the probability above which a
     pixel is a person, `sha256` the hash of the file.
     """
 
@@ -138,6 +139,10 @@ def _unet_features(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
         features.append(first.shape[0])
     if not features:
         raise WeightsError(f"{path}: no downs.0.conv.0.weight; this is no classic U-Net")
+    if 2 ** len(features) > FRAME_STEP:
+        raise WeightsError(
+            f"{path}: halves the photo {len(features)} times; 5 times is the most that is served"
+        )
     if any(deeper != 2 * width for width, deeper in itertools.pairwise(features)):
         raise WeightsError(f"{path}: channels are {features}; each must be twice the one before")
     out = state.get("final_conv.weight")

@@ -63,14 +63,14 @@ def write_golden(graph: Path, input_size: int, folder: Path) -> None:
     """Write golden.json into `folder`: what OpenVINO in float32 makes of the pictures with the network in `graph`."""
     from handler.engine import make_engine
     from handler.mask import along_edges, to_photo_size
-    from handler.photo import letterbox, read_photo
+    from handler.photo import read_photo, to_frame
 
     engine = make_engine("openvino", graph=graph, weights=graph, threads=1, precision="float32")
     made = []
     for name, data in pictures().items():
         photo = read_photo(data, least_side=input_size)
-        square, box = letterbox(photo.pixels, input_size)
-        answer = along_edges(engine(square[None])[0], square, box)
+        frame = to_frame(photo.pixels, input_size)
+        answer = along_edges(engine(frame[None])[0], frame)
         probability = to_photo_size(answer, photo.width, photo.height)
         # Rounded, so that another CPU's last bit seldom makes other bytes of the same .mar.
         rows = tuple(tuple(round(float(cell), 2) for cell in row) for row in cells(probability))

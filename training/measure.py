@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from handler.mask import along_edges, binary_mask, to_photo_size
-from handler.photo import letterbox, read_photo
+from handler.photo import read_photo, to_frame
 from handler.weights import Weights
 from training.metrics import Score, score
 from training.samples import Sample
 
-Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # [N, 3, S, S] in 0..1 -> probability [N, S, S]
+Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # [N, 3, H, W] in 0..1 -> probability [N, H, W]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def torch_engine(weights: Weights) -> Engine:
 
 def probability(engine: Engine, size: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Probability uint8 `[H, W]` (255 = 1) of an RGB photo uint8 `[H, W, 3]`, at its own size."""
-    planes, box = letterbox(pixels, size)
+    frame = to_frame(pixels, size)
     height, width = pixels.shape[:2]
-    return to_photo_size(along_edges(engine(planes[None])[0], planes, box), width, height)
+    return to_photo_size(along_edges(engine(frame[None])[0], frame), width, height)
 
 
 def measure_samples(

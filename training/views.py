@@ -94,7 +94,7 @@ def look(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
 
 
 def resize(picture: Pixels, height: int, width: int) -> Pixels:
-    """Resize as `handler.photo.letterbox` does: area averaging to shrink, bilinear to grow."""
+    """Resize as `handler.photo.to_frame` does: area averaging to shrink, bilinear to grow."""
     how = cv2.INTER_AREA if height * width < picture.shape[0] * picture.shape[1] else cv2.INTER_LINEAR
     return cv2.resize(picture, (width, height), interpolation=how)  # type: ignore[return-value]
 
@@ -158,7 +158,7 @@ def camera(random: np.random.Generator, pixels: Pixels) -> Pixels:
 
 
 def square(picture: Pixels, size: int) -> Pixels:
-    """Centre a picture with long side `size` on black, as `handler.photo.letterbox` does."""
+    """Centre a picture with long side `size` on black: a batch has one shape. Serving needs no black bars."""
     height, width = picture.shape[:2]
     top, left = (size - height) // 2, (size - width) // 2
     out = np.zeros((size, size, *picture.shape[2:]), np.uint8)

@@ -17,12 +17,14 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from benchmarks.shapes import square_side
+
 MODEL = Path(os.environ.get("BENCH_MODEL", "."))
 THREADS = int(os.environ.get("BENCH_THREADS", "1"))
 WORKERS = int(os.environ.get("BENCH_WORKERS", "1"))
 PORT = int(os.environ.get("BENCH_PORT", "0"))
-BATCH = 4  # photos at most, the same as in config/model-config.yaml
-DELAY = 0.001  # seconds to wait for a batch to fill, the same
+BATCH = 4  # photos at most
+DELAY = 0.001  # seconds to wait for a batch to fill
 
 
 class Stack(Protocol):
@@ -30,7 +32,7 @@ class Stack(Protocol):
 
     def decode(self, data: bytes) -> tuple[Any, Any]: ...
 
-    def predict(self, squares: list[Any]) -> list[Any]: ...
+    def predict(self, inputs: list[Any]) -> list[Any]: ...
 
     def encode(self, probability: Any, about: Any) -> bytes: ...
 
@@ -46,7 +48,8 @@ class TorchStack:
         torch.set_num_threads(THREADS)
         self._torch = torch
         weights = load_weights(MODEL / "weights.safetensors")
-        self._network, self._size, self._threshold = weights.network, weights.input_size, weights.threshold
+        self._network, self._threshold = weights.network, weights.threshold
+        self._size = square_side(weights.input_size)
 
     def decode(self, data: bytes) -> tuple[Any, tuple[int, int]]:
         return self.square(Image.open(BytesIO(data)))
@@ -89,21 +92,21 @@ class OurStack:
         warm_up(self._engine, self._model.input_size)
 
     def decode(self, data: bytes) -> tuple[Any, Any]:
-        from handler.photo import letterbox, read_photo
+        from handler.photo import read_photo, to_frame
 
         photo = read_photo(data, least_side=self._model.input_size)
-        square, box = letterbox(photo.pixels, self._model.input_size)
-        return square, (square, box, photo.width, photo.height)
+        frame = to_frame(photo.pixels, self._model.input_size)
+        return frame, (frame, photo.width, photo.height)
 
-    def predict(self, squares: list[Any]) -> list[Any]:
-        return list(self._engine(np.stack(squares)))
+    def predict(self, frames: list[Any]) -> list[Any]:
+        return [self._engine(frame[None])[0] for frame in frames]
 
     def encode(self, probability: Any, about: Any) -> bytes:
         from handler.mask import along_edges, binary_mask, to_photo_size
         from handler.picture import encode
 
-        square, box, width, height = about
-        answer = along_edges(probability, square, box)
+        frame, width, height = about
+        answer = along_edges(probability, frame)
         return encode(binary_mask(to_photo_size(answer, width, height), self._model.threshold), "png")
 
 

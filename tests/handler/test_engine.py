@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from handler.engine import OpenVinoEngine, TorchEngine, make_engine, warm_up
-from handler.photo import letterbox
+from handler.photo import to_frame
 from handler.unet import UNet
 from handler.weights import load_weights, save_weights
 from serve.build_mar import DEFAULT_WEIGHTS
@@ -31,9 +31,9 @@ def size() -> int:
 @pytest.fixture(scope="module")
 def batch(astronaut: np.ndarray, size: int) -> np.ndarray:
     """Four views of the astronaut: whole, face, mirrored, and noise with nobody in it."""
-    noise = np.random.default_rng(0).integers(0, 255, (300, 200, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
     views = [astronaut, astronaut[:256, 100:356], np.ascontiguousarray(astronaut[:, ::-1]), noise]
-    return np.stack([letterbox(view, size)[0] for view in views])
+    return np.stack([to_frame(view, size) for view in views])
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,18 @@ def test_answers_do_not_depend_on_the_batch(graph: Path, batch: np.ndarray) -> N
         assert np.array_equal(engine(batch[index : index + 1])[0], together[index])
 
 
+@pytest.mark.parametrize(("height", "width"), [(3, 4), (2, 3), (16, 9), (1, 1), (1, 100)])
+def test_a_frame_of_any_shape_gets_the_answer_that_torch_gives(
+    graph: Path, astronaut: np.ndarray, size: int, height: int, width: int
+) -> None:
+    photo = astronaut[: max(1, 512 * height // max(height, width)), : 512 * width // max(height, width)]
+    frame = to_frame(photo, size)[None]
+    answer = OpenVinoEngine(graph, threads=1, precision="float32")(frame)
+    assert answer.shape == (1, *frame.shape[2:])
+    reference = TorchEngine(DEFAULT_WEIGHTS, device="cpu", threads=2, precision="auto")(frame)
+    assert np.abs(answer - reference).max() < FLOAT32_MOST
+
+
 def test_auto_takes_openvino_without_a_gpu(graph: Path, size: int) -> None:
     engine = make_engine("auto", graph=graph, weights=DEFAULT_WEIGHTS, threads=1, precision="auto")
     assert engine.name.startswith("openvino")
@@ -96,7 +108,8 @@ def test_the_classic_network_runs_on_both_engines(tmp_path: Path) -> None:
     weights = tmp_path / "classic.safetensors"
     save_weights(weights, UNet((4, 8)).eval(), input_size=64, threshold=0.5)
     write_graph(load_weights(weights).network, 64, tmp_path / "network.xml")
-    squares = np.random.default_rng(1).random((2, 3, 64, 64), dtype=np.float32)
-    ours = OpenVinoEngine(tmp_path / "network.xml", threads=1, precision="float32")(squares)
-    torch_answer = TorchEngine(weights, device="cpu", threads=1, precision="auto")(squares)
-    assert np.abs(ours - torch_answer).max() < FLOAT32_MOST
+    openvino_engine = OpenVinoEngine(tmp_path / "network.xml", threads=1, precision="float32")
+    torch_engine = TorchEngine(weights, device="cpu", threads=1, precision="auto")
+    for shape in ((2, 3, 64, 64), (1, 3, 32, 64), (1, 3, 64, 32)):
+        frames = np.random.default_rng(1).random(shape, dtype=np.float32)
+        assert np.abs(openvino_engine(frames) - torch_engine(frames)).max() < FLOAT32_MOST

@@ -13,7 +13,7 @@ from PIL import Image
 from handler.errors import STATUS, ClientError
 from handler.mask import along_edges, binary_mask, to_photo_size
 from handler.options import parse_options
-from handler.photo import letterbox, read_photo
+from handler.photo import read_photo, to_frame
 from handler.picture import OUTPUTS_DRAWN, Segmentation, draw, encode
 from handler.request import parse_request
 
@@ -40,8 +40,8 @@ def survives(data: bytes) -> None:
         assert STATUS[type(error)] in (400, 413, 415)
         assert str(error)
         return
-    square, box = letterbox(photo.pixels, 32)
-    answer = along_edges(square.mean(axis=0), square, box)
+    frame = to_frame(photo.pixels, 64)
+    answer = along_edges(frame.mean(axis=0), frame)
     probability = to_photo_size(answer, photo.width, photo.height)
     assert binary_mask(probability, 0.5).shape == (photo.height, photo.width)
 
@@ -100,11 +100,12 @@ def test_every_picture_can_be_drawn_at_every_size(output: str, kind: str, shape:
     photo = read_photo(encode(pixels, "png"))
     for background in ("#102030", "blur"):
         for level in (0, 130, 255):
-            probability = np.full(shape, level, np.uint8)
+            answer = np.full((32, 64), level / 255, np.float32)
+            mask = binary_mask(np.full(shape, level, np.uint8), 0.5)
             options = parse_options(
                 {"output": output, "format": kind, "background": background, "keep": "largest"}
             )
-            picture = draw(photo, Segmentation(probability, binary_mask(probability, 0.5), 0.5), options)
+            picture = draw(photo, Segmentation(answer, mask, 0.5), options)
             # WebP knows no grey, and leaves out an alpha that is 255 everywhere.
             mode = {1: "L", 3: "RGB", 4: "RGBA"}[1 if picture.ndim == 2 else picture.shape[2]]
             again = np.array(Image.open(BytesIO(encode(picture, kind))).convert(mode))

@@ -20,7 +20,7 @@ from handler.mask import (
     soft_alpha,
     to_photo_size,
 )
-from handler.photo import letterbox
+from handler.photo import to_frame
 
 
 def disc(side: int, x: float, y: float, radius: float) -> np.ndarray:
@@ -37,13 +37,11 @@ def test_the_edge_runs_between_the_networks_pixels() -> None:
     assert iou > 0.995
 
 
-def test_the_mask_fits_the_photo_and_leaves_the_padding_out() -> None:
-    square, box = letterbox(np.zeros((300, 900, 3), np.uint8), 256)
-    probability = np.ones((256, 256), np.float32)
-    probability[: box.top] = 0
-    probability[box.top + box.height :] = 0
-    upsampled = to_photo_size(along_edges(probability, square, box), 900, 300)
-    assert upsampled.shape == (300, 900)
+@pytest.mark.parametrize(("width", "height"), [(900, 300), (300, 900), (7, 2000), (1, 1)])
+def test_the_mask_fits_the_photo_to_its_corners(width: int, height: int) -> None:
+    frame = to_frame(np.zeros((height, width, 3), np.uint8), 256)
+    upsampled = to_photo_size(along_edges(np.ones(frame.shape[1:], np.float32), frame), width, height)
+    assert upsampled.shape == (height, width)
     assert (upsampled == 255).all()
 
 
@@ -51,11 +49,11 @@ def test_the_edge_moves_to_where_the_photo_turns() -> None:
     """The network's blurred edge runs a pixel beside the photo's; drawn along it, it comes nearer."""
     photo = np.zeros((64, 64, 3), np.uint8)
     photo[:, 30:] = 200
-    square, box = letterbox(photo, 64)
+    frame = to_frame(photo, 64)
     columns = np.arange(64, dtype=np.float32)
     blurred = np.tile(1 / (1 + np.exp(31.2 - columns)), (64, 1)).astype(np.float32)
     assert (blurred > 0.5)[0].argmax() == 32
-    drawn = along_edges(blurred, square, box)
+    drawn = along_edges(blurred, frame)
     assert ((drawn > 0.5).argmax(axis=1) < 32).all()
     assert drawn[:, 30].mean() - drawn[:, 29].mean() > 1.5 * (blurred[0, 30] - blurred[0, 29])
 
@@ -63,19 +61,19 @@ def test_the_edge_moves_to_where_the_photo_turns() -> None:
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
 def test_drawn_along_edges_it_stays_a_probability(height: int, width: int, seed: int) -> None:
     noise = np.random.default_rng(seed)
-    square, box = letterbox(noise.integers(0, 256, (height, width, 3), np.uint8), 32)
-    drawn = along_edges(noise.random((32, 32), np.float32), square, box)
-    assert drawn.shape == (box.height, box.width)
+    frame = to_frame(noise.integers(0, 256, (height, width, 3), np.uint8), 96)
+    drawn = along_edges(noise.random(frame.shape[1:], np.float32), frame)
+    assert drawn.shape == frame.shape[1:]
     assert drawn.dtype == np.float32
     assert drawn.min() >= 0
     assert drawn.max() <= 1
 
 
 def test_a_photo_of_one_colour_leaves_a_certain_answer_as_it_is() -> None:
-    square, box = letterbox(np.full((48, 64, 3), 90, np.uint8), 64)
+    frame = to_frame(np.full((64, 64, 3), 90, np.uint8), 64)
     for certain in (0.0, 1.0):
         answer = np.full((64, 64), certain, np.float32)
-        assert along_edges(answer, square, box) == pytest.approx(certain)
+        assert along_edges(answer, frame) == pytest.approx(certain)
 
 
 def test_threshold_is_open_at_its_value() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from handler.photo import letterbox
+from handler.photo import to_frame
 from training import compose
 from training.compose import put_thing
 from training.losses import edge_band, segmentation_loss
@@ -55,11 +55,15 @@ def test_samples_are_whole_squares_in_range_with_black_margins(stream: Stream) -
     assert kinds == {True, False}  # people, and nobody
 
 
-def test_the_square_is_the_one_that_serving_makes(stream: Stream) -> None:
-    plain = Stream(replace(stream.settings, augment="none"), stream.pools)
+def test_between_its_black_bars_the_square_is_what_serving_sees(stream: Stream) -> None:
+    plain = Stream(replace(stream.settings, augment="none", size=128), stream.pools)
     for index in range(4):
-        planes, _ = letterbox(plain.pools.people[0][0][index].read()[0], 64)
-        np.testing.assert_allclose(plain[index][0].numpy(), planes, atol=1.5 / 255)
+        frame = to_frame(plain.pools.people[0][0][index].read()[0], 128)
+        assert frame.shape == (3, 128, 96)
+        square = plain[index][0].numpy()
+        np.testing.assert_allclose(square[:, :, 16:112], frame, atol=1.5 / 255)
+        assert not square[:, :, :16].any()
+        assert not square[:, :, 112:].any()
 
 
 def test_things_are_seen_and_never_labelled(
