@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,6 +26,7 @@ from handler.engine import OpenVinoEngine
 from handler.mask import along_edges, binary_mask, to_photo_size
 from handler.model_files import GRAPH, ModelInfo
 from handler.photo import read_photo, to_frame
+from handler.quiet_openvino import openvino
 
 SETS = ("ccp/val", "coco_people/val", "portraits_dev")
 ALLOWED = 0.003  # of mean IoU

@@ -31,7 +31,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, graph: Path, *, threads: int, precision: str) -> None:
-        import openvino
+        from handler.quiet_openvino import openvino
 
         core = openvino.Core()
         bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -6,11 +6,11 @@ import copy
 import warnings
 from pathlib import Path
 
-import openvino
 import torch
 from torch import Tensor, nn
 
 from handler.photo import FRAME_STEP
+from handler.quiet_openvino import openvino
 from handler.unet import EfficientUNet
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 import torch
 
 from handler.engine import OpenVinoEngine, TorchEngine, make_engine, warm_up
 from handler.photo import to_frame
+from handler.quiet_openvino import openvino
 from handler.unet import UNet
 from handler.weights import load_weights, save_weights
 from serve.build_mar import DEFAULT_WEIGHTS
@@ -113,3 +116,27 @@ def test_the_classic_network_runs_on_both_engines(tmp_path: Path) -> None:
     for shape in ((2, 3, 64, 64), (1, 3, 32, 64), (1, 3, 64, 32)):
         frames = np.random.default_rng(1).random(shape, dtype=np.float32)
         assert np.abs(openvino_engine(frames) - torch_engine(frames)).max() < FLOAT32_MOST
+
+
+def test_openvino_tells_nobody_that_it_runs(tmp_path: Path, graph: Path) -> None:
+    """Its telemetry leaves a client's number in the home folder and a thread that sends; here neither is there."""
+    code = f"""
+import sys, threading
+import os
+import subprocess
+import sys
+from pathlib import Path
+from handler.engine import OpenVinoEngine
+from handler.unet import UNet
+from serve.export import write_graph
+OpenVinoEngine(Path({str(graph)!r}), threads=1, precision="float32")
+write_graph(UNet((4, 8)).eval(), 64, Path({str(tmp_path)!r}) / "graph.xml")
+assert [thread.name for thread in threading.enumerate()] == ["MainThread"], threading.enumerate()
+assert sys.modules["openvino_telemetry"] is None
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"HOME": str(home)}
+    root = Path(__file__).resolve().parent.parent.parent
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, check=True, timeout=120)
+    assert not list(home.iterdir())
