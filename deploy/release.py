@@ -145,7 +145,7 @@ class Rollout:
                 if difference > TOLERANCE:
                     raise ReleaseError(
                         f"{client.url} makes something else of the golden picture {golden.name!r} than the .mar "
-                        f"recorded: off by {difference:.2f}, {TOLERANCE} is allowed"
+                        f"recorded: off by {difference:.3f}, {TOLERANCE} is allowed"
                     )
             if version is not None:
                 self._say(f"{client.url}: {len(self.release.golden)} golden predictions agree")

@@ -21,10 +21,10 @@ from PIL import Image
 NAME = "golden.json"
 PORTRAIT = Path(__file__).with_name("golden.jpg")
 CELLS = 16  # each way; the mean probability of a cell is compared
-# A cell's mean probability may differ by so much: workers calculate in bfloat16, the recording is in float32, and
-# where the network is unsure the rounding moves a cell by up to 0.07 (shipped weights). Other weights or a wrong
-# preprocessing move some cell by far more.
-TOLERANCE = 0.15
+# Cells may differ by so much in the mean: workers calculate in bfloat16, the recording is in float32. With the shipped
+# weights that makes 0.011 (one cell, where the network is unsure, moves by 0.17). Another size makes 0.03, the weights
+# of another run or red and blue exchanged 0.05.
+TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Golden:
         return base64.b64decode(self.photo)
 
     def difference(self, probability: NDArray[np.uint8]) -> float:
-        """How far an answer, uint8 [H, W] with 255 = certain, is from the recorded one: the worst cell, 0..1."""
-        return float(np.abs(cells(probability) - np.array(self.cells)).max())
+        """How far an answer, uint8 [H, W] with 255 = certain, is from the recorded one: mean over the cells, 0..1."""
+        return float(np.abs(cells(probability) - np.array(self.cells)).mean())
 
 
 def pictures() -> dict[str, bytes]:
