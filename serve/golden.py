@@ -21,9 +21,9 @@ from PIL import Image
 NAME = "golden.json"
 PORTRAIT = Path(__file__).with_name("golden.jpg")
 CELLS = 16  # each way; the mean probability of a cell is compared
-# Cells may differ by so much in the mean: workers calculate in bfloat16, the recording is in float32. With the shipped
-# weights that makes 0.011 (one cell, where the network is unsure, moves by 0.17). Another size makes 0.03, the weights
-# of another run or red and blue exchanged 0.05.
+# Cells may differ by so much in the mean: workers calculate in bfloat16, the recording is in float32. With the
+# shipped weights that makes 0.011 (one cell, where the network is unsure, moves by 0.17). Another size makes 0.03,
+# the weights of another run, or red and blue exchanged, 0.05.
 TOLERANCE = 0.02
 
 
