@@ -9,7 +9,7 @@ from typing import Any
 Found = Mapping[str, Any]
 PHOTOS = ("small", "typical", "phone")
 OURS, OURS_OFF = "ours", "ours, archive off"
-# Photos a second of a server that answered none: less than one in a load of 3 s. Ratios to it are lower bounds.
+# Photos a second of a server that answered none: under one in a load of 3 s or more. Ratios to it are lower bounds.
 SLOWEST = 1 / 3
 
 

@@ -122,9 +122,6 @@ def test_openvino_tells_nobody_that_it_runs(tmp_path: Path, graph: Path) -> None
     """Its telemetry leaves a client's number in the home folder and a thread that sends; here neither is there."""
     code = f"""
 import sys, threading
-import os
-import subprocess
-import sys
 from pathlib import Path
 from handler.engine import OpenVinoEngine
 from handler.unet import UNet
