@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.shapes import typical_frames
-from handler.engine import OpenVinoEngine
-from handler.mask import along_edges, binary_mask, to_photo_size
+from handler.engine import OpenVinoEngine, probability
+from handler.mask import binary_mask
 from handler.model_files import GRAPH, ModelInfo
 from handler.photo import read_photo, to_frame
 from handler.quiet_openvino import openvino
@@ -44,11 +44,8 @@ def mean_iou(engine: OpenVinoEngine, model: ModelInfo, folder: Path, most: int |
     """Mean IoU at the photos' own size over a set, and how many photos it has."""
     scores = []
     for path in sorted((folder / "img").glob("*.jpg"))[:most]:
-        photo = read_photo(path.read_bytes())
-        frame = to_frame(photo.pixels, model.input_size)
-        answer = along_edges(engine(frame[None])[0], frame)
-        grey = to_photo_size(answer, photo.width, photo.height)
-        found = binary_mask(grey, model.threshold) > 0
+        pixels = read_photo(path.read_bytes()).pixels
+        found = binary_mask(probability(engine, model.input_size, pixels), model.threshold) > 0
         true = np.asarray(Image.open(folder / "mask" / f"{path.stem}.png").convert("L")) > 0
         union = np.logical_or(found, true).sum()
         scores.append(np.logical_and(found, true).sum() / union if union else 1.0)

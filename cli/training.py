@@ -135,9 +135,7 @@ def export(
     from training.export import export as write
 
     written = write(sources, out, threshold=threshold, size=size)
-    err().print(
-        f"{out}: {written.architecture}, {written.input_size}x{written.input_size}, sha256 {written.sha256}"
-    )
+    err().print(f"{out}: {written.architecture}, long side {written.input_size}, sha256 {written.sha256}")
 
 
 @app.command("pseudo-label")

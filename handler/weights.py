@@ -21,12 +21,17 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from handler.photo import FRAME_STEP
 from handler.unet import EfficientUNet, UNet
 
 Architecture = Literal["unet", "efficient_unet"]
+Network = UNet | EfficientUNet
+TELLTALES: dict[str, Architecture] = {
+    "final_conv.weight": "unet",
+    "finest.pointwise.weight": "efficient_unet",
+}
 
 TUTORIAL_SIZE = 240  # the long side the tutorial's checkpoints were trained at (240x160)
 SIZES = range(32, 2049)  # an input side outside of this is a damaged file
@@ -44,7 +49,7 @@ class Weights:
     pixel is a person, `sha256` the hash of the file.
     """
 
-    network: nn.Module
+    network: Network
     architecture: Architecture
     input_size: int
     threshold: float
@@ -59,8 +64,28 @@ def load_weights(path: Path) -> Weights:
         metadata, state = _read_safetensors(path)
     else:
         metadata, state = {}, _read_checkpoint(path)
-    architecture = metadata.get("architecture") or ("unet" if "final_conv.weight" in state else None)
-    network: nn.Module
+    network = network_of(path, state, metadata.get("architecture"))
+    if isinstance(network, UNet):
+        multiple = 2 ** len(network.features)
+        default_size = max(multiple, round(TUTORIAL_SIZE / multiple) * multiple)
+    else:
+        multiple, default_size = 32, 256
+    return Weights(
+        network=network.eval(),
+        architecture=architecture_of(network),
+        input_size=_input_size(path, metadata, default_size, multiple),
+        threshold=_threshold(path, metadata),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+def network_of(path: Path, state: Mapping[str, Tensor], architecture: str | None = None) -> Network:
+    """The network that the tensors of `path` fill; without `architecture` it is recognised from them.
+
+    Raises WeightsError when they are not those of one of the two networks.
+    """
+    architecture = architecture or next((kind for name, kind in TELLTALES.items() if name in state), None)
+    network: Network
     try:
         if architecture == "unet":
             network = UNet(_unet_features(path, state))
@@ -74,26 +99,18 @@ def load_weights(path: Path) -> Weights:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"{path}: tensors do not fit a {architecture}: {reason[:300]}") from None
-    if isinstance(network, UNet):
-        multiple = 2 ** len(network.features)
-        default_size = max(multiple, round(TUTORIAL_SIZE / multiple) * multiple)
-    else:
-        multiple, default_size = 32, 256
-    return Weights(
-        network=network.eval(),
-        architecture=architecture,  # type: ignore[arg-type]
-        input_size=_input_size(path, metadata, default_size, multiple),
-        threshold=_threshold(path, metadata),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-    )
+    return network
 
 
-def save_weights(
-    path: Path, network: UNet | EfficientUNet, *, input_size: int, threshold: float, **notes: str
-) -> None:
+def architecture_of(network: Network) -> Architecture:
+    """Its name in the metadata."""
+    return "unet" if isinstance(network, UNet) else "efficient_unet"
+
+
+def save_weights(path: Path, network: Network, *, input_size: int, threshold: float, **notes: str) -> None:
     """Write what `load_weights` reads; `notes` are further metadata (where the weights come from)."""
     metadata = {
-        "architecture": "unet" if isinstance(network, UNet) else "efficient_unet",
+        "architecture": architecture_of(network),
         "input_size": str(input_size),
         "threshold": repr(float(threshold)),
         **notes,
@@ -152,7 +169,7 @@ def _unet_features(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def _decoder_widths(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    names = [f"ups.{index}.pointwise.weight" for index in range(5)]
+    names = [*(f"ups.{index}.pointwise.weight" for index in range(4)), "finest.pointwise.weight"]
     for name in names:
         if name not in state:
             raise WeightsError(f"{path}: {name} is missing")

@@ -61,19 +61,15 @@ def cells(probability: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def write_golden(graph: Path, input_size: int, folder: Path) -> None:
     """Write golden.json into `folder`: what OpenVINO in float32 makes of the pictures with the network in `graph`."""
-    from handler.engine import make_engine
-    from handler.mask import along_edges, to_photo_size
-    from handler.photo import read_photo, to_frame
+    from handler.engine import make_engine, probability
+    from handler.photo import read_photo
 
     engine = make_engine("openvino", graph=graph, weights=graph, threads=1, precision="float32")
     made = []
     for name, data in pictures().items():
-        photo = read_photo(data, least_side=input_size)
-        frame = to_frame(photo.pixels, input_size)
-        answer = along_edges(engine(frame[None])[0], frame)
-        probability = to_photo_size(answer, photo.width, photo.height)
+        found = probability(engine, input_size, read_photo(data).pixels)
         # Rounded, so that another CPU's last bit seldom makes other bytes of the same .mar.
-        rows = tuple(tuple(round(float(cell), 2) for cell in row) for row in cells(probability))
+        rows = tuple(tuple(round(float(cell), 2) for cell in row) for row in cells(found))
         made.append(Golden(name, base64.b64encode(data).decode(), rows))
     (folder / NAME).write_text(json.dumps([asdict(each) for each in made], indent=1) + "\n")
 

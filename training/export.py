@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from handler.unet import EfficientUNet, UNet
-from handler.weights import Weights, WeightsError, load_weights, save_weights
+from handler.weights import Network, Weights, WeightsError, load_weights, network_of, save_weights
 
 
 @dataclass(frozen=True)
 class _Found:
-    network: UNet | EfficientUNet
+    network: Network
     size: int
     threshold: float
 
@@ -56,7 +55,6 @@ def _read(source: Path) -> _Found:
     if source.is_dir() or source.name == "last.ckpt":
         return _from_checkpoint(source / "last.ckpt" if source.is_dir() else source)
     weights = load_weights(source)
-    assert isinstance(weights.network, UNet | EfficientUNet)
     return _Found(weights.network, weights.input_size, weights.threshold)
 
 
@@ -70,13 +68,6 @@ def _from_checkpoint(path: Path) -> _Found:
         for name, tensor in state["average"].items()
         if name != "n_averaged"
     }
-    if "final_conv.weight" in average:
-        depth = sum(name.endswith(".conv.0.weight") and name.startswith("downs.") for name in average)
-        network: UNet | EfficientUNet = UNet(
-            [average[f"downs.{i}.conv.0.weight"].shape[0] for i in range(depth)]
-        )
-    else:
-        network = EfficientUNet([average[f"ups.{i}.pointwise.weight"].shape[0] for i in range(5)])
-    network.load_state_dict(average)
+    network = network_of(path, average)
     settings = json.loads((path.parent / "settings.json").read_text())["settings"]
     return _Found(network.eval(), int(settings["size"]), 0.5)

@@ -36,6 +36,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -47,7 +48,7 @@ from training.losses import segmentation_loss
 from training.measure import measure_samples
 from training.quick import float32_where_quicker
 from training.samples import DataError, Sample, check, find_samples, fingerprint, split
-from training.settings import Settings, as_plain
+from training.settings import Settings, SettingsError, as_plain
 from training.sheets import sheet
 from training.stream import Pools, Stream
 
@@ -56,8 +57,10 @@ SAVE_STEPS = 5  # how often the processes of a run agree on whether a checkpoint
 VALIDATION_PHOTOS = 48  # at each report; the whole held-out part is for `humanseg evaluate`
 
 
-def start_network(init: str) -> UNet | EfficientUNet:
-    """The network a run starts from: `imagenet`, `random`, or a weights file."""
+def start_network(init: str, renew: tuple[str, ...] = ()) -> UNet | EfficientUNet:
+    """The network a run starts from: `imagenet`, `random`, or a weights file, of which `renew` is left out."""
+    if renew:
+        return _partly_new(Path(init), renew)
     if init in ("imagenet", "random"):
         network = EfficientUNet()
         if init == "imagenet":
@@ -66,6 +69,21 @@ def start_network(init: str) -> UNet | EfficientUNet:
     loaded = load_weights(Path(init)).network
     assert isinstance(loaded, UNet | EfficientUNet)
     return loaded
+
+
+def _partly_new(path: Path, renew: tuple[str, ...]) -> EfficientUNet:
+    """The network that ships with the tensors in `path`, but for those whose names start with one of `renew`."""
+    network = EfficientUNet()
+    kept = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(renew)}
+    wanted = network.state_dict()
+    shapes = {name: tensor.shape for name, tensor in wanted.items() if not name.startswith(renew)}
+    wrong = {(name, tensor.shape) for name, tensor in kept.items()} ^ set(shapes.items())
+    if wrong:
+        raise SettingsError(
+            f"init: {path} does not fit at {min(wrong)[0]!r}; renew leaves out {', '.join(renew)}"
+        )
+    network.load_state_dict(wanted | kept)
+    return network
 
 
 def gather(settings: Settings) -> tuple[Pools, list[Sample]]:
@@ -157,7 +175,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     fabric.launch()
     pools, validation = gather(settings)
     torch.manual_seed(settings.seed)
-    bare = start_network(settings.init).to(memory_format=torch.channels_last)
+    bare = start_network(settings.init, settings.renew).to(memory_format=torch.channels_last)
     if settings.frozen_stages and isinstance(bare, EfficientUNet):
         for part in (bare.stem, *bare.stages[: settings.frozen_stages]):
             part.requires_grad_(False)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handler.mask import along_edges, binary_mask, to_photo_size
-from handler.photo import read_photo, to_frame
+from handler.engine import probability
+from handler.mask import binary_mask
+from handler.photo import read_photo
 from handler.weights import Weights
 from training.metrics import Score, score
 from training.samples import Sample
@@ -43,13 +44,6 @@ def torch_engine(weights: Weights) -> Engine:
         return answer
 
     return engine
-
-
-def probability(engine: Engine, size: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Probability uint8 `[H, W]` (255 = 1) of an RGB photo uint8 `[H, W, 3]`, at its own size."""
-    frame = to_frame(pixels, size)
-    height, width = pixels.shape[:2]
-    return to_photo_size(along_edges(engine(frame[None])[0], frame), width, height)
 
 
 def measure_samples(

@@ -42,6 +42,7 @@ class Settings:
     edge_weight: float = 4.0  # extra weight of pixels at the mask's edge; 0 turns it off
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     init: str = "imagenet"  # imagenet, random, or a weights file to go on from
+    renew: tuple[str, ...] = ()  # what of the file is left out and starts anew, by how names start: finest
     workers: int = 1  # processes that prepare samples
     threads: int = 2  # of the CPU, for the network; 0 leaves the choice to torch
     save_every: float = 120.0  # seconds between checkpoints
@@ -88,6 +89,7 @@ def read_recipe(path: Path, **changes: Any) -> Settings:
         raise SettingsError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     try:
         content["data"] = tuple(_source(item) for item in content.get("data", ()))
+        content["renew"] = tuple(content.get("renew", ()))
         return replace(Settings(**content), **changes)
     except TypeError as error:
         raise SettingsError(f"{path}: {error}") from None

@@ -88,8 +88,9 @@ def with_own(teacher: Teacher, own: Path) -> Callable[[NDArray[np.uint8]], tuple
     They fail on different photos (the teacher on full-length figures, ours on framings it has not seen), so
     where they agree both can be trusted: co-training (Blum and Mitchell 1998).
     """
+    from handler.engine import probability
     from handler.weights import load_weights
-    from training.measure import probability, torch_engine
+    from training.measure import torch_engine
 
     weights = load_weights(own)
     engine = torch_engine(weights)

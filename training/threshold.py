@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from handler.engine import probability
 from handler.mask import binary_mask
 from handler.photo import read_photo
 from handler.weights import load_weights
-from training.measure import probability, torch_engine
+from training.measure import torch_engine
 from training.metrics import Score, over_one_percent, score
 from training.samples import find_samples, split
 from training.settings import read_recipe

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from handler.engine import OpenVinoEngine, TorchEngine, make_engine, warm_up
+from handler.engine import OpenVinoEngine, TorchEngine, make_engine, sigmoid, warm_up
 from handler.photo import to_frame
 from handler.quiet_openvino import openvino
 from handler.unet import UNet
@@ -98,6 +98,13 @@ def test_a_frame_of_any_shape_gets_the_answer_that_torch_gives(
     assert answer.shape == (1, *frame.shape[2:])
     reference = TorchEngine(DEFAULT_WEIGHTS, device="cpu", threads=2, precision="auto")(frame)
     assert np.abs(answer - reference).max() < FLOAT32_MOST
+
+
+def test_the_sigmoid_is_torch_s_however_sure_the_network_is() -> None:
+    logits = np.concatenate((np.linspace(-20, 20, 1001), [-1e4, -100, 100, 1e4])).astype(np.float32)
+    expected = torch.sigmoid(torch.from_numpy(logits)).numpy()
+    assert sigmoid(logits).dtype == np.float32
+    assert sigmoid(logits) == pytest.approx(expected, abs=1e-6)
 
 
 def test_auto_takes_openvino_without_a_gpu(graph: Path, size: int) -> None:

@@ -14,10 +14,11 @@ from typer.testing import CliRunner, Result
 
 from cli.console import CommandError
 from cli.training import app
+from handler.engine import probability
 from handler.photo import read_photo
 from handler.unet import UNet
 from handler.weights import WeightsError, load_weights, save_weights
-from training.measure import probability, torch_engine
+from training.measure import torch_engine
 from training.pseudo import pseudo_label
 from training.samples import DataError, Source, find_samples
 from training.teacher import Teacher, with_own

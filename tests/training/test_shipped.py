@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from handler.engine import OpenVinoEngine
+from handler.engine import OpenVinoEngine, probability
 from handler.mask import binary_mask
 from handler.weights import Weights, load_weights
 from serve.export import write_graph
 from tests.training.astronaut import reference
-from training.measure import measure_samples, probability, torch_engine
+from training.measure import measure_samples, torch_engine
 from training.metrics import pooled_iou
 from training.samples import Source, find_samples
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import training.loop as loop
-from handler.unet import UNet
+from handler.unet import EfficientUNet, UNet
 from handler.weights import load_weights, save_weights
-from training.loop import train
+from training.loop import start_network, train
 from training.measure import measure_samples
 from training.samples import DataError, Source, find_samples
 from training.settings import Settings, SettingsError, read_recipe
@@ -90,6 +90,26 @@ def test_another_seed_gives_other_weights(make_data: MakeData, start: Path, tmp_
     first = load_file(train(settings, tmp_path / "a", quiet=True))
     second = load_file(train(replace(settings, seed=1), tmp_path / "b", quiet=True))
     assert not torch.equal(first["final_conv.weight"], second["final_conv.weight"])
+
+
+def test_named_parts_start_anew_and_the_rest_goes_on(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, other = EfficientUNet((8, 8, 8, 8, 8)), EfficientUNet()
+    path = tmp_path / "start.safetensors"
+    save_weights(path, other, input_size=64, threshold=0.5)
+    new = start_network(str(path), ("finest",)).state_dict()
+    for name, tensor in other.state_dict().items():
+        if not name.startswith("finest"):
+            assert torch.equal(new[name], tensor), name
+    assert not torch.equal(new["finest.pointwise.weight"], other.state_dict()["finest.pointwise.weight"])
+    save_weights(path, network, input_size=64, threshold=0.5)
+    with pytest.raises(SettingsError, match=r"init: .* does not fit"):
+        start_network(str(path), ("finest",))
+
+
+def test_a_file_that_lacks_more_than_what_starts_anew_is_refused(start: Path) -> None:
+    with pytest.raises(SettingsError, match=r"does not fit at '.*'; renew leaves out finest"):
+        start_network(str(start), ("finest",))
 
 
 def test_the_run_folder_says_what_was_done(make_data: MakeData, start: Path, tmp_path: Path) -> None:
