@@ -89,7 +89,8 @@ def read_recipe(path: Path, **changes: Any) -> Settings:
         raise SettingsError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     try:
         content["data"] = tuple(_source(item) for item in content.get("data", ()))
-        content["renew"] = tuple(content.get("renew", ()))
+        renew = content.get("renew", ())
+        content["renew"] = (renew,) if isinstance(renew, str) else tuple(renew)
         return replace(Settings(**content), **changes)
     except TypeError as error:
         raise SettingsError(f"{path}: {error}") from None

@@ -137,6 +137,7 @@ def test_an_error_is_a_sentence_and_the_next_photo_clears_it(page: Page, photo: 
     assert page.is_hidden("#error")
     page.set_input_files("#file", tmp_path / "notes.txt")
     page.wait_for_selector("#error:visible")
+    assert page.inner_text("#error-text") == "notes.txt: " + sentence
     slide(page, 0.7)  # the good photo stays, under its own name
     assert "my photo.jpg" in page.inner_text("#curl")
 
