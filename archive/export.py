@@ -127,7 +127,8 @@ def export(
     if edited := edited_masks(to, labels):
         raise ArchiveError(
             f"{to} holds {len(edited)} corrected masks that the archive does not have, {edited[0].name} first. "
-            f"Bring them in with `humanseg archive import-labels {to} --by NAME`, delete them, or export to another folder"
+            f"Bring them in with `humanseg archive import-labels {to} --by NAME`, delete them, or export to "
+            "another folder"
         )
     chosen = choose(reader.records(since, until), labels, corrected_only=corrected_only)
     _register(reader, to, fmt, chosen, now)  # before the first copy is made
