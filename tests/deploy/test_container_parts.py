@@ -126,6 +126,9 @@ def test_an_overloaded_container_stays_healthy(tmp_path: Path, astronaut_jpeg: b
         assert 503 in answers
     finally:
         over.set()
+        for client in clients:
+            if client.is_alive():
+                client.join(60)
         process.terminate()
         process.wait(60)
         log.close()
