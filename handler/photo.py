@@ -166,7 +166,8 @@ def _eight_bits(image: Image.Image) -> Pixels:
     """
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
-        return ((np.minimum(values, 65407) + 128) // 257).astype(np.uint8)  # in uint16: v / 257, rounded
+        rounded: Pixels = ((np.minimum(values, 65407) + 128) // 257).astype(np.uint8)  # in uint16: v / 257
+        return rounded
     # In parts: all of a large photo at once would take ten times its memory.
     parts = np.array_split(values.reshape(-1), values.size // GREY_PART + 1)
     highest = max(float(_finite(part).max(initial=0.0)) for part in parts)
