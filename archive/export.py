@@ -26,9 +26,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError, FlexibleChecksumError
 
-from archive.errors import Unscrubbable
+from archive.errors import ArchiveError, Unscrubbable
 from archive.export_formats import FORMATS, pack
-from archive.labels import Label, read_labels
+from archive.labels import Label, edited_masks, read_labels
 from archive.reader import Reader, Stored, parallel
 from archive.record import rfc3339
 from archive.rewrite import rewrite_as_jpeg, rewrite_as_png
@@ -115,14 +115,22 @@ def export(
 ) -> Exported:
     """Exports the committed records with since <= time < until to the folder `to`.
 
-        `held_out_share` is the part (0..1) marked "val" by the hash of the photo's bytes, with the same rule as
-        `humanseg train`, so that the two agree and duplicates never part. `progress(done, total)` is called as
+    `held_out_share` is the part (0..1) marked "val" by the hash of the photo's bytes, with the same rule as
+    `humanseg train`, so that the two agree and duplicates never part. `progress(done, total)` is called as
     photos are done. Photos that are gone, damaged or can't be rewritten are named in `problems` and left out.
-        Files of an earlier export into `to` that this one does not choose are deleted.
+        Files of an earlier export into `to` that this one does not choose are deleted; raises ArchiveError before
+    anything is touched when somebody corrected masks there that the archive does not have yet.
     """
     if fmt not in FORMATS:
         raise ValueError(f"format {fmt!r} is not known; it is one of {', '.join(FORMATS)}")
-    chosen = choose(reader.records(since, until), read_labels(reader), corrected_only=corrected_only)
+    labels = read_labels(reader)
+    if edited := edited_masks(to, labels):
+        raise ArchiveError(
+            f"{to} holds {len(edited)} corrected masks that the archive does not have, {edited[0].name} first. "
+            f"Bring them in with `humanseg archive import-labels {to} --by NAME`, delete them, or export to "
+            "another folder"
+        )
+    chosen = choose(reader.records(since, until), labels, corrected_only=corrected_only)
     _register(reader, to, fmt, chosen, now)  # before the first copy is made
     parts = to if fmt == "folder" else to / ".parts"
     photos = parts / "img" if fmt in ("folder", "webdataset") else to / "img"

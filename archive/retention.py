@@ -39,11 +39,10 @@ def rules(prefix: str, days: int) -> list[dict[str, Any]]:
 
 def set_retention(store: Store, days: int) -> list[dict[str, Any]]:
     """Puts the rules, replacing earlier ones of ours and keeping all others; returns what is in force now."""
-    ours = f"{_name(store.target.prefix)}-"
-    others = [rule for rule in get_rules(store) if not str(rule.get("ID", "")).startswith(ours)]
+    ours = rules(store.target.prefix, days)
+    others = [rule for rule in get_rules(store) if not _is_ours(rule, store.target.prefix)]
     store.client.put_bucket_lifecycle_configuration(
-        Bucket=store.target.bucket,
-        LifecycleConfiguration={"Rules": [*others, *rules(store.target.prefix, days)]},
+        Bucket=store.target.bucket, LifecycleConfiguration={"Rules": [*others, *ours]}
     )
     return get_rules(store)
 
@@ -61,5 +60,11 @@ def get_rules(store: Store) -> list[dict[str, Any]]:
     return list(found["Rules"])
 
 
+def _is_ours(rule: dict[str, Any], prefix: str) -> bool:
+    """Both the name and the place: other archives in the bucket have rules of such names, too."""
+    where = rule.get("Filter", {}).get("Prefix")
+    return str(rule.get("ID", "")).startswith("humanseg-") and where == f"{prefix}/"
+
+
 def _name(prefix: str) -> str:
-    return "humanseg-" + prefix.replace("/", "-")
+    return "humanseg-" + prefix.replace("/", ".")  # no prefix has a dot: no two have one name

@@ -204,7 +204,7 @@ def erase(
     config: Config = CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Erase records for good: all versions of all objects, corrected masks, spool copies.
+    """Erase records for good: all versions of all objects, corrected masks, copies in this STATE_DIR's spool.
 
     Prints what is gone and which exports hold a copy. Exit status 4: an id was found nowhere.
     """
@@ -230,6 +230,11 @@ def erase(
                 typer.echo(
                     f"  a copy was exported {note['time']} by {note['by']}@{note['host']} to {note['folder']}"
                 )
+        typer.echo(
+            f"Searched: the bucket, and the spool in {state_dir()}. What waits in another server's spool is uploaded"
+            " later: erase there too, or again once its spool is empty.",
+            err=True,
+        )
     if not all(one.found for one in erased):
         raise typer.Exit(4)
 

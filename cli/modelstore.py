@@ -68,7 +68,7 @@ def find_store(state_dir: Path, management_url: str) -> Path:
     """
     fix = "name the server's own model store with --model-store"
     for config in sorted((*state_dir.glob("*.properties"), *state_dir.glob("*/*.properties"))):
-        settings = _read_properties(config)
+        settings = read_properties(config)
         if "model_store" not in settings:
             continue
         address = settings.get("management_address", "")
@@ -101,10 +101,19 @@ def put(mar: Mar, store: Path) -> tuple[str, bool]:
     return target.name, True
 
 
-def _read_properties(path: Path) -> dict[str, str]:
+def read_properties(path: Path) -> dict[str, str]:
+    """A .properties file as Java reads it (java.util.Properties), as far as serve/config.py writes one."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {key.strip(): value.strip() for key, value in pairs}
+    return {key.strip(): _unescaped(value.strip()) for key, value in pairs}
+
+
+def _unescaped(text: str) -> str:
+    def character(found: re.Match[str]) -> str:
+        return chr(int(found[1], 16)) if found[1] else found[2]
+
+    units = re.sub(r"\\u([0-9a-fA-F]{4})|\\(.)", character, text)
+    return units.encode("utf-16-be", "surrogatepass").decode("utf-16-be", "replace")
 
 
 def _place(url: str) -> tuple[str, int | None]:

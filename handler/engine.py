@@ -56,7 +56,12 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "bf16" if use_bfloat16 else "f32",
             "ENABLE_CPU_PINNING": False,  # two workers would be pinned to the same core
         }
-        self._request = core.compile_model(str(graph), "CPU", settings).create_infer_request()
+        model = core.compile_model(str(graph), "CPU", settings)
+        if len(model.output(0).partial_shape) != 4:
+            raise ValueError(
+                f"{graph} ends in no logits [1, 1, H, W]: another version built it. Run build_mar.sh again."
+            )
+        self._request = model.create_infer_request()
         self.name = (
             f"openvino {'bfloat16' if use_bfloat16 else 'float32'}, {threads} thread{'s'[: threads != 1]}"
         )

@@ -1,6 +1,6 @@
 """The files that make a model inside a .mar, written by build_mar.sh and read by the worker at load.
 
-network.xml, network.bin    OpenVINO's graph, from pixels to probability
+network.xml, network.bin    OpenVINO's graph, from pixels to logits
 weights.safetensors         the same network for PyTorch
 model.json                  what a worker must know about them, see `ModelInfo`
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,6 +61,7 @@ UPRIGHT = {
 }
 ORIENTATION = 0x0112
 
+GREY_PART = 1 << 18  # samples that are worked on at once, where a photo's are wider than 8 bits
 FRAME_STEP = 32  # sides of a frame: the encoder halves them five times
 
 
@@ -149,19 +151,35 @@ def _orientation(image: Image.Image) -> int:
 def _rgb(image: Image.Image) -> Pixels:
     """Any Pillow mode to uint8 [h, w, 3]."""
     if image.mode == "F" or image.mode.startswith("I"):
-        grey = np.asarray(image, dtype=np.float64)
-        finite = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
-        # 16-bit samples keep their upper byte; floats in 0..1 are scaled, as image viewers do.
-        scale = 255.0 if image.mode == "F" and finite.max(initial=0.0) <= 1.0 else 1.0
-        if image.mode.startswith("I;16") or finite.max(initial=0.0) > 255:
-            scale = 1 / 257
-        eight_bit = np.clip(finite * scale + 0.5, 0, 255).astype(np.uint8)
-        return np.repeat(eight_bit[:, :, None], 3, axis=2)
+        return np.repeat(_eight_bits(image)[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         straight = image.convert("RGBA")
         white = Image.new("RGBA", straight.size, "white")
         image = Image.alpha_composite(white, straight)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> Pixels:
+    """A grey picture of more than 8 bits a sample to uint8 [h, w].
+
+    16-bit samples keep their upper byte; floats in 0..1 are scaled, as image viewers do.
+    """
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        rounded: Pixels = ((np.minimum(values, 65407) + 128) // 257).astype(np.uint8)  # in uint16: v / 257
+        return rounded
+    # In parts: all of a large photo at once would take ten times its memory.
+    parts = np.array_split(values.reshape(-1), values.size // GREY_PART + 1)
+    highest = max(float(_finite(part).max(initial=0.0)) for part in parts)
+    scale = 255.0 if image.mode == "F" and highest <= 1.0 else 1.0
+    if highest > 255:
+        scale = 1 / 257
+    scaled = [np.clip(_finite(part) * scale + 0.5, 0, 255).astype(np.uint8) for part in parts]
+    return np.concatenate(scaled).reshape(values.shape)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _rgb_profile(image: Image.Image) -> bytes | None:

@@ -7,7 +7,7 @@ Both take a float32 batch of RGB photos `[N, 3, H, W]` in 0..1 and answer logits
   Segmentation" (2015), with batch normalisation and padded convolutions, as tutorials teach it.
 - `EfficientUNet`: the encoder of EfficientNet-Lite0 (Tan and Le, "EfficientNet", 2019; built of the
   inverted residuals of MobileNetV2, Sandler et al. 2018), and a decoder of depthwise separable
-  convolutions with a skip connection at every resolution, the photo's own included.
+  convolutions with a skip connection at every resolution; the photo itself joins as blocks of 2x2 pixels.
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ def main() -> int:
         "--if-stale", action="store_true", help="do nothing when NAME.mar is newer than its parts"
     )
     arguments = parser.parse_args()
+    caller = Path(os.environ.get("CALLED_FROM", ""))
+    arguments.weights, arguments.output = caller / arguments.weights, caller / arguments.output
     target = arguments.output / f"{arguments.name}.mar"
     if arguments.if_stale and (is_fresh(target, arguments.weights) or is_own(target)):
         return 0

@@ -103,6 +103,8 @@ def start_torchserve(
         "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
         "MALLOC_ARENA_MAX": "2",
     }
+    # TorchServe puts it before the .mar's own folder: workers would run this checkout's handler, not the .mar's.
+    variables.pop("PYTHONPATH", None)
     # TorchServe runs in STATE_DIR.
     if environment.get("API_KEYS_FILE"):
         variables["API_KEYS_FILE"] = str(Path(environment["API_KEYS_FILE"]).resolve())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from archive.local_store import find_weed
 from serve.process import die_with_parent
 from serve.settings import ServeSettings
 
@@ -15,9 +16,11 @@ from serve.settings import ServeSettings
 def start_store(settings: ServeSettings, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
     """Start the embedded S3-compatible store in STATE_DIR/store; None where ARCHIVE_BUCKET names another.
 
+    None also where it is not installed, as in the container: records then wait in the spool.
+
     Nobody waits for it: photos go to the spool, and the shippers find the store when it is there.
     """
-    if environment.get("ARCHIVE_BUCKET"):
+    if environment.get("ARCHIVE_BUCKET") or find_weed() is None:
         return None
     with (settings.state_dir / "logs" / "store.log").open("ab") as log:
         return subprocess.Popen(

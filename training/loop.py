@@ -73,9 +73,16 @@ def start_network(init: str, renew: tuple[str, ...] = ()) -> UNet | EfficientUNe
 
 def _partly_new(path: Path, renew: tuple[str, ...]) -> EfficientUNet:
     """The network that ships with the tensors in `path`, but for those whose names start with one of `renew`."""
-    network = EfficientUNet()
-    kept = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(renew)}
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise SettingsError(f"init is {str(path)!r}; with renew it must be a .safetensors file of weights")
+    network, state = EfficientUNet(), load_file(path)
     wanted = network.state_dict()
+    for start in renew:
+        if not start or not any(name.startswith(start) for name in (*state, *wanted)):
+            raise SettingsError(
+                f"renew: no tensor's name starts with {start!r}, neither in {path} nor in the network"
+            )
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(renew)}
     shapes = {name: tensor.shape for name, tensor in wanted.items() if not name.startswith(renew)}
     wrong = {(name, tensor.shape) for name, tensor in kept.items()} ^ set(shapes.items())
     if wrong:

@@ -3,12 +3,14 @@
     python -m deploy.container.health     exits 0 when healthy: for Docker's HEALTHCHECK
 
 Load balancers and Kubernetes ask the small server in process 1 (HEALTH_PORT) instead. It predicts at most once in
-`FRESH` seconds, however many of them ask, and says 503 from the moment that the container starts to leave.
+`FRESH` seconds, however many of them ask, and says 503 from the moment that the container starts to leave. A server
+that is too busy for its prediction but answers others is healthy: to replace it would only make the rest busier.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import sys
@@ -26,7 +28,7 @@ from handler.probe import PROBE
 MODEL = "human_segmentation"
 PNG = b"\x89PNG\r\n\x1a\n"
 FRESH = 5.0  # seconds that an answer is good for
-TIMEOUT = 10.0  # seconds for one prediction; Docker's and the load balancer's limits are above it
+TIMEOUT = 8.0  # seconds for one prediction; Docker's and the load balancer's limits are above it
 
 
 def key_file(environment: Mapping[str, str]) -> Path:
@@ -70,12 +72,20 @@ def predicts(environment: Mapping[str, str], *, timeout: float = TIMEOUT) -> str
 
 
 class Health:
-    """The last prediction's outcome, made anew when it is older than `FRESH`; unhealthy for good once leaving."""
+    """The last prediction's outcome, made anew when it is older than `FRESH`; unhealthy for good once leaving.
 
-    def __init__(self, predict: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._predict, self._clock = predict, clock
+    `answered` says how many photos the server has answered well since its start; NaN where that can't be told.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[], str],
+        answered: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._predict, self._answered, self._clock = predict, answered, clock
         self._lock = threading.Lock()
-        self._reason, self._until = "starting", -1.0
+        self._reason, self._until, self._before = "starting", -1.0, math.nan
         self.leaving = threading.Event()
 
     def reason(self) -> str:
@@ -85,6 +95,10 @@ class Health:
         with self._lock:
             if self._clock() >= self._until:
                 self._reason = self._predict()
+                answered = self._answered()
+                if answered > self._before:
+                    self._reason = ""
+                self._before = answered
                 self._until = self._clock() + FRESH
             return self._reason
 

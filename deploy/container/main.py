@@ -47,7 +47,7 @@ def main() -> int:
     if not environment.get("ARCHIVE_BUCKET"):
         say("ARCHIVE_BUCKET is not set: records stay in the spool on the volume until a start with a bucket.")
 
-    checked = health.Health(partial(health.predicts, environment))
+    checked = health.Health(partial(health.predicts, environment), partial(metrics.answered, environment))
     wake = threading.Event()
     why: list[str] = []
 

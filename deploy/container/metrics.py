@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedd
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 import urllib.request
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 NAMESPACE = "HumanSeg"
 PERIOD = 60.0  # seconds between two lines
 _SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{.*\})? ([0-9.eE+-]+|NaN)(?: [0-9]+)?$")
+
+_ANSWERED = re.compile(r'^humanseg_photos_total\{[^}]*status="200"[^}]*\} ([0-9.eE+-]+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ def totals(page: str) -> dict[str, float]:
         if match := _SAMPLE.match(line):
             found[match[1]] = found.get(match[1], 0.0) + float(match[2])
     return found
+
+
+def answered(environment: Mapping[str, str]) -> float:
+    """How many photos this container's own server has answered with 200 since its start; NaN if it does not say."""
+    try:
+        page = scrape(environment, timeout=2.0)
+    except OSError:
+        return math.nan
+    return sum(map(float, _ANSWERED.findall(page)))
 
 
 def embedded(stack: str, page: str, before: Counts, healthy: bool) -> tuple[str, Counts]:

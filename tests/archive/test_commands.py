@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from archive.retention import set_retention
 from archive.rewrite import rewrite_as_png
+from archive.settings import ArchiveSettings
 from archive.spool import Spool
+from archive.store import Store
 from cli.archive import app
 from handler.photo import read_photo
 from tests.archive import photos
@@ -175,6 +179,34 @@ def test_an_export_resumes_and_fetches_nothing_twice(tmp_path: Path, bucket: Buc
     assert done["photos"] == 5
     assert 1 <= done["fetched"] <= 2
     assert {path: path.read_bytes() for path in first} == first
+
+
+def test_an_export_never_overwrites_or_deletes_masks_that_somebody_corrected(
+    tmp_path: Path, bucket: Bucket, run: Run
+) -> None:
+    archive_photos(tmp_path, bucket, 3)
+    to = tmp_path / "data"
+    run("export", "--to", to, "--since", "2026-11-01")
+    mask, broken, _ = sorted((to / "mask").iterdir())
+    inverted(mask)
+    corrected = mask.read_bytes()
+    before = sorted(to.rglob("*"))
+    for since in ("2026-11-01", "2026-11-21"):  # chosen again, or no longer
+        said = str(run("export", "--to", to, "--since", since, status=1).exception)
+        assert "holds 1 corrected masks" in said
+        assert mask.name in said
+        assert "import-labels" in said
+        assert mask.read_bytes() == corrected
+        assert sorted(to.rglob("*")) == before
+    run("import-labels", to, "--by", "ada")
+    run("export", "--to", to, "--since", "2026-11-01")
+    assert (np.asarray(Image.open(mask)) == np.asarray(Image.open(io.BytesIO(corrected)))).all()
+    broken.write_bytes(b"half saved")
+    run("export", "--to", to, "--since", "2026-11-01", status=1)
+    assert broken.read_bytes() == b"half saved"
+    broken.unlink()  # the way to have the archive's own again
+    run("export", "--to", to, "--since", "2026-11-01")
+    assert broken.is_file()
 
 
 def test_an_export_leaves_nothing_there_that_it_did_not_choose(
@@ -450,6 +482,13 @@ def test_retention_sets_rules_and_keeps_those_of_others(tmp_path: Path, bucket: 
     assert ours["Filter"]["Prefix"] == f"{bucket.store.target.prefix}/"
     assert ours["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 2
     assert len(rules) == 3, "setting it again replaced our rules"
+    for prefix in ("-staging", "/a", "/a-b", "-a/b"):  # other archives in the same bucket
+        name = bucket.store.target.prefix + prefix
+        target = replace(bucket.store.target, prefix=name)
+        set_retention(Store(bucket.store.client, target, ArchiveSettings()), 7)
+    rules = {rule["ID"]: rule for rule in json.loads(run("retention", 20, "--json").stdout)}
+    assert len(rules) == 3 + 4 * 2
+    assert ours["Filter"] in [rule["Filter"] for rule in rules.values() if rule["Expiration"] == {"Days": 20}]
     assert "theirs" in run("retention").stdout
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cli.modelstore import read_properties
 from client import Client, HumansegError
+from serve.config import in_java
 from tests.cli.mar_versions import broken, with_manifest
 
 if TYPE_CHECKING:
@@ -124,6 +126,13 @@ def test_a_name_that_leaves_the_model_store_is_refused(
     )
     assert (done.returncode, "only letters, digits" in done.stderr) == (1, True)
     assert sorted(server.state_dir.rglob("*.mar")) == before
+
+
+@pytest.mark.parametrize("store", ["/plain", "/home/josé/スマホ", "C:\\u00e9\\store", "/music 𝄞"])
+def test_a_store_of_any_name_is_read_from_the_server_s_configuration(tmp_path: Path, store: str) -> None:
+    path = tmp_path / "config.properties"
+    path.write_text(f"# written by serve.config\nmodel_store={in_java(store)}\n")
+    assert read_properties(path)["model_store"] == store
 
 
 @pytest.mark.parametrize("state", ["of nobody", "of another server"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -52,7 +53,7 @@ def test_health_predicts_once_for_everybody_and_is_over_when_leaving() -> None:
         asked.append(now[0])
         return ""
 
-    checked = health.Health(predict, lambda: now[0])
+    checked = health.Health(predict, lambda: 7.0, lambda: now[0])
     assert [checked.reason() for _ in range(5)] == [""] * 5
     assert len(asked) == 1
     now[0] += health.FRESH
@@ -61,6 +62,76 @@ def test_health_predicts_once_for_everybody_and_is_over_when_leaving() -> None:
     checked.leaving.set()
     assert checked.reason() == "leaving"
     assert len(asked) == 2
+
+
+def test_too_busy_for_its_own_prediction_is_healthy_while_others_are_answered() -> None:
+    now, answered = [0.0], [7.0]
+
+    def reason() -> str:
+        now[0] += health.FRESH
+        return checked.reason()
+
+    checked = health.Health(lambda: "the server answered 503", lambda: answered[0], lambda: now[0])
+    assert reason() == "the server answered 503"  # nothing is known yet
+    answered[0] = 9.0
+    assert reason() == ""
+    assert reason() == "the server answered 503"  # nobody was answered since
+    answered[0] = 2.0  # the server has started anew
+    assert reason() == "the server answered 503"
+    answered[0] = math.nan
+    assert reason() == "the server answered 503"
+
+
+@pytest.mark.slow
+def test_an_overloaded_container_stays_healthy(tmp_path: Path, astronaut_jpeg: bytes) -> None:
+    *ports, health_port = free_ports(len(PORT_NAMES) + 1)
+    environment = {
+        **os.environ,
+        **{name: str(port) for name, port in zip(PORT_NAMES, ports, strict=True)},
+        "STATE_DIR": str(tmp_path / "state"),
+        "TMPDIR": str(tmp_path),
+        "WORKERS": "1",
+        "HEALTH_PORT": str(health_port),
+        "HEALTH_ADDRESS": "127.0.0.1",
+        "STOP_DEADLINE": "20",
+    }
+    log = (tmp_path / "output").open("w+")
+    command = [sys.executable, "-m", "deploy.container.main"]
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    over = threading.Event()
+    answers: list[int] = []
+
+    def flood() -> None:
+        url = f"http://127.0.0.1:{ports[0]}/predictions/{MODEL}"
+        while not over.is_set():
+            answers.append(requests.post(url, data=astronaut_jpeg, timeout=60).status_code)
+
+    def check() -> requests.Response:
+        return requests.get(f"http://127.0.0.1:{health_port}/healthz", timeout=30)
+
+    def healthy() -> bool:
+        try:
+            return check().status_code == 200
+        except requests.RequestException:
+            return False
+
+    clients = [threading.Thread(target=flood, daemon=True) for _ in range(150)]  # the queue has 100 places
+    try:
+        wait_until(healthy, 180, tmp_path / "output")
+        for client in clients:
+            client.start()
+        for _ in range(5):
+            time.sleep(health.FRESH + 0.5)
+            assert check().json() == {"healthy": True, "reason": ""}
+        assert 503 in answers
+    finally:
+        over.set()
+        for client in clients:
+            if client.is_alive():
+                client.join(60)
+        process.terminate()
+        process.wait(60)
+        log.close()
 
 
 def test_nobody_there_is_unhealthy(tmp_path: Path) -> None:

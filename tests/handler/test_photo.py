@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from io import BytesIO
 
@@ -80,6 +81,22 @@ def test_every_kind_of_grey_becomes_rgb(mode: str) -> None:
     assert pixels.shape == (48, 64, 3)
     assert pixels[:, :8].mean() < 40
     assert pixels[:, -8:].mean() > 215
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_deep_grey_photos_take_little_more_memory_than_colour_photos(kind: type) -> None:
+    data = saved(Image.fromarray(np.tile(np.arange(1500), (1000, 1)).astype(kind)), "TIFF")
+    tracemalloc.start()
+    pixels = read_photo(data).pixels
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / pixels[..., 0].size < 16  # bytes a pixel, of which 3 are the answer's
+
+
+def test_16_bit_levels_are_rounded_to_8() -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    pixels = read_photo(saved(Image.fromarray(levels), "PNG")).pixels
+    assert (pixels[..., 1] == np.floor(levels / 257 + 0.5)).all()
 
 
 def test_16_bit_colour_png_is_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -22,9 +23,14 @@ from tests.ports import free_ports
 from tests.running import ROOT, Server, start_server
 
 
-def build(*arguments: str) -> subprocess.CompletedProcess[str]:
+def build(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(ROOT / "build_mar.sh"), *arguments], capture_output=True, text=True, check=False, timeout=300
+        [str(ROOT / "build_mar.sh"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=cwd,
     )
 
 
@@ -142,6 +148,21 @@ def test_the_archive_runs_on_a_plain_torchserve(
             member.terminate()
         psutil.wait_procs(family, timeout=20)
         process.wait(20)
+
+
+def test_an_archive_of_any_name_from_anywhere_is_served_with_its_own_handler(
+    checkpoint: Path, tmp_path: Path, make_server: Callable[..., Server], astronaut_jpeg: bytes
+) -> None:
+    """Built with paths relative to the caller; a `handler` on PYTHONPATH must not win over the archive's."""
+    weights = os.path.relpath(checkpoint, tmp_path)
+    done = build("--weights", weights, "--name", "faces", "--output", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "path" / "handler").mkdir(parents=True)
+    (tmp_path / "path" / "handler" / "__init__.py").write_text("raise ImportError('another handler')")
+    server = make_server(MODEL_MAR=str(tmp_path / "here" / "faces.mar"), PYTHONPATH=str(tmp_path / "path"))
+    answer = requests.post(server.predictions, data=astronaut_jpeg, headers={"x-output": "json"}, timeout=60)
+    assert answer.status_code == 200
+    assert answer.json()["model"]["weights_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
 
 
 def test_a_changed_part_makes_the_archive_stale(tmp_path: Path) -> None:

@@ -107,6 +107,17 @@ def test_named_parts_start_anew_and_the_rest_goes_on(tmp_path: Path) -> None:
         start_network(str(path), ("finest",))
 
 
+def test_renew_names_what_is_there_and_needs_a_weights_file(tmp_path: Path) -> None:
+    path = tmp_path / "start.safetensors"
+    save_weights(path, EfficientUNet(), input_size=64, threshold=0.5)
+    for wrong in ("finset", ""):
+        with pytest.raises(SettingsError, match=f"renew: no tensor's name starts with '{wrong}'"):
+            start_network(str(path), ("finest", wrong))
+    for init in ("imagenet", str(tmp_path / "gone.safetensors"), __file__):
+        with pytest.raises(SettingsError, match="with renew it must be a .safetensors file"):
+            start_network(init, ("finest",))
+
+
 def test_a_file_that_lacks_more_than_what_starts_anew_is_refused(start: Path) -> None:
     with pytest.raises(SettingsError, match=r"does not fit at '.*'; renew leaves out finest"):
         start_network(str(start), ("finest",))
