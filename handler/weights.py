@@ -30,7 +30,7 @@ Architecture = Literal["unet", "efficient_unet"]
 Network = UNet | EfficientUNet
 TELLTALES: dict[str, Architecture] = {
     "final_conv.weight": "unet",
-    "finest.pointwise.weight": "efficient_unet",
+    "stem.weight": "efficient_unet",
 }
 
 TUTORIAL_SIZE = 240  # the long side the tutorial's checkpoints were trained at (240x160)
@@ -172,7 +172,9 @@ def _decoder_widths(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
     names = [*(f"ups.{index}.pointwise.weight" for index in range(4)), "finest.pointwise.weight"]
     for name in names:
         if name not in state:
-            raise WeightsError(f"{path}: {name} is missing")
+            raise WeightsError(
+                f"{path}: {name} is missing; weights of an older network can start a training, see training/README.md"
+            )
     return tuple(state[name].shape[0] for name in names)
 
 

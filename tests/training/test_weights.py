@@ -141,6 +141,7 @@ def test_every_wrong_file_is_one_line_that_names_it(tmp_path: Path) -> None:
     grey = {**classic, "downs.0.conv.0.weight": torch.zeros(4, 1, 3, 3)}
     partial = {name: tensor for name, tensor in classic.items() if not name.startswith("bottleneck")}
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    older = {name: tensor for name, tensor in EfficientUNet().state_dict().items() if "finest" not in name}
     save_file(classic, tmp_path / "size.safetensors", {"architecture": "unet", "input_size": "97"})
     save_file(classic, tmp_path / "threshold.safetensors", {"architecture": "unet", "threshold": "1.5"})
     expected = {
@@ -158,6 +159,9 @@ def test_every_wrong_file_is_one_line_that_names_it(tmp_path: Path) -> None:
         saved(tmp_path / "partial.pth", partial): "do not fit a unet",
         saved(tmp_path / "odd.pth", UNet((4, 12)).state_dict()): "each must be twice the one before",
         saved(tmp_path / "deep.pth", UNet((1, 2, 4, 8, 16, 32)).state_dict()): "halves the photo 6 times",
+        saved(
+            tmp_path / "older.pth", older
+        ): "finest.pointwise.weight is missing; weights of an older network",
         tmp_path / "other.safetensors": "neither a classic U-Net",
         tmp_path / "size.safetensors": "input_size is '97'",
         tmp_path / "threshold.safetensors": "threshold is '1.5'",
