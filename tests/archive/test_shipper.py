@@ -173,6 +173,7 @@ def test_each_fault_of_the_store_costs_no_record(tmp_path: Path, local_store: Lo
     assert shipper.rejected == 0
 
 
+@pytest.mark.slow
 def test_a_store_with_every_fault_at_once_gets_everything_once(
     tmp_path: Path, local_store: LocalStore
 ) -> None:
@@ -186,6 +187,7 @@ def test_a_store_with_every_fault_at_once_gets_everything_once(
     assert done.rejected == 0
 
 
+@pytest.mark.slow
 def test_half_a_record_is_never_taken_for_a_whole_one(tmp_path: Path, local_store: LocalStore) -> None:
     """While the store fails half of all requests, no reader ever sees a committed record with a part missing."""
     with FaultyProxy(local_store.environment()["ARCHIVE_ENDPOINT_URL"], ("pass", "error-500")) as proxy:
@@ -324,6 +326,7 @@ def test_a_drain_ends_at_its_deadline_and_says_what_is_left(tmp_path: Path) -> N
     assert len(Spool(tmp_path / "spool").ready()) == 3
 
 
+@pytest.mark.slow
 def test_two_servers_ship_one_spool_without_doubles(tmp_path: Path, bucket: Bucket) -> None:
     """Two workers write; their own shipping process, and two more shippers, take from the same spool at a time."""
     others = [shipper_for(tmp_path, bucket) for _ in range(2)]

@@ -65,6 +65,7 @@ def test_it_ships_counts_and_gives_way(archive: Archive, bucket: Bucket) -> None
     assert policy_of(archive) == os.SCHED_IDLE
 
 
+@pytest.mark.slow
 def test_a_spool_that_is_half_full_is_shipped_at_ordinary_priority_until_there_is_room(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_process_that_dies_is_started_again(archive: Archive, bucket: Bucket) 
     bucket.assert_holds({one.request_id: digest(one.photo)})
 
 
+@pytest.mark.slow
 def test_it_ends_with_its_worker_and_another_worker_takes_over(tmp_path: Path, bucket: Bucket) -> None:
     with workers(bucket, tmp_path, 2, seconds=120, pause=0.2) as running:
         wait_for(lambda: sum(len(shippers_of(one.pid)) for one in running) == 1, 60)

@@ -174,6 +174,7 @@ def test_broken_files_kill_no_worker_and_eat_no_memory(server: Server, astronaut
     assert after - before < 300_000_000
 
 
+@pytest.mark.slow
 def test_api_keys_lock_the_server(make_server: Callable[..., Server], tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("# one key\n" + hashlib.sha256(b"open sesame").hexdigest() + "\n")

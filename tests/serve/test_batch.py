@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
+import pytest
 import requests
 from PIL import Image
 
 from tests.running import MODEL, Server, encoded
 
 
+@pytest.mark.slow
 def test_each_photo_of_a_mixed_batch_gets_its_own_answer(
     make_server: Callable[..., Server], astronaut: np.ndarray
 ) -> None:

@@ -43,6 +43,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_same_inputs_give_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         done = build(
@@ -93,6 +94,7 @@ def test_a_wrong_name_or_version_is_refused(tmp_path: Path) -> None:
         assert arguments[0] in done.stderr
 
 
+@pytest.mark.slow
 def test_the_archive_runs_on_a_plain_torchserve(
     checkpoint: Path, tmp_path: Path, astronaut_jpeg: bytes
 ) -> None:
@@ -150,6 +152,7 @@ def test_the_archive_runs_on_a_plain_torchserve(
         process.wait(20)
 
 
+@pytest.mark.slow
 def test_an_archive_of_any_name_from_anywhere_is_served_with_its_own_handler(
     checkpoint: Path, tmp_path: Path, make_server: Callable[..., Server], astronaut_jpeg: bytes
 ) -> None:
@@ -176,6 +179,7 @@ def test_a_changed_part_makes_the_archive_stale(tmp_path: Path) -> None:
     assert not is_fresh(target, weights)
 
 
+@pytest.mark.slow
 def test_a_second_start_needs_no_network_and_builds_nothing(
     make_server: Callable[..., Server], tmp_path: Path
 ) -> None:

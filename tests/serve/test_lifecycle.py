@@ -32,7 +32,7 @@ def gone(processes: list[psutil.Process], seconds: float = 30) -> bool:
     return not alive
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_stops_all_that_was_started(make_server: Callable[..., Server], number: int) -> None:
     server = make_server()
     assert server.output[-1] == f"READY {server.predictions}"
@@ -59,6 +59,7 @@ def test_everything_listens_on_loopback_alone(server: Server) -> None:
     assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
 
 
+@pytest.mark.slow
 def test_two_servers_on_one_host_leave_each_other_alone(
     server: Server, make_server: Callable[..., Server]
 ) -> None:
@@ -68,6 +69,7 @@ def test_two_servers_on_one_host_leave_each_other_alone(
     assert requests.post(server.predictions, data=PHOTO, timeout=60).status_code == 200
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_supervisor_that_was_killed(make_server: Callable[..., Server]) -> None:
     server = make_server()
     started = children(server)
@@ -79,6 +81,7 @@ def test_nothing_outlives_a_supervisor_that_was_killed(make_server: Callable[...
     assert requests.post(again.predictions, data=PHOTO, timeout=60).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(make_server: Callable[..., Server]) -> None:
     server = make_server()
     (worker,) = server.worker_pids()
@@ -122,7 +125,9 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         ({"WORKERS": "0"}, "WORKERS='0'"),
         ({"INFERENCE_PORT": "18080", "MANAGEMENT_PORT": "18080"}, "are both 18080"),
         ({"STATE_DIR": "/proc/state"}, "/proc/state"),
-        ({"API_KEYS_FILE": "/nowhere/keys"}, "API_KEYS_FILE /nowhere/keys"),
+        pytest.param(
+            {"API_KEYS_FILE": "/nowhere/keys"}, "API_KEYS_FILE /nowhere/keys", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(tmp_path: Path, environment: dict[str, str], words: str) -> None:
@@ -206,6 +211,7 @@ def test_an_install_that_fails_stops_the_script(tmp_path: Path) -> None:
     assert done.stderr.endswith(": no network\n")
 
 
+@pytest.mark.slow
 def test_a_wrong_model_config_stops_the_load_with_its_line(
     tmp_path: Path, make_server: Callable[..., Server]
 ) -> None:

@@ -187,12 +187,11 @@ def test_the_committed_recipes_can_be_read() -> None:
 @pytest.mark.slow
 def test_the_trainer_overfits_eight_photos(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     folder = make_data()
-    settings = tiny(
-        folder, "imagenet", augment="none", samples=8 * 70, learning_rate=4e-3, ema_decay=0.8, clip=5.0
-    )
+    changes = {"size": 128, "samples": 8 * 70, "learning_rate": 4e-3, "ema_decay": 0.8, "clip": 5.0}
+    settings = tiny(folder, "imagenet", augment="none", **changes)
     weights = load_weights(train(settings, tmp_path / "run", quiet=True))
     results = measure_samples(weights, find_samples(Source(folder)))
-    assert min(result.iou for result in results) > 0.95
+    assert min(result.iou for result in results) > 0.98
 
 
 def test_the_imagenet_start_fills_the_whole_encoder() -> None:
