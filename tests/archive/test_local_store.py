@@ -25,6 +25,8 @@ from archive.store import Store
 from archive.target import Target
 from tests.archive.test_shipper import wait_for
 
+pytestmark = pytest.mark.slow  # together about 20 s of waiting for what fails and comes back
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -101,7 +103,6 @@ def test_it_makes_no_buckets_unasked(local_store: LocalStore) -> None:
         local_store.open_store().client.put_object(Bucket="another", Key="x", Body=b"")
 
 
-@pytest.mark.slow
 def test_data_and_keys_outlive_a_stop_and_a_kill(tmp_path: Path) -> None:
     with keeper(tmp_path) as first:
         Store.open(Target.find({}, tmp_path), ArchiveSettings()).put_new("a/b", b"kept")

@@ -31,6 +31,8 @@ from archive.verifying import verify
 from tests.archive.faults import FAULTS, FaultyProxy
 from tests.archive.helpers import FAST, NOON, Bucket, Numbers, bucket_of, clean_photo, digest, exchange
 
+pytestmark = pytest.mark.slow  # together about 80 s of waiting for what fails and comes back
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -173,7 +175,6 @@ def test_each_fault_of_the_store_costs_no_record(tmp_path: Path, local_store: Lo
     assert shipper.rejected == 0
 
 
-@pytest.mark.slow
 def test_a_store_with_every_fault_at_once_gets_everything_once(
     tmp_path: Path, local_store: LocalStore
 ) -> None:
@@ -187,7 +188,6 @@ def test_a_store_with_every_fault_at_once_gets_everything_once(
     assert done.rejected == 0
 
 
-@pytest.mark.slow
 def test_half_a_record_is_never_taken_for_a_whole_one(tmp_path: Path, local_store: LocalStore) -> None:
     """While the store fails half of all requests, no reader ever sees a committed record with a part missing."""
     with FaultyProxy(local_store.environment()["ARCHIVE_ENDPOINT_URL"], ("pass", "error-500")) as proxy:
@@ -326,7 +326,6 @@ def test_a_drain_ends_at_its_deadline_and_says_what_is_left(tmp_path: Path) -> N
     assert len(Spool(tmp_path / "spool").ready()) == 3
 
 
-@pytest.mark.slow
 def test_two_servers_ship_one_spool_without_doubles(tmp_path: Path, bucket: Bucket) -> None:
     """Two workers write; their own shipping process, and two more shippers, take from the same spool at a time."""
     others = [shipper_for(tmp_path, bucket) for _ in range(2)]
@@ -344,7 +343,6 @@ def test_two_servers_ship_one_spool_without_doubles(tmp_path: Path, bucket: Buck
     assert set(bucket.ids()) == set(acknowledged)
 
 
-@pytest.mark.slow
 def test_workers_killed_with_sigkill_lose_and_double_nothing(tmp_path: Path, bucket: Bucket) -> None:
     draw = random.Random(4)
     for _ in range(5):
@@ -363,7 +361,6 @@ def test_workers_killed_with_sigkill_lose_and_double_nothing(tmp_path: Path, buc
     assert len(set(bucket.ids()) - set(acknowledged)) <= 10
 
 
-@pytest.mark.slow
 def test_a_store_killed_under_load_and_started_again_gets_everything(tmp_path: Path) -> None:
     local = LocalStore(tmp_path / "store")
     local.start()

@@ -22,6 +22,8 @@ import pytest
 from deploy.aws.plan import Plan
 from tests.deploy import moto_server
 
+pytestmark = pytest.mark.slow  # against a stand-in for CloudFormation, which takes its time
+
 ROOT = Path(__file__).parents[2]
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/humanseg@sha256:" + "a" * 64
 CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/11111111-2222-3333-4444-555555555555"
