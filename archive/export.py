@@ -118,7 +118,7 @@ def export(
     `held_out_share` is the part (0..1) marked "val" by the hash of the photo's bytes, with the same rule as
     `humanseg train`, so that the two agree and duplicates never part. `progress(done, total)` is called as
     photos are done. Photos that are gone, damaged or can't be rewritten are named in `problems` and left out.
-        Files of an earlier export into `to` that this one does not choose are deleted; raises ArchiveError before
+    Files of an earlier export into `to` that this one does not choose are deleted; raises ArchiveError before
     anything is touched when somebody corrected masks there that the archive does not have yet.
     """
     if fmt not in FORMATS:

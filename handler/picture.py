@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -57,8 +58,7 @@ def draw(photo: Photo, found: Segmentation, options: Options) -> Pixels:
     if options.output == "overlay":
         weaker = np.rint(np.arange(256) * OVERLAY_STRENGTH).astype(np.uint8)
         strength = np.asarray(cv2.LUT(alpha, weaker), np.uint8)
-        colour = np.broadcast_to(np.array(OVERLAY_COLOUR, np.uint8), photo.pixels.shape)
-        return blend(colour, photo.pixels, strength)
+        return blend(plain(OVERLAY_COLOUR, photo.pixels), photo.pixels, strength)
     return blend(photo.pixels, background(photo.pixels, alpha, options.background), alpha)
 
 
@@ -82,8 +82,7 @@ def background(pixels: Pixels, alpha: Pixels, wanted: str) -> Pixels:
     the person's colours surrounds them. It runs at an eighth of the size: blurred pixels hold no more detail.
     """
     if wanted != "blur":
-        colour = np.array([int(wanted[at : at + 2], 16) for at in (1, 3, 5)], np.uint8)
-        return np.broadcast_to(colour, pixels.shape)
+        return plain([int(wanted[at : at + 2], 16) for at in (1, 3, 5)], pixels)
     height, width = alpha.shape
     small = (max(1, width // 8), max(1, height // 8))
     weight = 1 - cv2.resize(alpha, small, interpolation=cv2.INTER_AREA).astype(np.float32)[:, :, None] / 255
@@ -94,6 +93,11 @@ def background(pixels: Pixels, alpha: Pixels, wanted: str) -> Pixels:
     share = cv2.GaussianBlur(weight, (0, 0), sigma).reshape(small[1], small[0], 1)
     smooth = np.clip(blurred / share, 0, 255).astype(np.uint8)
     return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def plain(colour: Sequence[int], pixels: Pixels) -> Pixels:
+    """One RGB colour, 0..255, in the shape of `pixels`; read-only, and no larger than a pixel."""
+    return np.broadcast_to(np.array(colour, np.uint8), pixels.shape)
 
 
 def blend(front: Pixels, back: Pixels, alpha: Pixels) -> Pixels:

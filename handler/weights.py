@@ -50,10 +50,14 @@ class Weights:
     """
 
     network: Network
-    architecture: Architecture
     input_size: int
     threshold: float
     sha256: str
+
+    @property
+    def architecture(self) -> Architecture:
+        """Its name in the metadata."""
+        return architecture_of(self.network)
 
 
 def load_weights(path: Path) -> Weights:
@@ -61,7 +65,7 @@ def load_weights(path: Path) -> Weights:
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     if path.suffix == ".safetensors":
-        metadata, state = _read_safetensors(path)
+        metadata, state = read_safetensors(path)
     else:
         metadata, state = {}, _read_checkpoint(path)
     network = network_of(path, state, metadata.get("architecture"))
@@ -72,7 +76,6 @@ def load_weights(path: Path) -> Weights:
         multiple, default_size = 32, 256
     return Weights(
         network=network.eval(),
-        architecture=architecture_of(network),
         input_size=_input_size(path, metadata, default_size, multiple),
         threshold=_threshold(path, metadata),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -119,7 +122,8 @@ def save_weights(path: Path, network: Network, *, input_size: int, threshold: fl
     save_file(state, str(path), metadata)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file. Raises WeightsError when it is damaged."""
     try:
         with safe_open(str(path), framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)

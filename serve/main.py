@@ -67,7 +67,8 @@ def serve(settings: ServeSettings) -> None:
         stores = [store] if store else []  # the last one runs
         running.callback(lambda: [stop(each, 4) for each in stores[-1:]])
         frontend = start_torchserve(settings, config, environment)
-        running.callback(shut_down, frontend, settings, store or environment.get("ARCHIVE_BUCKET"))
+        ships = store is not None or bool(environment.get("ARCHIVE_BUCKET"))
+        running.callback(shut_down, frontend, settings, ships)
         wait_until_ready(settings, lambda: frontend.poll() is None)
         print(f"READY {settings.url}/predictions/{MODEL}", flush=True)
         watch(frontend, stores, settings)
@@ -111,11 +112,11 @@ def watch(
         time.sleep(0.5)
 
 
-def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, bucket: object) -> None:
-    """Stop TorchServe, then bring what is in the spool to the bucket, if there is one, all within the deadline."""
+def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships: bool) -> None:
+    """Stop TorchServe, then, where there is a bucket, bring what is in the spool there, all within the deadline."""
     end = time.monotonic() + settings.stop_deadline - 2  # the rest is the store's
     stop(frontend, settings.stop_deadline * FRONTEND_SHARE)
-    if bucket:
+    if ships:
         drain(settings, max(1.0, end - time.monotonic() - 1.0))
 
 

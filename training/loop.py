@@ -36,13 +36,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from handler.unet import EfficientUNet, UNet
-from handler.weights import load_weights, save_weights
+from handler.unet import EfficientUNet
+from handler.weights import Network, load_weights, read_safetensors, save_weights
 from training.imagenet import load_encoder
 from training.losses import segmentation_loss
 from training.measure import measure_samples
@@ -57,7 +56,7 @@ SAVE_STEPS = 5  # how often the processes of a run agree on whether a checkpoint
 VALIDATION_PHOTOS = 48  # at each report; the whole held-out part is for `humanseg evaluate`
 
 
-def start_network(init: str, renew: tuple[str, ...] = ()) -> UNet | EfficientUNet:
+def start_network(init: str, renew: tuple[str, ...] = ()) -> Network:
     """The network a run starts from: `imagenet`, `random`, or a weights file, of which `renew` is left out."""
     if renew:
         return _partly_new(Path(init), renew)
@@ -66,16 +65,14 @@ def start_network(init: str, renew: tuple[str, ...] = ()) -> UNet | EfficientUNe
         if init == "imagenet":
             load_encoder(network)
         return network
-    loaded = load_weights(Path(init)).network
-    assert isinstance(loaded, UNet | EfficientUNet)
-    return loaded
+    return load_weights(Path(init)).network
 
 
 def _partly_new(path: Path, renew: tuple[str, ...]) -> EfficientUNet:
     """The network that ships with the tensors in `path`, but for those whose names start with one of `renew`."""
     if not path.is_file() or path.suffix != ".safetensors":
         raise SettingsError(f"init is {str(path)!r}; with renew it must be a .safetensors file of weights")
-    network, state = EfficientUNet(), load_file(path)
+    network, state = EfficientUNet(), read_safetensors(path)[1]
     wanted = network.state_dict()
     for start in renew:
         if not start or not any(name.startswith(start) for name in (*state, *wanted)):

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 NAMESPACE = "HumanSeg"
 PERIOD = 60.0  # seconds between two lines
 _SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{.*\})? ([0-9.eE+-]+|NaN)(?: [0-9]+)?$")
-
 _ANSWERED = re.compile(r'^humanseg_photos_total\{[^}]*status="200"[^}]*\} ([0-9.eE+-]+)', re.MULTILINE)
 
 

@@ -100,6 +100,15 @@ def test_a_frame_of_any_shape_gets_the_answer_that_torch_gives(
     assert np.abs(answer - reference).max() < FLOAT32_MOST
 
 
+def test_a_graph_that_another_version_built_is_refused(tmp_path: Path) -> None:
+    """It ended in the probability [1, H, W]: a row of that was taken for the answer."""
+    frame = openvino.opset13.parameter([1, 3, 32, 32], np.float32)
+    older = openvino.Model([openvino.opset13.reduce_mean(frame, np.array([1]))], [frame])
+    openvino.save_model(older, tmp_path / "network.xml")
+    with pytest.raises(ValueError, match="another version built it"):
+        OpenVinoEngine(tmp_path / "network.xml", threads=1, precision="float32")
+
+
 def test_the_sigmoid_is_torch_s_however_sure_the_network_is() -> None:
     logits = np.concatenate((np.linspace(-20, 20, 1001), [-1e4, -100, 100, 1e4])).astype(np.float32)
     expected = torch.sigmoid(torch.from_numpy(logits)).numpy()

@@ -17,6 +17,8 @@ import psutil
 import pytest
 import requests
 
+from serve.settings import read_settings
+from serve.store import start_store
 from tests.ports import free_ports
 from tests.running import ROOT, Server, encoded, start_server
 
@@ -93,6 +95,11 @@ def test_a_worker_that_dies_is_replaced(make_server: Callable[..., Server]) -> N
     while requests.post(server.predictions, data=PHOTO, timeout=60).status_code != 200:
         assert time.monotonic() < end
         time.sleep(0.2)
+
+
+def test_where_no_store_is_installed_none_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.store.find_weed", lambda: None)
+    assert start_store(read_settings({"STATE_DIR": str(tmp_path)}), {}) is None
 
 
 def refused(tmp_path: Path, **environment: str) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from torch import nn
 
 import training.loop as loop
 from handler.unet import EfficientUNet, UNet
-from handler.weights import load_weights, save_weights
+from handler.weights import WeightsError, load_weights, save_weights
 from training.loop import start_network, train
 from training.measure import measure_samples
 from training.samples import DataError, Source, find_samples
@@ -116,6 +116,12 @@ def test_renew_names_what_is_there_and_needs_a_weights_file(tmp_path: Path) -> N
     for init in ("imagenet", str(tmp_path / "gone.safetensors"), __file__):
         with pytest.raises(SettingsError, match="with renew it must be a .safetensors file"):
             start_network(init, ("finest",))
+
+
+def test_a_damaged_start_is_named(tmp_path: Path) -> None:
+    (tmp_path / "start.safetensors").write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        start_network(str(tmp_path / "start.safetensors"), ("finest",))
 
 
 def test_a_file_that_lacks_more_than_what_starts_anew_is_refused(start: Path) -> None:
