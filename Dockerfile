@@ -43,8 +43,8 @@ COPY archive archive
 COPY serve serve
 COPY config config
 COPY model_store/human_segmentation.safetensors model_store/
-RUN python -m serve.build_mar
-COPY deploy/container/slim.py /opt/
+RUN python -m humanseg.serve.build_mar
+COPY humanseg/deploy/container/slim.py /opt/
 RUN if [ "$DEVICE" = cpu ]; then python /opt/slim.py /opt/venv/lib/python3.11/site-packages; fi
 
 
@@ -55,7 +55,7 @@ COPY archive /app/archive
 COPY serve /app/serve
 COPY client /app/client
 COPY cli /app/cli
-COPY deploy/__init__.py /app/deploy/
+COPY humanseg/deploy/__init__.py /app/deploy/
 COPY deploy/container/*.py /app/deploy/container/
 COPY config /app/config
 COPY deploy/container/log4j2.xml /app/config/log4j2.xml
@@ -68,5 +68,5 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEB
     STATE_DIR=/state INFERENCE_ADDRESS=0.0.0.0 LOG_REQUESTS=1
 VOLUME /state
 EXPOSE 8080
-HEALTHCHECK --interval=30s --timeout=15s --start-period=90s --retries=3 CMD ["/opt/venv/bin/python", "-m", "deploy.container.health"]
-ENTRYPOINT ["/opt/venv/bin/python", "-m", "deploy.container.main"]
+HEALTHCHECK --interval=30s --timeout=15s --start-period=90s --retries=3 CMD ["/opt/venv/bin/python", "-m", "humanseg.deploy.container.health"]
+ENTRYPOINT ["/opt/venv/bin/python", "-m", "humanseg.deploy.container.main"]

@@ -5,4 +5,4 @@ export CALLED_FROM=$PWD # relative paths are meant from there
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/venv.sh
 ensure_venv serve
-exec .venv/bin/python -m serve.build_mar "$@"
+exec .venv/bin/python -m humanseg.serve.build_mar "$@"

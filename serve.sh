@@ -8,5 +8,5 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/venv.sh
 ensure_venv serve
-[ -n "${MODEL_MAR:-}" ] || .venv/bin/python -m serve.build_mar --if-stale
-exec .venv/bin/python -m serve.main
+[ -n "${MODEL_MAR:-}" ] || .venv/bin/python -m humanseg.serve.build_mar --if-stale
+exec .venv/bin/python -m humanseg.serve.main

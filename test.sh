@@ -16,5 +16,5 @@ fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check --quiet . || fail "the files above are not formatted: .venv/bin/ruff format ."
 .venv/bin/mypy
-.venv/bin/python -m serve.build_mar --if-stale
+.venv/bin/python -m humanseg.serve.build_mar --if-stale
 exec .venv/bin/python -m pytest "${choice[@]}" "$@"

@@ -35,16 +35,16 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from archive.errors import Away  # noqa: E402
-from archive.hook import Archive  # noqa: E402
-from archive.local_store import LocalStore  # noqa: E402
-from archive.record import Exchange  # noqa: E402
-from archive.settings import ArchiveSettings  # noqa: E402
-from archive.shipper import Shipper  # noqa: E402
-from archive.spool import Spool  # noqa: E402
-from archive.store import Store  # noqa: E402
-from archive.target import Target  # noqa: E402
-from archive.telemetry import NoMetrics, SparseLog  # noqa: E402
+from humanseg.archive.errors import Away  # noqa: E402
+from humanseg.archive.capture.hook import Archive  # noqa: E402
+from humanseg.archive.ship.local_store import LocalStore  # noqa: E402
+from humanseg.archive.capture.record import Exchange  # noqa: E402
+from humanseg.archive.capture.settings import ArchiveSettings  # noqa: E402
+from humanseg.archive.ship.shipper import Shipper  # noqa: E402
+from humanseg.archive.capture.spool import Spool  # noqa: E402
+from humanseg.archive.ship.store import Store  # noqa: E402
+from humanseg.archive.ship.target import Target  # noqa: E402
+from humanseg.archive.capture.telemetry import NoMetrics, SparseLog  # noqa: E402
 from tests.running import Server, start_server  # noqa: E402
 
 
@@ -103,8 +103,8 @@ def keep(folder: Path, number: int) -> dict[str, Any]:
                 archive.keep(one)
                 took.append((time.perf_counter() - began) * 1000)
                 cpu.append((time.thread_time() - worked) * 1000)
-            assert archive.shipper is not None
-            archive.shipper.stop()
+            assert humanseg.archive.ship.shipper is not None
+            humanseg.archive.ship.shipper.stop()
             took.sort()
             rows[f"{width}x{height}, {len(data) / 1e6:.2f} MB, fsync {'on' if fsync else 'off'}"] = {
                 "CPU ms": round(statistics.fmean(cpu), 2),
@@ -121,8 +121,8 @@ def drain(folder: Path, number: int) -> dict[str, Any]:
     archive = Archive.start(settings, folder, open_store=never)
     for _ in range(number):
         archive.keep(exchange(data, png, 512, 512))
-    assert archive.shipper is not None
-    archive.shipper.stop()
+    assert humanseg.archive.ship.shipper is not None
+    humanseg.archive.ship.shipper.stop()
     memory: list[tuple[int, float]] = []
     with LocalStore(folder / "store"):
         shipper = Shipper(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.shapes import typical_frames
-from handler.weights import load_weights
+from humanseg.segmentation.weights import load_weights
 
 
 def main() -> None:

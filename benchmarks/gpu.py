@@ -16,11 +16,11 @@ import torch
 
 from benchmarks.limit import Way
 from benchmarks.shapes import typical_frames
-from handler.engine import make_engine, warm_up
-from handler.mask import along_edges, binary_mask, to_photo_size
-from handler.model_files import GRAPH, WEIGHTS, ModelInfo
-from handler.photo import Photo, read_photo, to_frame
-from handler.picture import encode
+from humanseg.segmentation.engine import make_engine, warm_up
+from humanseg.segmentation.mask import along_edges, binary_mask, to_photo_size
+from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+from humanseg.segmentation.photo import Photo, read_photo, to_frame
+from humanseg.segmentation.picture import encode
 
 BATCHES = (1, 4, 16, 64)
 

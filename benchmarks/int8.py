@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.shapes import typical_frames
-from handler.engine import OpenVinoEngine, probability
-from handler.mask import binary_mask
-from handler.model_files import GRAPH, ModelInfo
-from handler.photo import read_photo, to_frame
-from handler.quiet_openvino import openvino
+from humanseg.segmentation.engine import OpenVinoEngine, probability
+from humanseg.segmentation.mask import binary_mask
+from humanseg.segmentation.model_files import GRAPH, ModelInfo
+from humanseg.segmentation.photo import read_photo, to_frame
+from humanseg.segmentation.quiet_openvino import openvino
 
 SETS = ("ccp/val", "coco_people/val", "portraits_dev")
 ALLOWED = 0.003  # of mean IoU

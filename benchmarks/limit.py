@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 
 from benchmarks.shapes import typical_frames
-from handler import mask as masks
+from humanseg.segmentation import mask as masks
 from handler import response
-from handler.engine import make_engine, warm_up
-from handler.model_files import GRAPH, WEIGHTS, ModelInfo
-from handler.photo import read_photo, to_frame
-from handler.picture import NEEDS_PHOTO, Segmentation
+from humanseg.segmentation.engine import make_engine, warm_up
+from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+from humanseg.segmentation.photo import read_photo, to_frame
+from humanseg.segmentation.picture import NEEDS_PHOTO, Segmentation
 from handler.request import Options, PhotoRequest
 
 

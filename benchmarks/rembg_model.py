@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.shapes import square_side
-from handler.weights import load_weights
+from humanseg.segmentation.weights import load_weights
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 REMBG_SIZE = 320

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/venv.sh
 ensure_venv serve
-.venv/bin/python -m serve.build_mar --if-stale
+.venv/bin/python -m humanseg.serve.build_mar --if-stale
 
 tools=()
 command -v wrk >/dev/null || tools+=(wrk)

@@ -251,7 +251,7 @@ def rembg(onnx: Path) -> Spec:
     )  # fmt: skip
 
 
-# The memory settings of serve/process.py, so that peers with our code run under the same ones.
+# The memory settings of humanseg/serve/process.py, so that peers with our code run under the same ones.
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),

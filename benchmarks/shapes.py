@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from handler.photo import FRAME_STEP, frame_shape
+from humanseg.segmentation.photo import FRAME_STEP, frame_shape
 
 
 def typical_frames(size: int, count: int = 1) -> NDArray[np.float32]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from cli.options import inference_url
-from client import Client
+from humanseg.cli.options import inference_url
+from humanseg.client import Client
 
 HERE = Path(__file__).resolve().parent
 PHOTO = HERE.parent / "tests" / "photos" / "astronaut.jpg"

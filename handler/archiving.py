@@ -8,13 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from archive.hook import Archive
-from archive.record import Exchange
-from archive.settings import ArchiveSettings
+from humanseg.archive.capture.hook import Archive
+from humanseg.archive.capture.record import Exchange
+from humanseg.archive.capture.settings import ArchiveSettings
 from handler.metrics import Metrics
 from handler.options import Options
-from handler.photo import Photo
-from handler.picture import Segmentation, encode
+from humanseg.segmentation.photo import Photo
+from humanseg.segmentation.picture import Segmentation, encode
 from handler.probe import PROBE
 from handler.request import PhotoRequest
 from handler.response import Answer, Facts

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from handler.photo import Photo
+from humanseg.segmentation.photo import Photo
 from handler.request import PhotoRequest
 from handler.response import Answer
 

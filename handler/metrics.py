@@ -13,7 +13,7 @@ from handler.response import Answer, Facts
 
 
 class Metrics(Protocol):
-    """Where a number goes. The archive counts through the same three methods (archive.telemetry)."""
+    """Where a number goes. The archive counts through the same three methods (humanseg.archive.capture.telemetry)."""
 
     def count(self, name: str, labels: Mapping[str, str]) -> None: ...
 

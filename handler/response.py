@@ -6,12 +6,12 @@ import json
 import time
 from dataclasses import dataclass
 
-from handler import rle
+from humanseg.segmentation import rle
 from handler.errors import PHRASE, STATUS, ClientError
-from handler.mask import BoundingBox
+from humanseg.segmentation.mask import BoundingBox
 from handler.options import Options
-from handler.photo import Photo
-from handler.picture import CONTENT_TYPE, Segmentation, draw, encode
+from humanseg.segmentation.photo import Photo
+from humanseg.segmentation.picture import CONTENT_TYPE, Segmentation, draw, encode
 from handler.request import PhotoRequest
 
 CROP_MARGIN = 0.05  # of the longer side of the person's bounding box
@@ -31,7 +31,7 @@ class Answer:
 class Facts:
     """What every good answer says, in its headers or its JSON.
 
-    coverage: share of person pixels, 0..1. confidence: see handler.mask.confidence.
+    coverage: share of person pixels, 0..1. confidence: see humanseg.segmentation.mask.confidence.
     """
 
     request_id: str

@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from handler import mask as masks
+from humanseg.segmentation import mask as masks
 from handler import response
 from handler.apikeys import check_key, read_key_hashes
 from handler.archiving import open_archive
-from handler.engine import Batch, make_engine, warm_up
+from humanseg.segmentation.engine import Batch, make_engine, warm_up
 from handler.errors import ClientError
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_answer, observe_photo
-from handler.model_files import GRAPH, WEIGHTS, ModelInfo
-from handler.photo import read_photo, to_frame
-from handler.picture import NEEDS_PHOTO, Segmentation
+from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+from humanseg.segmentation.photo import read_photo, to_frame
+from humanseg.segmentation.picture import NEEDS_PHOTO, Segmentation
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers

@@ -12,7 +12,7 @@ import pytest
 
 from handler.errors import STATUS
 from handler.options import FORMATS, OPTION_NAMES, OUTPUTS
-from serve.settings import PORTS
+from humanseg.serve.settings import PORTS
 from tests.running import ROOT, Server
 
 README = (ROOT / "README.md").read_text()

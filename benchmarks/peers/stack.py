@@ -43,7 +43,7 @@ class TorchStack:
     def __init__(self) -> None:
         import torch
 
-        from handler.weights import load_weights
+        from humanseg.segmentation.weights import load_weights
 
         torch.set_num_threads(THREADS)
         self._torch = torch
@@ -81,8 +81,8 @@ class OurStack:
     def __init__(self) -> None:
         import cv2
 
-        from handler.engine import make_engine, warm_up
-        from handler.model_files import GRAPH, WEIGHTS, ModelInfo
+        from humanseg.segmentation.engine import make_engine, warm_up
+        from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
 
         cv2.setNumThreads(THREADS)
         self._model = ModelInfo.read(MODEL)
@@ -92,7 +92,7 @@ class OurStack:
         warm_up(self._engine, self._model.input_size)
 
     def decode(self, data: bytes) -> tuple[Any, Any]:
-        from handler.photo import read_photo, to_frame
+        from humanseg.segmentation.photo import read_photo, to_frame
 
         photo = read_photo(data, least_side=self._model.input_size)
         frame = to_frame(photo.pixels, self._model.input_size)
@@ -102,8 +102,8 @@ class OurStack:
         return [self._engine(frame[None])[0] for frame in frames]
 
     def encode(self, probability: Any, about: Any) -> bytes:
-        from handler.mask import along_edges, binary_mask, to_photo_size
-        from handler.picture import encode
+        from humanseg.segmentation.mask import along_edges, binary_mask, to_photo_size
+        from humanseg.segmentation.picture import encode
 
         frame, width, height = about
         answer = along_edges(probability, frame)

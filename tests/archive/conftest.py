@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from archive.local_store import LocalStore
+from humanseg.archive.ship.local_store import LocalStore
 from tests.archive.helpers import Bucket, bucket_of
 
 

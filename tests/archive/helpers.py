@@ -13,18 +13,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import archive.record
-from archive.local_store import LocalStore
-from archive.reader import Reader
-from archive.record import Exchange
-from archive.settings import ArchiveSettings
-from archive.store import Store
-from archive.target import Target
-from archive.verifying import verify
+import humanseg.archive.capture.record
+from humanseg.archive.ship.local_store import LocalStore
+from humanseg.archive.read.reader import Reader
+from humanseg.archive.capture.record import Exchange
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.target import Target
+from humanseg.archive.read.verifying import verify
 from tests.archive import photos
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 250_000, timezone.utc)
-SCHEMA = json.loads((Path(archive.record.__file__).parent / "record.schema.json").read_text())
+SCHEMA = json.loads((Path(humanseg.archive.capture.record.__file__).parent / "record.schema.json").read_text())
 # Short pauses: a test must not wait for a backoff that is right for production.
 FAST: dict[str, Any] = {"backoff_base_seconds": 0.02, "backoff_cap_seconds": 0.2, "timeout_seconds": 5.0}
 
@@ -52,7 +52,7 @@ def exchange(number: int = 0, **changes: Any) -> Exchange:
 
 def clean_photo(number: int) -> bytes:
     """A JPEG that scrubbing leaves as it is, so that what comes out can be compared with what went in."""
-    from archive.scrub import scrub_jpeg
+    from humanseg.archive.capture.scrub import scrub_jpeg
 
     return scrub_jpeg(photos.jpeg(number))
 

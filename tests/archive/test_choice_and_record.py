@@ -12,11 +12,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from archive.choice import choose
-from archive.errors import NoStore, SettingsError
-from archive.record import build_record, record_folder
-from archive.settings import ArchiveSettings
-from archive.target import Target
+from humanseg.archive.capture.choice import choose
+from humanseg.archive.errors import NoStore, SettingsError
+from humanseg.archive.capture.record import build_record, record_folder
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.ship.target import Target
 from tests.archive.helpers import NOON, SCHEMA, exchange
 
 

@@ -18,13 +18,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from archive.retention import set_retention
-from archive.rewrite import rewrite_as_png
-from archive.settings import ArchiveSettings
-from archive.spool import Spool
-from archive.store import Store
-from cli.archive import app
-from handler.photo import read_photo
+from humanseg.archive.read.retention import set_retention
+from humanseg.archive.read.rewrite import rewrite_as_png
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.capture.spool import Spool
+from humanseg.archive.ship.store import Store
+from humanseg.cli.archive import app
+from humanseg.segmentation.photo import read_photo
 from tests.archive import photos
 from tests.archive.helpers import NOON, Bucket, exchange
 from tests.archive.test_shipper import fill, shipper_for, writer
@@ -117,8 +117,8 @@ def test_stats_weight_by_probability_and_know_who_declined(tmp_path: Path, bucke
 
 
 def test_stats_of_a_sample_estimate_the_whole() -> None:
-    from archive.reader import Folder, Stored
-    from archive.stats import count
+    from humanseg.archive.read.reader import Folder, Stored
+    from humanseg.archive.read.stats import count
 
     def stored(coverage: float, probability: float) -> Stored:
         about = {
@@ -157,7 +157,7 @@ def test_an_export_has_each_photo_once_and_trains(tmp_path: Path, bucket: Bucket
     rows = [json.loads(line) for line in (to / "manifest.jsonl").read_text().splitlines()]
     assert sorted(len(row["request_ids"]) for row in rows) == [1, 1, 1, 1, 1, 2, 2, 2]
 
-    from training.samples import Source, check, find_samples, held_out
+    from humanseg.training.samples import Source, check, find_samples, held_out
 
     samples = find_samples(Source(to))
     assert len(samples) == 8
@@ -524,7 +524,7 @@ def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "x",
     }
-    command = [sys.executable, "-m", "cli.main", "archive", "ls"]
+    command = [sys.executable, "-m", "humanseg.cli.main", "archive", "ls"]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -19,12 +19,12 @@ import psutil
 import pytest
 import requests
 
-from archive.local_store import LocalStore
-from archive.reader import Reader
-from archive.settings import ArchiveSettings
-from archive.spool import Spool
-from archive.store import Store
-from archive.target import Target
+from humanseg.archive.ship.local_store import LocalStore
+from humanseg.archive.read.reader import Reader
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.capture.spool import Spool
+from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.target import Target
 from tests.archive import photos
 from tests.archive.faults import FAULTS, FaultyProxy
 from tests.archive.helpers import Bucket, bucket_of
@@ -121,7 +121,7 @@ def test_the_whole_server_killed_and_started_again(make_server: MakeServer, tmp_
     wait_shipped(again)
     embedded_bucket(again).assert_holds(load.acknowledged)
     environment = {**os.environ, "STATE_DIR": str(first.state_dir)}
-    command = [sys.executable, "-m", "cli.main", "archive", "verify"]
+    command = [sys.executable, "-m", "humanseg.cli.main", "archive", "verify"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ", 0 wrong" in done.stdout.replace("MB, 0", "MB, 0")

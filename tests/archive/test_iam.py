@@ -11,12 +11,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from archive.settings import ArchiveSettings
-from archive.shipper import Shipper
-from archive.spool import Spool
-from archive.store import Store
-from archive.target import Target
-from archive.telemetry import SparseLog
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.ship.shipper import Shipper
+from humanseg.archive.capture.spool import Spool
+from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.target import Target
+from humanseg.archive.capture.telemetry import SparseLog
 from tests.archive.helpers import FAST, Numbers
 from tests.archive.test_shipper import fill
 from tests.deploy import moto_server

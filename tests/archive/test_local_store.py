@@ -18,11 +18,11 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from archive.errors import NoStore
-from archive.local_store import GRPC_OFFSET, PORT_NAMES, LocalStore
-from archive.settings import ArchiveSettings
-from archive.store import Store
-from archive.target import Target
+from humanseg.archive.errors import NoStore
+from humanseg.archive.ship.local_store import GRPC_OFFSET, PORT_NAMES, LocalStore
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.target import Target
 from tests.archive.test_shipper import wait_for
 
 pytestmark = pytest.mark.slow  # together about 20 s of waiting for what fails and comes back
@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextlib.contextmanager
 def keeper(state_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """`python -m archive.local_store`, as serve.sh runs it, ready."""
-    command = [sys.executable, "-m", "archive.local_store", "--dir", str(state_dir / "store")]
+    """`python -m humanseg.archive.ship.local_store`, as serve.sh runs it, ready."""
+    command = [sys.executable, "-m", "humanseg.archive.ship.local_store", "--dir", str(state_dir / "store")]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:
@@ -156,7 +156,7 @@ def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
 
 
 def test_a_second_one_on_the_same_folder_says_so(local_store: LocalStore) -> None:
-    command = [sys.executable, "-m", "archive.local_store", "--dir", str(local_store.folder)]
+    command = [sys.executable, "-m", "humanseg.archive.ship.local_store", "--dir", str(local_store.folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

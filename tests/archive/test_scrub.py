@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from archive.errors import Unscrubbable
-from archive.scrub import minimal_exif, scrub, scrub_gif, scrub_jpeg
+from humanseg.archive.errors import Unscrubbable
+from humanseg.archive.capture.scrub import minimal_exif, scrub, scrub_gif, scrub_jpeg
 from tests.archive import photos
 
 

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from archive.errors import Away
-from archive.hook import Archive, Outcome
-from archive.local_store import LocalStore
-from archive.record import RECORD
-from archive.settings import ArchiveSettings
-from archive.shipper import Shipper
-from archive.spool import Spool
-from archive.store import Store
-from archive.target import Target
-from archive.telemetry import SparseLog
-from archive.verifying import verify
+from humanseg.archive.errors import Away
+from humanseg.archive.capture.hook import Archive, Outcome
+from humanseg.archive.ship.local_store import LocalStore
+from humanseg.archive.capture.record import RECORD
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.ship.shipper import Shipper
+from humanseg.archive.capture.spool import Spool
+from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.target import Target
+from humanseg.archive.capture.telemetry import SparseLog
+from humanseg.archive.read.verifying import verify
 from tests.archive.faults import FAULTS, FaultyProxy
 from tests.archive.helpers import FAST, NOON, Bucket, Numbers, bucket_of, clean_photo, digest, exchange
 
@@ -52,8 +52,8 @@ def fill(state_dir: Path, number: int, **changes: object) -> dict[str, str]:
         one = exchange(index, **changes)
         assert archive.keep(one) is Outcome.SPOOLED
         acknowledged[one.request_id] = digest(one.photo)
-    assert archive.shipper is not None
-    archive.shipper.stop()
+    assert humanseg.archive.ship.shipper is not None
+    humanseg.archive.ship.shipper.stop()
     return acknowledged
 
 
@@ -317,7 +317,7 @@ def test_a_drain_ends_at_its_deadline_and_says_what_is_left(tmp_path: Path) -> N
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "y",
     }
-    command = [sys.executable, "-m", "cli.main", "archive", "ship", "--drain", "--deadline", "1", "--json"]
+    command = [sys.executable, "-m", "humanseg.cli.main", "archive", "ship", "--drain", "--deadline", "1", "--json"]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -391,10 +391,10 @@ def test_a_shipper_finds_the_store_that_comes_later(tmp_path: Path, local_store:
     one = exchange(photo=clean_photo(3), time=datetime.now(timezone.utc))
     assert archive.keep(one) is Outcome.SPOOLED
     time.sleep(0.5)
-    assert len(archive.spool.ready()) == 1
+    assert len(humanseg.archive.capture.spool.ready()) == 1
     (tmp_path / "store").mkdir()
     text = local_store.environment_file.read_text()
     (tmp_path / "store" / "environment").write_text(text)
-    wait_for(archive.spool.is_empty)
-    assert archive.shipper is not None
-    archive.shipper.stop()
+    wait_for(humanseg.archive.capture.spool.is_empty)
+    assert humanseg.archive.ship.shipper is not None
+    humanseg.archive.ship.shipper.stop()

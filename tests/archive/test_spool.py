@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from archive.record import Record
-from archive.spool import Spool, SpoolFullError
+from humanseg.archive.capture.record import Record
+from humanseg.archive.capture.spool import Spool, SpoolFullError
 from tests.archive.helpers import NOON
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ def test_a_claim_excludes_others_and_dies_with_its_holder(tmp_path: Path) -> Non
         """
         import sys, time
         from pathlib import Path
-        from archive.spool import Spool
+        from humanseg.archive.capture.spool import Spool
         spool = Spool(Path(sys.argv[1]))
         with spool.claim(spool.ready()[0]) as mine:
             print("ready" if mine else "no", flush=True)
@@ -147,7 +147,7 @@ def test_sweeping_takes_what_dead_writers_left_and_spares_living_ones(tmp_path: 
         """
         import os, sys
         from pathlib import Path
-        from archive.spool import Spool
+        from humanseg.archive.capture.spool import Spool
         folder = Spool(Path(sys.argv[1]))._own_folder() / "half"
         folder.mkdir()
         (folder / "photo.jpg").write_bytes(b"half of a pho")

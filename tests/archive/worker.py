@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from archive.hook import Archive
-from archive.settings import ArchiveSettings
+from humanseg.archive.capture.hook import Archive
+from humanseg.archive.capture.settings import ArchiveSettings
 from tests.archive.helpers import FAST, clean_photo, digest, exchange
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 from benchmarks.limit import Way
 from benchmarks.photos import SIZES, make_photo
-from handler.photo import read_photo
-from handler.picture import encode
+from humanseg.segmentation.photo import read_photo
+from humanseg.segmentation.picture import encode
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ def test_a_phone_photo_costs_at_most_a_few_typical_ones(way: Way, phone: bytes) 
 def test_the_engine_is_not_slower_than_torch_eager(way: Way) -> None:
     import torch
 
-    from handler.weights import load_weights
+    from humanseg.segmentation.weights import load_weights
 
     torch.set_num_threads(1)
     network = load_weights(ROOT / "model_store" / "human_segmentation.safetensors").network

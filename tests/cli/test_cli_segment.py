@@ -174,8 +174,8 @@ def test_without_a_server_it_stops_early_and_says_so(humanseg: Run, photos: Path
 def test_a_stopped_run_leaves_no_half_files_and_goes_on(
     humanseg: Run, server: Server, photos: Path, tmp_path: Path
 ) -> None:
-    from cli.journal import Journal
-    from cli.photos import Job
+    from humanseg.cli.journal import Journal
+    from humanseg.cli.photos import Job
 
     # What a kill leaves behind: a result that was begun and written, but not noted; and half a line.
     out = tmp_path / "out"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cli.modelstore import read_properties
-from client import Client, HumansegError
-from serve.config import in_java
+from humanseg.cli.modelstore import read_properties
+from humanseg.client import Client, HumansegError
+from humanseg.serve.config import in_java
 from tests.cli.mar_versions import broken, with_manifest
 
 if TYPE_CHECKING:

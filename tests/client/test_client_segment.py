@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-import client as library
-from client import BadRequestError, Client, NotFoundError, TooLargeError, UnsupportedFormatError
+import humanseg.client as library
+from humanseg.client import BadRequestError, Client, NotFoundError, TooLargeError, UnsupportedFormatError
 
 if TYPE_CHECKING:
     from tests.running import Server

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from client import (
+from humanseg.client import (
     AnswerError,
     Client,
     ServerFaultError,
@@ -16,8 +16,8 @@ from client import (
     UnavailableError,
     UnreachableError,
 )
-from client.errors import error_class
-from client.transport import LONGEST_DELAY, Transport
+from humanseg.client.errors import error_class
+from humanseg.client.transport import LONGEST_DELAY, Transport
 from tests.client.scripted_server import GOOD, HANG_UP, error, scripted
 
 BUSY = error(503, type="ServiceUnavailableException", message="no worker is free")

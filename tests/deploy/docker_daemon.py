@@ -170,7 +170,7 @@ def build(docker: Docker, tag: str) -> None:
         for name in ("handler", "archive", "serve", "client", "cli", "config", "deploy/container"):
             ignore = shutil.ignore_patterns("__pycache__", "*.whl")
             shutil.copytree(ROOT / name, context / name, ignore=ignore)
-        for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "deploy/__init__.py"):
+        for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "humanseg/deploy/__init__.py"):
             shutil.copyfile(ROOT / name, context / name)
         (context / "model_store").mkdir()
         weights = "model_store/human_segmentation.safetensors"

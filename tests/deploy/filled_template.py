@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.aws import template as cloudformation
+from humanseg.deploy.aws import template as cloudformation
 
 VALUES = {
     "AWS::Partition": "aws",

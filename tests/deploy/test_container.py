@@ -112,7 +112,7 @@ def test_the_image_holds_no_secret_and_is_as_small_as_stated(docker: docker_daem
     (image,) = json.loads(docker("image", "inspect", "humanseg-test"))
     assert image["Config"]["User"] == "10001:10001"
     assert set(image["Config"]["ExposedPorts"]) == {"8080/tcp"}
-    assert image["Config"]["Entrypoint"] == [PYTHON, "-m", "deploy.container.main"]
+    assert image["Config"]["Entrypoint"] == [PYTHON, "-m", "humanseg.deploy.container.main"]
     names = {each.split("=")[0] for each in image["Config"]["Env"]}
     assert not [name for name in names if any(word in name for word in ("SECRET", "TOKEN", "AWS", "KEY"))]
     history = docker("history", "--no-trunc", "humanseg-test")

@@ -18,8 +18,8 @@ from urllib.parse import parse_qs
 import pytest
 import requests
 
-from deploy.container import health, instance, metrics
-from deploy.container.logs import as_json
+from humanseg.deploy.container import health, instance, metrics
+from humanseg.deploy.container.logs import as_json
 from tests.deploy import moto_server
 from tests.deploy.imds import Metadata
 from tests.ports import free_ports
@@ -96,7 +96,7 @@ def test_an_overloaded_container_stays_healthy(tmp_path: Path, astronaut_jpeg: b
         "STOP_DEADLINE": "20",
     }
     log = (tmp_path / "output").open("w+")
-    command = [sys.executable, "-m", "deploy.container.main"]
+    command = [sys.executable, "-m", "humanseg.deploy.container.main"]
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     over = threading.Event()
     answers: list[int] = []
@@ -250,7 +250,7 @@ def test_an_instance_that_is_taken_out_drains_and_then_says_that_it_may_go(
         "LIFECYCLE_GROUP": "photos",
         "LIFECYCLE_HOOK": "drain",
     }
-    command = [sys.executable, "-m", "deploy.container.main"]
+    command = [sys.executable, "-m", "humanseg.deploy.container.main"]
     log = (tmp_path / "output").open("w+")
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from deploy.aws.plan import Plan
+from humanseg.deploy.aws.plan import Plan
 from tests.deploy import moto_server
 
 pytestmark = pytest.mark.slow  # against a stand-in for CloudFormation, which takes its time
@@ -48,7 +48,7 @@ def mar(tmp_path: Path) -> Path:
 
 def humanseg(*arguments: object, answer: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    command = [sys.executable, "-m", "cli.main", "deploy", *(str(each) for each in arguments)]
+    command = [sys.executable, "-m", "humanseg.cli.main", "deploy", *(str(each) for each in arguments)]
     variables = {**clean, "AWS_EC2_METADATA_DISABLED": "true", "COLUMNS": "200", **environment}
     return subprocess.run(
         command, input=answer, capture_output=True, text=True, timeout=120, cwd=ROOT, env=variables

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from deploy.aws import cost, diagram
-from deploy.aws import template as cloudformation
+from humanseg.deploy.aws import cost, diagram
+from humanseg.deploy.aws import template as cloudformation
 
 FOLDER = Path(__file__).parents[2] / "deploy"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deploy.aws import template as cloudformation
+from humanseg.deploy.aws import template as cloudformation
 from tests.deploy import lint_tools
 from tests.deploy.filled_template import bucket_policy, role_policies, trust
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.monitoring.dashboard import dashboard
+from humanseg.deploy.monitoring.dashboard import dashboard
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "monitoring"

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import requests
 
-from deploy.monitoring.dashboard import dashboard
+from humanseg.deploy.monitoring.dashboard import dashboard
 from tests.ports import free_ports
 from tests.running import Server
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import requests
 
-from deploy import release as releases
-from serve.golden import NAME, read_golden
+from humanseg.deploy import release as releases
+from humanseg.serve.golden import NAME, read_golden
 from tests.running import MODEL, ROOT, Server
 
 pytestmark = pytest.mark.slow
@@ -91,7 +91,7 @@ def command(server: Server, mar: Path, *arguments: str) -> subprocess.Popen[str]
     ]
     environment = {name: value for name, value in os.environ.items() if name != "STATE_DIR"}
     return subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "release", *given],
+        [sys.executable, "-m", "humanseg.cli.main", "release", *given],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from deploy.aws import template as cloudformation
-from deploy.container import health
+from humanseg.deploy.aws import template as cloudformation
+from humanseg.deploy.container import health
 
 TEMPLATE = cloudformation.load()
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]

@@ -15,7 +15,7 @@ def test_photos_of_several_shapes_in_one_batch() -> None:
         asked.append(batch.shape)
         return batch.mean(axis=1)
 
-    handler.engine = engine
+    humanseg.segmentation.engine = engine
     random = np.random.default_rng(0)
     shapes = ((3, 32, 64), (3, 64, 32), (3, 32, 64), (3, 64, 64), (3, 64, 32))
     jobs = [

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from handler.engine import OpenVinoEngine, TorchEngine, make_engine, sigmoid, warm_up
-from handler.photo import to_frame
-from handler.quiet_openvino import openvino
-from handler.unet import UNet
-from handler.weights import load_weights, save_weights
-from serve.build_mar import DEFAULT_WEIGHTS
-from serve.export import write_graph
+from humanseg.segmentation.engine import OpenVinoEngine, TorchEngine, make_engine, sigmoid, warm_up
+from humanseg.segmentation.photo import to_frame
+from humanseg.segmentation.quiet_openvino import openvino
+from humanseg.segmentation.unet import UNet
+from humanseg.segmentation.weights import load_weights, save_weights
+from humanseg.serve.build_mar import DEFAULT_WEIGHTS
+from humanseg.serve.export import write_graph
 
 # float32 differs by rounding alone. bfloat16 keeps 8 bits of each activation: single pixels on an edge may move by
 # more, the mean and the mask may not.
@@ -139,9 +139,9 @@ def test_openvino_tells_nobody_that_it_runs(tmp_path: Path, graph: Path) -> None
     code = f"""
 import sys, threading
 from pathlib import Path
-from handler.engine import OpenVinoEngine
-from handler.unet import UNet
-from serve.export import write_graph
+from humanseg.segmentation.engine import OpenVinoEngine
+from humanseg.segmentation.unet import UNet
+from humanseg.serve.export import write_graph
 OpenVinoEngine(Path({str(graph)!r}), threads=1, precision="float32")
 write_graph(UNet((4, 8)).eval(), 64, Path({str(tmp_path)!r}) / "graph.xml")
 assert [thread.name for thread in threading.enumerate()] == ["MainThread"], threading.enumerate()

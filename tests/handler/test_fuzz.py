@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from handler.errors import STATUS, ClientError
-from handler.mask import along_edges, binary_mask, to_photo_size
+from humanseg.segmentation.mask import along_edges, binary_mask, to_photo_size
 from handler.options import parse_options
-from handler.photo import read_photo, to_frame
-from handler.picture import OUTPUTS_DRAWN, Segmentation, draw, encode
+from humanseg.segmentation.photo import read_photo, to_frame
+from humanseg.segmentation.picture import OUTPUTS_DRAWN, Segmentation, draw, encode
 from handler.request import parse_request
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
-from handler import rle
-from handler.mask import (
+from humanseg.segmentation import rle
+from humanseg.segmentation.mask import (
     BoundingBox,
     along_edges,
     binary_mask,
@@ -20,7 +20,7 @@ from handler.mask import (
     soft_alpha,
     to_photo_size,
 )
-from handler.photo import to_frame
+from humanseg.segmentation.photo import to_frame
 
 
 def disc(side: int, x: float, y: float, radius: float) -> np.ndarray:

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from handler.errors import BrokenImage, EmptyBody, NotAnImage, TooLarge, UnsupportedFormat
-from handler.photo import FRAME_STEP, ORIENTATION, frame_shape, read_photo, to_frame
+from humanseg.segmentation.photo import FRAME_STEP, ORIENTATION, frame_shape, read_photo, to_frame
 
 
 def gradient(width: int = 64, height: int = 48) -> np.ndarray:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from handler.options import Options
-from handler.photo import Photo
-from handler.picture import Segmentation, blend, draw
-from handler.png import STRIP, write_png
+from humanseg.segmentation.photo import Photo
+from humanseg.segmentation.picture import Segmentation, blend, draw
+from humanseg.segmentation.png import STRIP, write_png
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client import Client
+from humanseg.client import Client
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -17,8 +17,8 @@ import pytest
 import requests
 import torch
 
-from handler.unet import UNet
-from serve.build_mar import DEFAULT_WEIGHTS, is_fresh
+from humanseg.segmentation.unet import UNet
+from humanseg.serve.build_mar import DEFAULT_WEIGHTS, is_fresh
 from tests.ports import free_ports
 from tests.running import ROOT, Server, start_server
 

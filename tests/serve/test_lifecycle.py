@@ -17,8 +17,8 @@ import psutil
 import pytest
 import requests
 
-from serve.settings import read_settings
-from serve.store import start_store
+from humanseg.serve.settings import read_settings
+from humanseg.serve.store import start_store
 from tests.ports import free_ports
 from tests.running import ROOT, Server, encoded, start_server
 
@@ -98,7 +98,7 @@ def test_a_worker_that_dies_is_replaced(make_server: Callable[..., Server]) -> N
 
 
 def test_where_no_store_is_installed_none_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.store.find_weed", lambda: None)
+    monkeypatch.setattr("humanseg.serve.store.find_weed", lambda: None)
     assert start_store(read_settings({"STATE_DIR": str(tmp_path)}), {}) is None
 
 

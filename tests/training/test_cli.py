@@ -12,16 +12,16 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from cli.console import CommandError
-from cli.training import app
-from handler.engine import probability
-from handler.photo import read_photo
-from handler.unet import UNet
-from handler.weights import WeightsError, load_weights, save_weights
-from training.measure import torch_engine
-from training.pseudo import pseudo_label
-from training.samples import DataError, Source, find_samples
-from training.teacher import Teacher, with_own
+from humanseg.cli.console import CommandError
+from humanseg.cli.training import app
+from humanseg.segmentation.engine import probability
+from humanseg.segmentation.photo import read_photo
+from humanseg.segmentation.unet import UNet
+from humanseg.segmentation.weights import WeightsError, load_weights, save_weights
+from humanseg.training.measure import torch_engine
+from humanseg.training.pseudo import pseudo_label
+from humanseg.training.samples import DataError, Source, find_samples
+from humanseg.training.teacher import Teacher, with_own
 
 MakeData = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[2]

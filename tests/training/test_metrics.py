@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-import training.metrics as metrics
-from training.metrics import Score, boundary_f, edge, interval, iou, pooled_iou, score, summary
+import humanseg.training.metrics as metrics
+from humanseg.training.metrics import Score, boundary_f, edge, interval, iou, pooled_iou, score, summary
 
 
 def blobs(seed: int, shape: tuple[int, int] = (60, 80)) -> np.ndarray:

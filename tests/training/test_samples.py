@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.samples import DataError, Sample, Source, check, find_samples, fingerprint, held_out, split
+from humanseg.training.samples import DataError, Sample, Source, check, find_samples, fingerprint, held_out, split
 
 MakeData = Callable[..., Path]
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from handler.engine import OpenVinoEngine, probability
-from handler.mask import binary_mask
-from handler.weights import Weights, load_weights
-from serve.export import write_graph
+from humanseg.segmentation.engine import OpenVinoEngine, probability
+from humanseg.segmentation.mask import binary_mask
+from humanseg.segmentation.weights import Weights, load_weights
+from humanseg.serve.export import write_graph
 from tests.training.astronaut import reference
-from training.measure import measure_samples, torch_engine
-from training.metrics import pooled_iou
-from training.samples import Source, find_samples
+from humanseg.training.measure import measure_samples, torch_engine
+from humanseg.training.metrics import pooled_iou
+from humanseg.training.samples import Source, find_samples
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "model_store" / "human_segmentation.safetensors"

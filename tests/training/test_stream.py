@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from handler.photo import to_frame
-from training import compose
-from training.compose import put_thing
-from training.losses import edge_band, segmentation_loss
-from training.samples import Source, find_samples
-from training.settings import Settings
-from training.stream import Pools, Stream
-from training.views import square
+from humanseg.segmentation.photo import to_frame
+from humanseg.training import compose
+from humanseg.training.compose import put_thing
+from humanseg.training.losses import edge_band, segmentation_loss
+from humanseg.training.samples import Source, find_samples
+from humanseg.training.settings import Settings
+from humanseg.training.stream import Pools, Stream
+from humanseg.training.views import square
 
 MakeData = Callable[..., Path]
 

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-import training.loop as loop
-from handler.unet import EfficientUNet, UNet
-from handler.weights import WeightsError, load_weights, save_weights
-from training.loop import start_network, train
-from training.measure import measure_samples
-from training.samples import DataError, Source, find_samples
-from training.settings import Settings, SettingsError, read_recipe
+import humanseg.training.loop as loop
+from humanseg.segmentation.unet import EfficientUNet, UNet
+from humanseg.segmentation.weights import WeightsError, load_weights, save_weights
+from humanseg.training.loop import start_network, train
+from humanseg.training.measure import measure_samples
+from humanseg.training.samples import DataError, Source, find_samples
+from humanseg.training.settings import Settings, SettingsError, read_recipe
 
 MakeData = Callable[..., Path]
 

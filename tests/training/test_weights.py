@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from handler.unet import EfficientUNet, UNet
-from handler.weights import WeightsError, load_weights, save_weights
+from humanseg.segmentation.unet import EfficientUNet, UNet
+from humanseg.segmentation.weights import WeightsError, load_weights, save_weights
 
 
 class TutorialUNet(nn.Module):

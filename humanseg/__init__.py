@@ -1,0 +1,1 @@
+"""Human segmentation: the core, its archive, client, command line, training, server and deployment."""

@@ -1,0 +1,47 @@
+"""Which photos are kept, why, and with what probability, from settings, consent and confidence."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from humanseg.archive.capture.settings import ArchiveSettings
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`kept` with its `reason` ("request", "low-confidence" or "sample") and inclusion probability 0..1.
+
+    Not kept: `reason` is "declined" or "sampled-out", and `probability` is 0.
+    """
+
+    kept: bool
+    reason: str
+    probability: float
+
+
+def choose(settings: ArchiveSettings, request_id: str, confidence: float, consent: bool | None) -> Choice:
+    """Decides about one photo.
+
+    The draw is a hash of the request id, which is random, so that the answer needs no state and stays the
+    same when asked twice. Weighting each record by 1/probability makes every statistic unbiased over all
+    photos that consent allowed (Horvitz and Thompson, 1952); "request" records come on top of a random
+    sample and are left out of such statistics when people choose what to send.
+    """
+    declined = Choice(False, "declined", 0.0)
+    if settings.mode == "off" or (settings.mode == "opt-in" and consent is not True):
+        return declined
+    if settings.mode == "opt-out" and consent is False:
+        return declined
+    if consent is True:
+        return Choice(True, "request", 1.0)
+    if confidence < settings.low_confidence:
+        return Choice(True, "low-confidence", 1.0)
+    if draw(request_id) < settings.sample:
+        return Choice(True, "sample", settings.sample)
+    return Choice(False, "sampled-out", 0.0)
+
+
+def draw(request_id: str) -> float:
+    """A number in 0..1 (1 excluded) that is uniform over random request ids."""
+    return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:6], "big") / 2**48

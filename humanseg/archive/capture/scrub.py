@@ -1,0 +1,219 @@
+"""A photo's bytes without metadata: no EXIF, GPS, XMP, IPTC, comment, thumbnail, maker's note, ICC profile.
+
+The archive keeps pixels, and of everything else only the orientation, without which the mask would not fit:
+
+| format     | how                                                                           | pixels      |
+|------------|-------------------------------------------------------------------------------|-------------|
+| JPEG       | segments kept by white list, what follows the image dropped                   | bit for bit |
+| PNG, WebP  | chunks kept by white list, what follows the image dropped                     | bit for bit |
+| GIF        | comments and application data dropped, the loop count too                     | bit for bit |
+| HEIC, AVIF | metadata items, ICC profiles and user boxes overwritten in place (isobmff.py) | bit for bit |
+| TIFF, BMP  | first image written anew and upright with Pillow (rewrite.py), no loss        | equal       |
+| the rest   | containers that can't be walked: written anew as PNG                          | as 8 bit    |
+
+Why the ICC profile goes: a screenshot carries the profile of the display with its serial number, and the
+network never looks at it. Orientation comes back as the smallest EXIF block that says only that.
+
+Formats: JPEG ITU-T T.81 annex B, EXIF 2.32, PNG (W3C 2003), WebP RFC 9649, GIF89a, HEIF ISO/IEC 23008-12.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+from humanseg.archive.errors import Unscrubbable
+from humanseg.archive.capture.isobmff import scrub_isobmff
+from humanseg.archive.read.rewrite import orientation_of, rewrite_as_png, rewrite_same_format
+
+# Frame headers (not DHT C4, JPG C8, DAC CC, which are listed by themselves), tables, restart interval.
+_JPEG_KEPT = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8})
+# 0xFF 0x00 is a data byte, D0 to D7 are restarts inside the scan, FF FF is filling. A regular expression,
+# because walking a 10 MB photo in Python takes tens of milliseconds.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"cICP"}
+_WEBP_KEPT = {b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"}
+
+
+def scrub(photo: bytes, photo_format: str) -> tuple[bytes, str]:
+    """`photo` without metadata, and the format that it now has (the same, or "png" after the fallback).
+
+    Raises:
+        Unscrubbable: neither the container nor Pillow could be trusted with it.
+    """
+    try:
+        if photo_format in ("jpeg", "mpo"):
+            return scrub_jpeg(photo), "jpeg"
+        if photo_format == "png":
+            return scrub_png(photo), "png"
+        if photo_format == "webp":
+            return scrub_webp(photo), "webp"
+        if photo_format == "gif":
+            return scrub_gif(photo), "gif"
+        if photo_format in ("heic", "heif", "avif"):
+            return scrub_isobmff(photo), photo_format
+        if photo_format in ("tiff", "bmp"):
+            return rewrite_same_format(photo, photo_format), photo_format
+    except (Unscrubbable, struct.error, IndexError):
+        pass  # a photo that decodes but whose container is odd: its pixels are still worth keeping
+    return rewrite_as_png(photo), "png"
+
+
+def scrub_jpeg(photo: bytes) -> bytes:
+    """JPEG without metadata; the compressed pixels are the same bytes."""
+    if photo[:2] != b"\xff\xd8":
+        raise Unscrubbable("no start of image")
+    out = bytearray(photo[:2])
+    turned = orientation_of(photo)
+    if turned != 1:
+        exif = b"Exif\0\0" + minimal_exif(turned)
+        out += b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    at, scans = 2, 0
+    while True:
+        if photo[at] != 0xFF:
+            raise Unscrubbable("bytes between segments")
+        while photo[at + 1] == 0xFF:  # fill bytes
+            at += 1
+        marker = photo[at + 1]
+        if marker == 0xD9:
+            if not scans:
+                raise Unscrubbable("no scan")
+            return bytes(out + b"\xff\xd9")  # what follows (trailers, second images, videos) is dropped
+        (length,) = struct.unpack_from(">H", photo, at + 2)
+        end = at + 2 + length
+        if length < 2 or end > len(photo):
+            raise Unscrubbable("a segment runs past the end")
+        body = photo[at + 4 : end]
+        if marker in _JPEG_KEPT:
+            out += photo[at:end]
+        elif marker == 0xEE and body[:5] == b"Adobe":
+            # Says whether the components are YCbCr, YCCK or CMYK: colours are wrong without it.
+            out += b"\xff\xee" + struct.pack(">H", 14) + body[:12]
+        elif marker == 0xE0 and body[:5] == b"JFIF\0":
+            # Version and a neutral density; the thumbnail that may follow goes.
+            out += b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0" + body[5:7] + b"\0\0\x01\0\x01\0\0"
+        at = end
+        if marker == 0xDA:
+            scans += 1
+            at = _end_of_scan(photo, at)
+            out += photo[end:at]
+
+
+def _end_of_scan(photo: bytes, at: int) -> int:
+    """Where the entropy-coded data that starts at `at` ends: the first real marker."""
+    found = _JPEG_MARKER.search(photo, at)
+    if found is None:
+        raise Unscrubbable("no end of image")
+    return found.start()
+
+
+def scrub_png(photo: bytes) -> bytes:
+    """PNG with the chunks that make the picture, and nothing else."""
+    signature = b"\x89PNG\r\n\x1a\n"
+    if photo[:8] != signature:
+        raise Unscrubbable("no PNG signature")
+    out = bytearray(signature)
+    turned, at = orientation_of(photo), 8
+    while True:
+        length, kind = struct.unpack_from(">I4s", photo, at)
+        end = at + 12 + length
+        if end > len(photo):
+            raise Unscrubbable("a chunk runs past the end")
+        if kind in _PNG_KEPT:
+            out += photo[at:end]
+        if kind == b"IHDR" and turned != 1:
+            out += _png_chunk(b"eXIf", minimal_exif(turned))
+        if kind == b"IEND":
+            return bytes(out)
+        at = end
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def scrub_webp(photo: bytes) -> bytes:
+    """WebP with its image (or frames), alpha and canvas, and nothing else."""
+    if photo[:4] != b"RIFF" or photo[8:12] != b"WEBP":
+        raise Unscrubbable("no WebP header")
+    stop = 8 + struct.unpack_from("<I", photo, 4)[0]
+    if stop > len(photo) + 1:
+        raise Unscrubbable("shorter than its header says")
+    turned, chunks, at, extended, pictures = orientation_of(photo), bytearray(), 12, b"", 0
+    while at + 8 <= min(stop, len(photo)):
+        kind, length = struct.unpack_from("<4sI", photo, at)
+        body = photo[at + 8 : at + 8 + length]
+        if len(body) != length:
+            raise Unscrubbable("a chunk runs past the end")
+        if kind == b"VP8X":
+            extended = body
+        elif kind in _WEBP_KEPT:
+            pictures += kind in (b"VP8 ", b"VP8L", b"ANMF")
+            chunks += _riff_chunk(kind, _frame_only(body) if kind == b"ANMF" else body)
+        at += 8 + length + (length & 1)
+    if not pictures:
+        raise Unscrubbable("no image chunk")
+    if turned != 1 and not extended:
+        raise Unscrubbable("an orientation without the extended header")
+    head = b""
+    if extended:
+        kept_flags = extended[0] & 0b0001_0010  # alpha and animation; ICC, EXIF and XMP bits go
+        exif = 0b1000 if turned != 1 else 0
+        head = _riff_chunk(b"VP8X", bytes([kept_flags | exif]) + extended[1:10])
+    if turned != 1:
+        chunks += _riff_chunk(b"EXIF", minimal_exif(turned))
+    body = b"WEBP" + head + bytes(chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _frame_only(frame: bytes) -> bytes:
+    """An animation frame without unknown chunks: 16 bytes of header, then ALPH and VP8/VP8L."""
+    out, at = bytearray(frame[:16]), 16
+    while at + 8 <= len(frame):
+        kind, length = struct.unpack_from("<4sI", frame, at)
+        if kind in (b"ALPH", b"VP8 ", b"VP8L"):
+            out += _riff_chunk(kind, frame[at + 8 : at + 8 + length])
+        at += 8 + length + (length & 1)
+    return bytes(out)
+
+
+def _riff_chunk(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) & 1)
+
+
+def scrub_gif(photo: bytes) -> bytes:
+    """GIF with its screen, palettes, frames and their timing, and nothing else."""
+    if photo[:6] not in (b"GIF87a", b"GIF89a"):
+        raise Unscrubbable("no GIF header")
+    at = 13 + (3 << ((photo[10] & 7) + 1) if photo[10] & 0x80 else 0)
+    out, frames = bytearray(photo[:at]), 0
+    while True:
+        kind = photo[at]
+        if kind == 0x3B or (frames and kind not in (0x21, 0x2C)):
+            if not frames:
+                raise Unscrubbable("no frame")
+            return bytes(out + b"\x3b")
+        if kind == 0x21:
+            end = _end_of_blocks(photo, at + 2)
+            if photo[at + 1] == 0xF9:  # graphic control: transparency and delay
+                out += photo[at:end]
+        elif kind == 0x2C:
+            palette = 3 << ((photo[at + 9] & 7) + 1) if photo[at + 9] & 0x80 else 0
+            end = _end_of_blocks(photo, at + 10 + palette + 1)
+            out += photo[at:end]
+            frames += 1
+        else:
+            raise Unscrubbable("an unknown block")
+        at = end
+
+
+def _end_of_blocks(photo: bytes, at: int) -> int:
+    while photo[at]:
+        at += photo[at] + 1
+    return at + 1
+
+
+def minimal_exif(orientation: int) -> bytes:
+    """A TIFF block (EXIF 2.32, 4.6.4) with one entry, orientation 1..8, and nothing behind it."""
+    return b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0) + b"\0\0\0\0"

@@ -1,0 +1,102 @@
+"""The one place of the archive that looks at pixels: photos written anew where cleaning won't do.
+
+Pillow is imported when needed. The serving worker has it (and its HEIF plugin) loaded already.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from humanseg.archive.errors import Unscrubbable
+
+ORIENTATION = 0x0112
+
+
+def orientation_of(photo: bytes) -> int:
+    """The EXIF orientation 1..8 as Pillow sees it (EXIF first, then XMP), which is what serving applied."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(photo)) as image:
+            value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # a broken EXIF block shows as many types; serving then shows the photo unturned, too
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
+    """The first image of a TIFF (deflate) or BMP, written anew and upright in its mode: no pixel changes.
+
+    Raises:
+        Unscrubbable: Pillow can't read it or can't write its mode in this format.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(photo)) as image:
+            image.load()  # Pillow turns a TIFF upright here, by itself
+            out = io.BytesIO()
+            if photo_format == "tiff":
+                _bare(image).save(out, "TIFF", compression="tiff_adobe_deflate")
+            else:
+                _bare(image).save(out, "BMP")
+    except Exception as error:
+        raise Unscrubbable(f"{photo_format} can't be written anew: {error}") from error
+    return out.getvalue()
+
+
+def rewrite_as_png(photo: bytes) -> bytes:
+    """The first image as an upright 8-bit PNG: the last resort, for anything that Pillow can read.
+
+    Raises:
+        Unscrubbable: Pillow can't read it.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(photo)) as image:
+            upright = eight_bit(ImageOps.exif_transpose(image))
+            mode = "RGBA" if upright.has_transparency_data else "RGB"
+            out = io.BytesIO()
+            _bare(upright.convert(mode)).save(out, "PNG", compress_level=1)
+    except Exception as error:
+        raise Unscrubbable(f"can't be written anew: {error}") from error
+    return out.getvalue()
+
+
+def rewrite_as_jpeg(photo: bytes) -> bytes:
+    """A JPEG that shows upright without its EXIF: itself if it does, else re-encoded (quality 95)."""
+    if orientation_of(photo) == 1:
+        return photo
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(photo)) as image:
+        out = io.BytesIO()
+        _bare(ImageOps.exif_transpose(image)).save(out, "JPEG", quality=95, subsampling=0)
+    return out.getvalue()
+
+
+def _bare(image: Any) -> Any:
+    """A copy with the pixels and the palette, and an empty `info`, from which Pillow would write metadata."""
+    bare = image.copy()
+    transparency = image.info.get("transparency")
+    bare.info = {} if transparency is None else {"transparency": transparency}
+    for cache in ("_exif", "exif", "tag_v2", "tag", "encoderinfo"):
+        bare.__dict__.pop(cache, None)
+    return bare
+
+
+def eight_bit(image: Any) -> Any:
+    """16-bit and floating grey as 8-bit grey, scaled as serving scales it; other pictures as they are.
+
+    Pillow's own conversion clips: a 16-bit picture would turn white, one of floats in 0..1 black.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    _, most = image.getextrema()
+    if image.mode == "F" and most <= 1.0:
+        return image.point(lambda value: value * 255 + 0.5).convert("L")
+    if image.mode.startswith("I;16") or most > 255:
+        return image.convert("F").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    return image.convert("L")

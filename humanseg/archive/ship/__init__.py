@@ -1,0 +1,1 @@
+"""What runs beside the server: uploads, and the embedded store."""

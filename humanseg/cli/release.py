@@ -1,0 +1,80 @@
+"""`humanseg release`: a new version into running servers, checked and watched, and back again by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from humanseg.cli.console import CommandError, err, out
+
+app = typer.Typer()
+
+
+@app.command()
+def release(
+    mar: Annotated[Path, typer.Option(help="The new version, as ./build_mar.sh --version V makes it.")],
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="INFERENCE[,MANAGEMENT[,METRICS]] addresses; the ports follow each other if not given. Repeatable.",
+            metavar="URL",
+        ),
+    ] = None,
+    state_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--state-dir", help="Where a server on this host keeps its state. Repeatable.", envvar="STATE_DIR"
+        ),
+    ] = None,
+    model_store: Annotated[
+        list[Path] | None,
+        typer.Option("--model-store", help="A server's model store, in the order of --server, instead."),
+    ] = None,
+    watch: Annotated[float, typer.Option(min=0, help="Seconds to watch for errors after the switch.")] = 60.0,
+    drain: Annotated[
+        float, typer.Option(min=0, help="Seconds that a version must be idle before it goes.")
+    ] = 10.0,
+    keep_old: Annotated[bool, typer.Option("--keep-old", help="Leave the old version loaded.")] = False,
+    api_key: Annotated[
+        str | None, typer.Option("--api-key", envvar="HUMANSEG_API_KEY", help="For servers with keys.")
+    ] = None,
+) -> None:
+    """Release a .mar: load it, compare golden predictions, switch, watch, clear up. Rolls back by itself.
+
+    Exit status 0: the new version answers. 1: the old one does, and the last line says why.
+    """
+    from humanseg.cli.modelstore import put, read_mar
+    from humanseg.cli.options import inference_url
+    from humanseg.deploy.release import Release, Rollout, Server
+    from humanseg.serve.golden import read_golden
+
+    archive, golden = read_mar(mar), read_golden(mar)
+    if not golden:
+        raise CommandError(f"{mar} holds no golden predictions; build it anew with ./build_mar.sh")
+    servers = tuple(Server.parse(each) for each in server or [inference_url(None)])
+    if model_store and len(model_store) != len(servers):
+        raise CommandError(
+            f"{len(servers)} servers but {len(model_store)} times --model-store; give one for each"
+        )
+    folders = model_store or [_store(state_dir or [Path(".state")], each.management_url) for each in servers]
+    files = tuple(put(archive, folder)[0] for folder in folders)
+    Rollout(
+        Release(archive.model, archive.version, golden, servers, files, watch, drain, keep_old, api_key),
+        lambda text: err().print(text, markup=False, soft_wrap=True),
+    ).run()
+    out().print(f"{archive.model} {archive.version} is released to {len(servers)} servers.")
+
+
+def _store(states: list[Path], management_url: str) -> Path:
+    """The model store of the server at `management_url`, which is started from one of `states`."""
+    from humanseg.cli.modelstore import find_store
+
+    reasons = []
+    for state in states:
+        try:
+            return find_store(state, management_url)
+        except CommandError as error:
+            reasons.append(str(error))
+    raise CommandError("; ".join(reasons))

@@ -1,0 +1,230 @@
+"""`humanseg segment`: photos through a server, in parallel; a second run goes on where the first stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from humanseg.cli.console import CommandError, err, print_json, print_table
+from humanseg.cli.journal import Journal, State
+from humanseg.cli.options import ApiKey, AsJson, Timeout, Url, connect
+from humanseg.cli.photos import Job, plan
+
+if TYPE_CHECKING:
+    from humanseg.client import Client, Segmentation
+
+app = typer.Typer()
+
+SUFFIX = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
+FORMAT = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+
+
+class Output(str, Enum):
+    """What to make of a photo."""
+
+    mask = "mask"
+    probability = "probability"
+    cutout = "cutout"
+    overlay = "overlay"
+    composite = "composite"
+    json = "json"
+
+
+class Format(str, Enum):
+    """The file format of the result."""
+
+    png = "png"
+    webp = "webp"
+    jpeg = "jpeg"
+
+
+class Keep(str, Enum):
+    """Which person regions to keep."""
+
+    all = "all"
+    largest = "largest"
+
+
+class Crop(str, Enum):
+    """What to cut the result down to."""
+
+    none = "none"
+    person = "person"
+
+
+@dataclass
+class Tally:
+    """What became of the jobs."""
+
+    done: list[tuple[Job, Segmentation]] = field(default_factory=list)
+    skipped: list[Job] = field(default_factory=list)
+    failed: list[tuple[Job, str]] = field(default_factory=list)
+    untried: list[Job] = field(default_factory=list)
+
+
+@app.command()
+def segment(
+    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns like '*.jpg'.")],
+    out: Annotated[str, typer.Option("-o", "--out", help="File for one photo, folder for more.")],
+    output: Annotated[Output, typer.Option(help="What to make.")] = Output.mask,
+    format: Annotated[Format | None, typer.Option(help="File format; by -o's ending, else png.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Between 0 and 1; the model's own if not given.")
+    ] = None,
+    background: Annotated[str | None, typer.Option(help="For composite: '#rrggbb' or 'blur'.")] = None,
+    keep: Annotated[Keep | None, typer.Option(help="All person regions, or the largest only.")] = None,
+    crop: Annotated[Crop | None, typer.Option(help="Cut down to the person.")] = None,
+    archive: Annotated[
+        bool | None, typer.Option("--archive/--no-archive", help="Agree or object to the photos being kept.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="A word to be kept with the archived photos.")] = None,
+    parallel: Annotated[int, typer.Option("-j", "--parallel", min=1, max=64, help="Requests at a time.")] = 4,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make every result again, and replace any file.")
+    ] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    timeout: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Find the people in photos: a mask, a cut-out or another picture for each.
+
+    A folder's results repeat its tree.
+
+    Run it again to go on where it stopped: what was done before with the same options is skipped.
+
+    A table at the end names what failed, and the exit status is then 1.
+    """
+    format = _format(format, output, out)
+    asked: dict[str, Any] = {
+        "output": output.value,
+        "format": format.value if format else None,
+        "threshold": threshold,
+        "background": background,
+        "keep": keep.value if keep else None,
+        "crop": crop.value if crop else None,
+        "archive": archive,
+        "label": label,
+    }
+    suffix = ".json" if output is Output.json else SUFFIX[format.value if format else "png"]
+    jobs, folder = plan(photos, out, suffix)
+    server = connect(url, api_key=api_key, timeout=timeout)
+    options = {name: str(value) for name, value in asked.items() if value is not None}
+    options |= {"model": server.model} | ({"version": server.version} if server.version else {})
+    tally = Tally()
+    journal = Journal(folder, options) if folder else None
+    todo = list(_open_jobs(jobs, journal, tally, force))
+    with server:
+        _run(server, todo, asked, parallel, journal, tally)
+    _report(tally, as_json)
+    if tally.failed or tally.untried:
+        raise typer.Exit(1)
+
+
+def _format(format: Format | None, output: Output, out: str) -> Format | None:
+    if output is Output.json:
+        return None
+    named = FORMAT.get(Path(out).suffix.lower())
+    return format or (Format(named) if named else None)
+
+
+def _open_jobs(jobs: Sequence[Job], journal: Journal | None, tally: Tally, force: bool) -> Iterator[Job]:
+    for job in jobs:
+        state = State.OPEN if journal is None or force else journal.state(job)
+        if state is State.DONE:
+            tally.skipped.append(job)
+        elif state is State.FOREIGN:
+            tally.failed.append((job, f"{job.result} exists and is not this command's; --force replaces it"))
+        else:
+            yield job
+
+
+def _run(
+    server: Client,
+    jobs: Sequence[Job],
+    asked: Mapping[str, Any],
+    parallel: int,
+    journal: Journal | None,
+    tally: Tally,
+) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from humanseg.client import HumansegError, UnauthorizedError, UnreachableError
+
+    queue = iter(jobs)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err(), transient=True) as bar, ThreadPoolExecutor(parallel) as pool:
+        task = bar.add_task("Segmenting", total=len(jobs))
+        running: dict[Future[Segmentation], Job] = {}
+        try:
+            while True:
+                while len(running) < parallel and (job := next(queue, None)):
+                    if journal:
+                        journal.begin(job)
+                    running[pool.submit(_one, server, job, asked)] = job
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    job = running.pop(future)
+                    try:
+                        answer = future.result()
+                    except (HumansegError, OSError, ValueError) as error:
+                        tally.failed.append((job, str(error)))
+                        if isinstance(error, (UnauthorizedError, UnreachableError)):
+                            tally.untried += queue  # all the others would fail alike
+                            queue = iter(())
+                    else:
+                        tally.done.append((job, answer))
+                        if journal:
+                            journal.finish(job, answer.model_version)
+                    bar.advance(task)
+        except KeyboardInterrupt:
+            raise CommandError("stopped; run the same command again to go on") from None
+
+
+def _one(server: Client, job: Job, asked: Mapping[str, Any]) -> Segmentation:
+    import dataclasses
+
+    answer = server.segment(job.photo, **asked)
+    job.result.parent.mkdir(parents=True, exist_ok=True)
+    answer.save(job.result)
+    return dataclasses.replace(
+        answer, content=b"", document=None
+    )  # only the facts: a run may be of thousands
+
+
+def _report(tally: Tally, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "done": [
+                    {
+                        "photo": str(job.photo),
+                        "result": str(job.result),
+                        "coverage": answer.coverage,
+                        "person_found": answer.person_found,
+                        "confidence": answer.confidence,
+                        "model_version": answer.model_version,
+                        "request_id": answer.request_id,
+                    }
+                    for job, answer in tally.done
+                ],
+                "skipped": [{"photo": str(job.photo), "result": str(job.result)} for job in tally.skipped],
+                "failed": [{"photo": str(job.photo), "cause": cause} for job, cause in tally.failed],
+                "untried": [str(job.photo) for job in tally.untried],
+            }
+        )
+        return
+    if tally.failed:
+        print_table("Failed", ("photo", "cause"), [(job.photo, cause) for job, cause in tally.failed])
+    parts = [f"{len(tally.done)} done"]
+    parts += [f"{len(tally.skipped)} were done before"] if tally.skipped else []
+    parts += [f"{len(tally.failed)} failed"] if tally.failed else []
+    parts += [f"{len(tally.untried)} not tried"] if tally.untried else []
+    err().print(", ".join(parts), highlight=False)

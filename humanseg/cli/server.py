@@ -1,0 +1,162 @@
+"""`humanseg status`, `scale`, `register`, `default`, `unregister`: models, versions and workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from humanseg.cli.console import CommandError, err, print_json, print_table
+from humanseg.cli.modelstore import find_store, put, read_mar
+from humanseg.cli.options import DEFAULT_MODEL, AsJson, ManagementUrl, Model, Timeout, management_url
+
+if TYPE_CHECKING:
+    from humanseg.client import Management, ModelVersion
+
+app = typer.Typer()
+
+Version = Annotated[str, typer.Argument(help="Version of the model, e.g. 1.0.")]
+
+
+@app.command()
+def status(url: ManagementUrl = None, timeout: Timeout = 30.0, as_json: AsJson = False) -> None:
+    """Show the models, their versions, workers and queues."""
+    with _manage(url, timeout) as server:
+        models = server.models()
+    _show(models, as_json, f"Models at {management_url(url)}")
+
+
+@app.command()
+def scale(
+    workers: Annotated[int, typer.Argument(min=0, help="Worker processes to run.")],
+    model: Model = DEFAULT_MODEL,
+    version: Annotated[
+        str | None, typer.Option("--version", help="The default version if not given.")
+    ] = None,
+    url: ManagementUrl = None,
+    timeout: Timeout = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run this many workers, and wait until they are READY.
+
+    Scaling down stops workers at once, with the photos they are at work on.
+    """
+    with _manage(url, timeout) as server, err().status(f"Scaling {model} to {workers}"):
+        one = server.scale(model, workers, version=version, timeout=timeout)
+    _show([one], as_json, "Scaled")
+
+
+@app.command()
+def register(
+    mar: Annotated[Path, typer.Argument(help="A .mar on this host, as ./build_mar.sh makes it.")],
+    default: Annotated[bool, typer.Option("--default", help="Let it answer by default once READY.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="As many as the default version if not given.")
+    ] = None,
+    model_store: Annotated[
+        Path | None,
+        typer.Option("--model-store", help="The server's model store; found in STATE_DIR if not given."),
+    ] = None,
+    state_dir: Annotated[
+        Path, typer.Option("--state-dir", envvar="STATE_DIR", help="Where serve.sh keeps its state.")
+    ] = Path(".state"),
+    url: ManagementUrl = None,
+    timeout: Timeout = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Load a model archive next to what runs, and wait until its workers are READY."""
+    from humanseg.client import HumansegError
+
+    with _manage(url, timeout) as server:
+        archive = read_mar(mar)
+        same = [one for one in server.models() if one.name == archive.model]
+        if any(one.version == archive.version for one in same):
+            raise CommandError(
+                f"{archive.model} {archive.version} is registered already; build the new one with "
+                f"another --version, or first run: humanseg unregister {archive.version}"
+            )
+        # A version that is to take over needs as many workers as the one it follows.
+        count = workers or max((one.min_workers for one in same if one.default), default=0) or 1
+        store = model_store or find_store(state_dir, server.url)
+        name, placed = put(archive, store)
+        try:
+            with err().status(f"Loading {name} with {count} workers"):
+                one = server.register(name, workers=count, timeout=timeout)
+        except HumansegError:
+            if placed:
+                (store / name).unlink(missing_ok=True)
+            raise
+        if default:
+            server.set_default(one.name, one.version)
+        one = server.version(one.name, one.version)
+    _show([one], as_json, "Registered")
+
+
+@app.command()
+def default(
+    version: Version, model: Model = DEFAULT_MODEL, url: ManagementUrl = None, as_json: AsJson = False
+) -> None:
+    """Let a version answer the requests that name none. It must have a READY worker."""
+    with _manage(url, 60.0) as server:
+        if not server.version(model, version).ready:
+            raise CommandError(
+                f"{model} {version} has no READY worker, so every request would fail; first run: "
+                f"humanseg scale 1 --model {model} --version {version}"
+            )
+        server.set_default(model, version)
+        models = server.versions(model)
+    _show(models, as_json, "Default set")
+
+
+@app.command()
+def unregister(
+    version: Version,
+    model: Model = DEFAULT_MODEL,
+    drain: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds its queue must stay empty first: longer than any photo takes."),
+    ] = 10.0,
+    url: ManagementUrl = None,
+    timeout: Timeout = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Take a version out, once it has no more requests."""
+    with _manage(url, timeout) as server:
+        if server.version(model, version).default:
+            raise CommandError(
+                f"{model} {version} answers by default and can't be taken out; "
+                "first run: humanseg default VERSION"
+            )
+        with err().status(f"Waiting until {model} {version} has no more requests"):
+            server.unregister(model, version, drain=drain, timeout=timeout)
+        models = server.versions(model)
+    _show(models, as_json, "Left")
+
+
+def _manage(url: str | None, timeout: float) -> Management:
+    from humanseg.client import Management
+
+    return Management(management_url(url), timeout=timeout)
+
+
+def _show(models: tuple[ModelVersion, ...] | list[ModelVersion], as_json: bool, title: str) -> None:
+    import dataclasses
+
+    if as_json:
+        print_json([{**dataclasses.asdict(one), "ready": one.ready} for one in models])
+        return
+    rows = [
+        (
+            one.name,
+            f"{one.version} (default)" if one.default else one.version,
+            f"{one.ready} of {one.max_workers}",
+            f"{one.queued} of {one.queued + one.queue_room}",
+            one.batch_size,
+            f"{sum(worker.memory for worker in one.workers) / 2**20:.0f} MiB",
+            one.mar,
+        )
+        for one in models
+    ]
+    columns = ("model", "version", "READY", "queued", "batch", "memory", "archive")
+    print_table(title, columns, rows)

@@ -1,0 +1,195 @@
+"""`humanseg train`, `evaluate`, `export` and `pseudo-label`: from photographs to measured weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from humanseg.cli.console import CommandError, err, print_json, print_table
+
+if TYPE_CHECKING:
+    from humanseg.training.samples import Source
+
+app = typer.Typer()
+
+SHIPPED = Path("model_store/human_segmentation.safetensors")
+
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="DIR[=WEIGHT]",
+        help="Photos with masks (img/ and mask/) or a COCO JSON; again for more, each with its share.",
+    ),
+]
+Soft = Annotated[
+    list[str] | None, typer.Option("--soft", metavar="DIR[=WEIGHT]", help="The same with grey masks.")
+]
+Empty = Annotated[
+    list[str] | None,
+    typer.Option("--empty", metavar="DIR[=WEIGHT]", help="Photos (img/) in which nobody is to be found."),
+]
+
+Things = Annotated[
+    list[str] | None,
+    typer.Option("--things", metavar="DIR[=WEIGHT]", help="Cut-outs (img/, mask/) of what is no person."),
+]
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", help="The run's folder; made if missing.")],
+    data: Data = None,
+    soft: Soft = None,
+    empty: Empty = None,
+    things: Things = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML file with every setting; options win over it.")
+    ] = None,
+    init: Annotated[str | None, typer.Option(help="imagenet, random, or weights to go on from.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint, exactly.")] = False,
+    size: Annotated[int | None, typer.Option(help="Side of the network's square; a multiple of 32.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Photos to show in the whole run.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Photos in a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
+    hold_out: Annotated[float | None, typer.Option(help="Share of photos kept for validation.")] = None,
+) -> None:
+    """Train on your photos, on the CPU or on every GPU there is; with torchrun on several machines."""
+    _need_training()
+    from dataclasses import replace
+
+    from humanseg.training.loop import train as run
+    from humanseg.training.settings import Settings, read_recipe
+
+    settings = Settings() if recipe is None else read_recipe(recipe)
+    sources = _sources(data, soft, empty, things)
+    changes: dict[str, Any] = {
+        "data": sources or None,
+        "init": init,
+        "size": size,
+        "samples": samples,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "hold_out": hold_out,
+    }
+    settings = replace(settings, **{key: value for key, value in changes.items() if value is not None})
+    if not settings.data:
+        raise CommandError("no photos given: name a folder with --data DIR, or a --recipe that names them")
+    weights = run(settings, out, resume=resume)
+    err().print(f"Weights: {weights}   log: {out / 'log.csv'}   sheets: {out / 'sheets'}")
+
+
+@app.command()
+def evaluate(
+    data: Data = None,
+    empty: Empty = None,
+    held_out_empty: Annotated[
+        list[str] | None, typer.Option(help="Like --empty, but only the part that training holds out.")
+    ] = None,
+    share: Annotated[float, typer.Option(help="What share --held-out-empty holds out.")] = 0.33,
+    weights: Annotated[Path, typer.Option(help="Weights to measure.")] = SHIPPED,
+    threshold: Annotated[float | None, typer.Option(help="Instead of the weights' own.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and the sheets.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure weights through serving's own steps, at each photo's own size."""
+    _need_training()
+    from humanseg.segmentation.weights import load_weights
+    from humanseg.training.evaluate import as_plain
+    from humanseg.training.evaluate import evaluate as measure
+    from humanseg.training.samples import find_samples, split
+
+    sets = [(_name(source), find_samples(source)) for source in _sources(data, None, empty)]
+    for source in _sources(None, None, held_out_empty):
+        sets.append((f"{_name(source)} held out", split(find_samples(source), share)[1]))
+    if not sets:
+        raise CommandError("no photos given: name a folder with --data DIR or --empty DIR")
+    reports = measure(load_weights(weights), sets, out, threshold=threshold)
+    if as_json:
+        print_json([as_plain(report) for report in reports])
+        return
+    rows = [
+        (report.name, report.photos, key, f"{value:.3f}", f"{low:.3f} to {high:.3f}")
+        for report in reports
+        for key, (value, low, high) in report.figures.items()
+    ]
+    print_table(str(weights), ("set", "photos", "figure", "value", "95 % interval"), rows)
+
+
+@app.command()
+def export(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="A run's folder, its last.ckpt, or any weights file; of several, their mean."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where to write the .safetensors for build_mar.sh.")],
+    threshold: Annotated[float | None, typer.Option(help="Decision threshold to store, 0..1.")] = None,
+    size: Annotated[int | None, typer.Option(help="Input size to store.")] = None,
+) -> None:
+    """Turn a checkpoint, or the mean of several, into the weights file that build_mar.sh packs."""
+    _need_training()
+    from humanseg.training.export import export as write
+
+    written = write(sources, out, threshold=threshold, size=size)
+    err().print(f"{out}: {written.architecture}, long side {written.input_size}, sha256 {written.sha256}")
+
+
+@app.command("pseudo-label")
+def pseudo_label(
+    photos: Annotated[Path, typer.Argument(help="A folder of photos (img/).")],
+    out: Annotated[Path, typer.Option("--out", help="The data set to make.")],
+    teacher: Annotated[Path, typer.Option(help="MediaPipe's selfie_segmentation.tflite.")],
+    own: Annotated[
+        Path | None, typer.Option(help="Also ask these weights; drop photos on which both disagree.")
+    ] = None,
+    minimum: Annotated[float, typer.Option(help="Least agreement (IoU) of a photo to be kept.")] = 0.85,
+) -> None:
+    """Make soft masks for photos that have none, with a teacher model."""
+    _need_training()
+    from humanseg.training.pseudo import pseudo_label as make
+    from humanseg.training.samples import Source, find_samples
+    from humanseg.training.teacher import Teacher, with_own
+
+    label = Teacher(teacher).label if own is None else with_own(Teacher(teacher), own)
+    found = [sample.photo for sample in find_samples(Source(photos, kind="empty"))]
+    kept, dropped = make(found, out, label, minimum)
+    err().print(f"{out}: {kept} photos kept, {dropped} dropped; see {out / 'report.csv'}")
+
+
+def _sources(
+    data: list[str] | None,
+    soft: list[str] | None,
+    empty: list[str] | None,
+    things: list[str] | None = None,
+) -> tuple[Source, ...]:
+    from humanseg.training.samples import Source
+
+    sources = []
+    for kind, texts in (("masks", data), ("soft", soft), ("empty", empty), ("things", things)):
+        for text in texts or ():
+            path, _, weight = text.partition("=")
+            try:
+                share = float(weight or 1)
+            except ValueError:
+                share = 0.0
+            if share <= 0:
+                raise CommandError(f"--data {text}: the weight is {weight!r}; it must be a number above 0")
+            sources.append(Source(Path(path), share, kind))  # type: ignore[arg-type]
+    return tuple(sources)
+
+
+def _name(source: Source) -> str:
+    """`ccp/val` of /somewhere/data/ccp/val."""
+    parts = source.path.resolve().parts
+    return "/".join(parts[-2:]) if parts[-1] in ("train", "val", "test") else parts[-1]
+
+
+def _need_training() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("lightning_fabric") is None:
+        raise CommandError("training needs more packages: pip install -e '.[train]'")

@@ -1,0 +1,156 @@
+"""What the server said about one photo: the picture it made and the facts beside it."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from humanseg.client.errors import AnswerError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A server's answer about one photo.
+
+    Attributes:
+        content: the bytes of the picture, or of the JSON document with `output="json"`.
+        content_type: `image/png`, `image/webp`, `image/jpeg` or `application/json`.
+        width, height: pixels of the photo as a viewer shows it (EXIF orientation applied).
+        coverage: share of person pixels, 0..1.
+        person_found: whether any pixel is a person's.
+        confidence: 0..1, as the server defines it.
+        model_version: the version of the model that answered.
+        request_id: names this exchange in the server's log and in the archive.
+        milliseconds: spent on the server by stage, e.g. `{"decode": 8.1, "forward": 21.0, "encode": 3.4}`.
+        archived: `spooled`, `declined`, `sampled-out` or `dropped`; None where the server keeps no archive.
+        document: the parsed JSON with `output="json"` (box, COCO run-length mask, SHA-256 of the weights).
+    """
+
+    content: bytes = field(repr=False)
+    content_type: str
+    width: int
+    height: int
+    coverage: float
+    person_found: bool
+    confidence: float
+    model_version: str
+    request_id: str
+    milliseconds: Mapping[str, float]
+    archived: str | None
+    document: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the content to `path`, whole or not at all.
+
+        Raises:
+            OSError: the folder is missing, not writable or full.
+        """
+        write_whole(Path(path), self.content)
+
+    def image(self) -> Image:
+        """The picture as a Pillow image (needs Pillow): mode `L` for masks, `RGBA` for cut-outs, else `RGB`.
+
+        Raises:
+            ValueError: the answer is a JSON document.
+        """
+        if self.document is not None:
+            raise ValueError('output="json" holds no picture: read .document, or ask for output="mask"')
+        from PIL import Image
+
+        picture = Image.open(io.BytesIO(self.content))
+        picture.load()
+        return picture
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever sees half of it: into a neighbour first, then renamed."""
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read_answer(answer: requests.Response) -> Segmentation:
+    """Read a good answer of `/predictions/NAME`.
+
+    Raises:
+        AnswerError: it is not an answer of a human segmentation server.
+    """
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip()
+    try:
+        if kind == "application/json":
+            return _from_document(answer, kind)
+        if kind.startswith("image/"):
+            return _from_headers(answer, kind)
+    except (KeyError, TypeError, ValueError) as fault:
+        raise AnswerError(
+            f"{answer.url} answered {kind} without the facts of a human segmentation server "
+            f"({type(fault).__name__}: {fault}); check the URL"
+        ) from None
+    raise AnswerError(
+        f"{answer.url} answered {answer.status_code} {kind or 'without a content type'}, "
+        "which is no picture and no JSON; check the URL"
+    )
+
+
+def _from_headers(answer: requests.Response, kind: str) -> Segmentation:
+    head = answer.headers
+    return Segmentation(
+        content=answer.content,
+        content_type=kind,
+        width=int(head["x-image-width"]),
+        height=int(head["x-image-height"]),
+        coverage=float(head["x-person-coverage"]),
+        person_found=head["x-person-found"] == "true",
+        confidence=float(head["x-confidence"]),
+        model_version=head["x-model-version"],
+        request_id=head.get("x-request-id", ""),
+        milliseconds=server_timing(head.get("server-timing", "")),
+        archived=head.get("x-archived"),
+    )
+
+
+def _from_document(answer: requests.Response, kind: str) -> Segmentation:
+    said: Mapping[str, Any] = answer.json()
+    return Segmentation(
+        content=answer.content,
+        content_type=kind,
+        width=int(said["width"]),
+        height=int(said["height"]),
+        coverage=float(said["coverage"]),
+        person_found=bool(said["person_found"]),
+        confidence=float(said["confidence"]),
+        model_version=said["model"]["version"],
+        request_id=said["request_id"],
+        milliseconds=said["milliseconds"],
+        archived=answer.headers.get("x-archived"),
+        document=said,
+    )
+
+
+def server_timing(header: str) -> dict[str, float]:
+    """Milliseconds by stage from a `server-timing` header (https://www.w3.org/TR/server-timing/).
+
+    `server_timing("decode;dur=8.1, forward;dur=21")` is `{"decode": 8.1, "forward": 21.0}`.
+    """
+    stages: dict[str, float] = {}
+    for metric in header.split(","):
+        name, *parameters = (part.strip() for part in metric.split(";"))
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if name and key.strip() == "dur":
+                stages[name] = float(value.strip('" '))
+    return stages

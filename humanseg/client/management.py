@@ -1,0 +1,293 @@
+"""Manage a server's models: versions, workers, and which version answers by default.
+
+This is TorchServe's management API (https://pytorch.org/serve/management_api.html) with the traps taken out:
+
+- a change is asked for synchronously and then waited for until the workers say READY;
+- TorchServe kills the workers of a version it unregisters, with the requests they are at work on, and never
+  answers those still queued. `unregister` therefore waits for the version to run dry first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from humanseg.client.errors import AnswerError, HumansegError, NotReadyError, ServerFaultError, StatusError
+from humanseg.client.transport import Transport
+
+READY = "READY"
+POLL = 0.25  # seconds between two looks at the workers
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker process. `memory` is in bytes, 0 while unknown; `status` is READY, LOADING or UNLOADING."""
+
+    id: str
+    status: str
+    pid: int
+    memory: int
+    gpu: bool
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered version of a model.
+
+    Attributes:
+        default: whether requests that name no version go here.
+        mar: the file or URL it was loaded from.
+        min_workers, max_workers: what it was last scaled to.
+        batch_size: most photos in one micro-batch; `max_batch_delay`: milliseconds it waits for them.
+        queued: requests waiting for a worker; `queue_room`: further ones it would take before answering 503.
+    """
+
+    name: str
+    version: str
+    default: bool
+    mar: str
+    min_workers: int
+    max_workers: int
+    batch_size: int
+    max_batch_delay: int
+    queued: int
+    queue_room: int
+    workers: tuple[Worker, ...]
+
+    @property
+    def ready(self) -> int:
+        """How many workers are READY."""
+        return sum(worker.status == READY for worker in self.workers)
+
+
+class Management:
+    """The management API of one server.
+
+    Args:
+        url: the management address. It has no guard of its own: keep it on loopback.
+        timeout: seconds to wait for an ordinary answer.
+        retries: further attempts of the calls that only read. A change is sent once.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8081",
+        *,
+        timeout: float = 60.0,
+        retries: int = 4,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = Transport(url.rstrip("/"), timeout, retries)
+        self._sleep = sleep
+        self._clock = clock
+
+    @property
+    def url(self) -> str:
+        """The management address."""
+        return self._transport.url
+
+    def models(self) -> tuple[ModelVersion, ...]:
+        """Every version of every model, by name and version."""
+        names: list[str] = []
+        page: str | None = None
+        while True:
+            said = self._get("/models", {"next_page_token": page} if page else {})
+            names += [model["modelName"] for model in said["models"]]
+            page = said.get("nextPageToken")
+            if page is None:
+                return tuple(version for name in sorted(names) for version in self.versions(name))
+
+    def versions(self, model: str) -> tuple[ModelVersion, ...]:
+        """All versions of one model.
+
+        Raises:
+            NotFoundError: no such model.
+        """
+        default = self._get(_path(model), {})[0]["modelVersion"]
+        every = self._get(_path(model, "all"), {})
+        return tuple(sorted((_version(said, default) for said in every), key=lambda one: one.version))
+
+    def version(self, model: str, version: str | None = None) -> ModelVersion:
+        """One version of a model; the default one when `version` is None.
+
+        Raises:
+            NotFoundError: no such model or version.
+        """
+        every = self.versions(model)
+        for one in every:
+            if one.version == version or (version is None and one.default):
+                return one
+        self._get(_path(model, version), {})  # the server's own 404
+        raise AnswerError(f"{self.url} lists no version {version} of {model}, yet describes it; try again")
+
+    def scale(
+        self, model: str, workers: int, *, version: str | None = None, timeout: float = 300.0
+    ) -> ModelVersion:
+        """Run exactly `workers` workers (0 or more) and return when all of them are READY.
+
+        Workers beyond that number are killed at once, with the photos they are at work on: scale down when
+        the server is quiet.
+
+        Raises:
+            NotReadyError: not READY within `timeout` seconds.
+            NotFoundError, ServerFaultError: no such model; the workers could not start.
+        """
+        if workers < 0:
+            raise ValueError(f"workers={workers} must be 0 or more")
+        one = self.version(model, version)
+        number = {"min_worker": str(workers), "max_worker": str(workers), "synchronous": "true"}
+        self._change("PUT", _path(model, one.version), number, timeout)
+        return self.wait_ready(model, one.version, workers, timeout=timeout)
+
+    def register(
+        self, mar: str, *, workers: int = 1, model: str | None = None, timeout: float = 300.0
+    ) -> ModelVersion:
+        """Load a .mar next to what runs, and return when its workers are READY. The default version stays.
+
+        Args:
+            mar: a file name in the server's own model store, or an http(s) URL the server can read.
+            workers: how many to start, 1 or more.
+            model: the name to register under; None takes the one inside the .mar.
+
+        Raises:
+            NotFoundError: no such file in the server's model store.
+            ConflictError: this version is already registered.
+            ServerFaultError: the .mar is broken or its workers can't start.
+            NotReadyError: not READY within `timeout` seconds.
+        """
+        if workers < 1:
+            raise ValueError(f"workers={workers} must be 1 or more for a new version")
+        before = {(one.name, one.version) for one in self.models()}
+        asked = {"url": mar, "initial_workers": str(workers), "synchronous": "true"}
+        if model is not None:
+            asked["model_name"] = model
+        try:
+            self._change("POST", "/models", asked, timeout)
+            new = self._new(mar, before)
+            if not new:
+                raise AnswerError(f"{self.url} took {mar} but lists no new version; look at its log")
+            return self.wait_ready(new[0].name, new[0].version, workers, timeout=timeout)
+        except HumansegError as error:
+            # TorchServe keeps a version whose workers could not start, and answers a second try 409.
+            for one in self._new(mar, before):
+                self._change("DELETE", _path(one.name, one.version), {}, timeout)
+            if isinstance(error, ServerFaultError):
+                why = f"{error.message}; the server's model_log.log says why"
+                raise ServerFaultError(error.status, error.type, why, error.request_id) from None
+            raise
+
+    def _new(self, mar: str, before: set[tuple[str, str]]) -> list[ModelVersion]:
+        return [one for one in self.models() if one.mar == mar and (one.name, one.version) not in before]
+
+    def set_default(self, model: str, version: str) -> None:
+        """Let `version` answer the requests that name none.
+
+        Raises:
+            NotFoundError: no such model or version.
+        """
+        self._change("PUT", _path(model, version) + "/set-default", {}, None)
+
+    def unregister(self, model: str, version: str, *, drain: float = 10.0, timeout: float = 300.0) -> None:
+        """Take a version out, once its queue has been empty for `drain` seconds.
+
+        TorchServe shows the queue but not the photos being worked on, so `drain` must be longer than one
+        photo may take. Requests that keep coming to it by its versioned path keep it from running dry.
+
+        Raises:
+            ForbiddenError: it is the default version and others are registered: set another default first.
+            NotFoundError: no such model or version.
+            NotReadyError: the queue did not stay empty within `timeout` seconds.
+        """
+        one = self.version(model, version)
+        # The default version is refused by the server, and without workers nothing runs dry.
+        if one.workers and not one.default:
+            self._run_dry(model, version, drain, timeout)
+        self._change("DELETE", _path(model, version), {}, timeout)
+
+    def wait_ready(self, model: str, version: str, workers: int, *, timeout: float = 300.0) -> ModelVersion:
+        """Wait until exactly `workers` workers run and all of them are READY."""
+        end = self._clock() + timeout
+        while True:
+            one = self.version(model, version)
+            if one.ready == workers == len(one.workers):
+                return one
+            if self._clock() >= end:
+                raise NotReadyError(
+                    f"{model} {version} has {one.ready} of {workers} workers READY after {timeout:g} s; "
+                    "look at the server's model_log.log, or give a longer timeout"
+                )
+            self._sleep(POLL)
+
+    def _run_dry(self, model: str, version: str, drain: float, timeout: float) -> None:
+        start = quiet_since = self._clock()
+        while (now := self._clock()) - quiet_since < drain:
+            if now - start >= timeout:
+                raise NotReadyError(
+                    f"{model} {version} still has requests queued after {timeout:g} s; "
+                    "stop the clients that ask this version by its own path, then try again"
+                )
+            if self.version(model, version).queued:
+                quiet_since = now
+            self._sleep(POLL)
+
+    def _change(self, method: str, path: str, params: Mapping[str, str], timeout: float | None) -> None:
+        try:
+            self._transport.send(method, path, params=params, timeout=timeout, retries=0)
+        except StatusError as error:
+            if error.status != 405:
+                raise
+            why = (
+                f"{self.url} has its model API turned off; set enable_model_api=true in its config.properties"
+            )
+            raise StatusError(405, error.type, why, error.request_id) from None
+
+    def _get(self, path: str, params: Mapping[str, str]) -> Any:
+        answer = self._transport.send("GET", path, params=params)
+        try:
+            return answer.json()
+        except ValueError:
+            raise AnswerError(
+                f"{answer.url} is no management API of TorchServe; check the management URL"
+            ) from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _path(model: str, version: str | None = None) -> str:
+    path = f"/models/{quote(model, safe='')}"
+    return path if version is None else f"{path}/{quote(version, safe='')}"
+
+
+def _version(said: Mapping[str, Any], default: str) -> ModelVersion:
+    queue = said.get("jobQueueStatus") or {}
+    return ModelVersion(
+        name=said["modelName"],
+        version=said["modelVersion"],
+        default=said["modelVersion"] == default,
+        mar=said["modelUrl"],
+        min_workers=said["minWorkers"],
+        max_workers=said["maxWorkers"],
+        batch_size=said["batchSize"],
+        max_batch_delay=said["maxBatchDelay"],
+        queued=queue.get("pendingRequests", 0),
+        queue_room=queue.get("remainingCapacity", 0),
+        workers=tuple(
+            Worker(str(one["id"]), one["status"], one["pid"], one["memoryUsage"], one["gpu"])
+            for one in said["workers"]
+        ),
+    )

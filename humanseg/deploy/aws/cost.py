@@ -1,0 +1,129 @@
+"""What a photo costs on AWS: `python -m humanseg.deploy.aws.cost` prints the table of README.md.
+
+    python -m humanseg.deploy.aws.cost --measure http://127.0.0.1:8080,http://127.0.0.1:8081 --photo photo.jpg
+
+measures instead how many photos one core of a running server does, by the CPU seconds that TorchServe and its workers
+used for them: that holds on a machine that does other things as well, where photos per second on the clock do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+HOURS = 730.0  # in a month, as AWS counts
+# Measured as above on 2026-11-22 with a JPEG of 12 megapixels: one worker of one thread, defaults, archive on.
+PHOTOS_PER_CPU_SECOND = 8.2
+PHOTO_MB = 3.0  # in the archive, with its mask and record
+USED = 0.6  # of the CPU: where the fleet's scaling holds it
+PRICES_OF = "AWS on-demand list price, us-east-1, as known in 2026, check before you rely on it"
+VOLUME, ADDRESS, ALARMS = (
+    30 * 0.08,
+    0.005 * HOURS,
+    3.20,
+)  # $ a month: 30 GiB gp3, public IPv4, monitoring and alarms
+BALANCER = 0.0225 * HOURS + 0.008 * HOURS  # $ a month: an Application Load Balancer at one capacity unit
+PUT, STORED = 0.005 / 1000, 0.023  # $: one PUT; one GB for a month
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An instance type. vcpus: two of Intel's make a physical core; AMD's c7a has a whole core for each."""
+
+    name: str
+    vcpus: int
+    memory_gib: int
+    dollars_an_hour: float
+    cpu_seconds: float  # of a whole core that one vCPU gives in a second, with all of them busy
+
+
+MACHINES = (
+    Machine("c7i.large", 2, 4, 0.08925, 0.6),
+    Machine("c7i.xlarge", 4, 8, 0.1785, 0.6),
+    Machine("c7a.xlarge", 4, 8, 0.20528, 1.0),
+)
+
+
+def photos_a_second(machine: Machine) -> float:
+    """With all cores busy."""
+    return machine.vcpus * machine.cpu_seconds * PHOTOS_PER_CPU_SECOND
+
+
+def month(machine: Machine) -> float:
+    """$ for one instance that runs all month, without what the archive holds."""
+    return machine.dollars_an_hour * HOURS + VOLUME + ADDRESS + ALARMS
+
+
+def million(machine: Machine) -> float:
+    """$ of machine time for a million photos in a fleet that is kept `USED` busy."""
+    return 1e6 / (photos_a_second(machine) * USED) / 3600 * machine.dollars_an_hour
+
+
+def archive_million() -> tuple[float, float]:
+    """$ for a million records: to put them (three objects each), and to keep them for a month."""
+    return 3e6 * PUT, 1e6 * PHOTO_MB / 1000 * STORED
+
+
+def table() -> str:
+    """The table of README.md, in Markdown."""
+    columns = (
+        "instance",
+        "vCPU, GiB",
+        "$ an hour",
+        "one instance, $ a month",
+        "photos a second",
+        "$ a million photos",
+    )
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for each in MACHINES:
+        lines.append(
+            f"| `{each.name}` | {each.vcpus}, {each.memory_gib} | {each.dollars_an_hour:.4f} | {month(each):.0f} "
+            f"| {photos_a_second(each):.0f} | {million(each):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def measure(inference: str, management: str, photo: Path, count: int = 60) -> float:
+    """Photos per CPU second of a running server: its workers and the Java process that started them."""
+    import psutil  # type: ignore[import-untyped]
+
+    from humanseg.client import Client
+
+    with Client(inference, management_url=management) as server:
+        data = photo.read_bytes()
+        for _ in range(10):
+            server.segment(data)
+        pids = [worker.pid for worker in server.management.version(server.model).workers]
+        processes = [psutil.Process(pid) for pid in pids]
+        processes += list({parent.pid: parent for each in processes if (parent := each.parent())}.values())
+
+        def used() -> float:
+            return sum(sum(each.cpu_times()[:2]) for each in processes)
+
+        before = used()
+        for _ in range(count):
+            server.segment(data)
+        return count / (used() - before)
+
+
+def main() -> None:
+    """Print the table, or what was measured."""
+    parser = argparse.ArgumentParser(description="What a photo costs on AWS.")
+    parser.add_argument("--measure", metavar="INFERENCE,MANAGEMENT")
+    parser.add_argument("--photo", type=Path)
+    given = parser.parse_args()
+    if given.measure:
+        inference, _, management = given.measure.partition(",")
+        print(f"{measure(inference, management, given.photo):.1f} photos per CPU second")
+        return
+    put, kept = archive_million()
+    print(table())
+    print(
+        f"\nArchive of a million photos of {PHOTO_MB:g} MB: {put:.0f} $ to put, {kept:.0f} $ a month to keep."
+    )
+    print(f"Load balancer: {BALANCER:.0f} $ a month. Prices: {PRICES_OF}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What a deployment will be: settled before anything is asked of AWS, so that it can be shown without an account."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from humanseg.deploy.aws import template as cloudformation
+
+REPOSITORY = "humanseg"
+LOOKED_UP = "(looked up in the account)"
+
+
+class PlanError(ValueError):
+    """A choice that can't work: one line that says which, and what to give instead."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One deployment. `options` holds the template parameters that were given, by their names there.
+
+    image: a finished image's URI by digest, or None to build and push the checkout's.
+    """
+
+    stack: str
+    size: str
+    region: str
+    mar: Path
+    image: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,31}", self.stack):
+            raise PlanError(f"--stack {self.stack!r}: up to 32 letters, digits and -, a letter first")
+        if self.size not in ("one", "fleet"):
+            raise PlanError(f"--size {self.size!r}: must be one or fleet")
+        known = cloudformation.load()["Parameters"]
+        for name, value in self.options.items():
+            if name not in known:
+                raise PlanError(
+                    f"--set {name}: the template has no such parameter; it has {', '.join(known)}"
+                )
+            _check(name, value, known[name])
+        if self.image is not None:
+            _check("ImageUri", self.image, known["ImageUri"])
+        if self.size == "fleet":
+            for name, why in (
+                ("CertificateArn", "photos of people do not travel in the clear"),
+                ("ClientCidr", "say who may reach it; 0.0.0.0/0 is everybody"),
+            ):
+                if not self.options.get(name):
+                    raise PlanError(f"--size fleet needs {name}: {why}")
+            least, most = (
+                int(self.options.get(name, known[name]["Default"]))
+                for name in ("MinInstances", "MaxInstances")
+            )
+            if most <= least:
+                raise PlanError(
+                    f"MaxInstances={most} must be above MinInstances={least}: an update starts one more first"
+                )
+        _version(self.mar)
+
+    @property
+    def release_key(self) -> str:
+        """Where the .mar goes in the release bucket: a key never holds other bytes than its name says."""
+        digest = hashlib.sha256(self.mar.read_bytes()).hexdigest()
+        return f"{self.stack}/{_version(self.mar)}-{digest[:12]}.mar"
+
+    def release_bucket(self, account: str) -> str:
+        """The account's bucket for released .mar files in this region; not the archive's."""
+        return f"humanseg-releases-{account}-{self.region}"
+
+    def parameters(
+        self,
+        *,
+        account: str = "ACCOUNT",
+        image: str | None = None,
+        vpc: str = LOOKED_UP,
+        subnets: str = LOOKED_UP,
+    ) -> dict[str, str]:
+        """The template's parameters; those that are left out keep the template's default."""
+        registry = f"{account}.dkr.ecr.{self.region}.amazonaws.com"
+        return {
+            "Size": self.size,
+            "VpcId": vpc,
+            "SubnetIds": subnets,
+            "ImageUri": image or self.image or f"{registry}/{REPOSITORY}@sha256:(of the image that is built)",
+            "ImageRepository": REPOSITORY,
+            "ReleaseBucket": self.release_bucket(account),
+            "ReleaseKey": self.release_key,
+            **self.options,
+        }
+
+    def steps(self) -> list[str]:
+        """Everything that will be done, in order, in words."""
+        bucket = self.release_bucket("ACCOUNT")
+        image = (
+            [f"take the image {self.image}"]
+            if self.image
+            else [
+                f"make the ECR repository {REPOSITORY} if it is missing (tags immutable, scanned on push)",
+                "docker build --platform linux/amd64 . and push it there",
+            ]
+        )
+        return [
+            *image,
+            f"make the bucket {bucket} for releases if it is missing (private, encrypted, versioned)",
+            f"upload {self.mar} ({self.mar.stat().st_size / 1e6:.1f} MB) to s3://{bucket}/{self.release_key}",
+            f"make a change set for the stack {self.stack} in {self.region}, and show it",
+            "ask, then carry it out, and follow its events",
+        ]
+
+    def resources(self) -> list[tuple[str, str]]:
+        """(logical name, type) of everything that the stack of this size holds."""
+        made = cloudformation.resources(cloudformation.load(), self.size)
+        return [(name, each["Type"]) for name, each in made.items()]
+
+
+def _check(name: str, value: str, rule: dict[str, Any]) -> None:
+    if "AllowedValues" in rule and value not in [str(each) for each in rule["AllowedValues"]]:
+        raise PlanError(
+            f"{name}={value!r}: must be one of {', '.join(str(each) for each in rule['AllowedValues'])}"
+        )
+    if "AllowedPattern" in rule and not re.fullmatch(rule["AllowedPattern"], value):
+        hint = rule.get("ConstraintDescription") or rule.get("Description") or rule["AllowedPattern"]
+        raise PlanError(f"{name}={value!r} does not fit: {hint}")
+    if rule["Type"] == "Number":
+        low, high = rule.get("MinValue", 0), rule.get("MaxValue", 10**9)
+        if not value.isdigit() or not low <= int(value) <= high:
+            raise PlanError(f"{name}={value!r}: must be a whole number from {low} to {high}")
+
+
+def _version(mar: Path) -> str:
+    try:
+        with zipfile.ZipFile(mar) as archive:
+            return str(json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]["modelVersion"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise PlanError(f"{mar} is no model archive ({error}); build one with ./build_mar.sh") from None

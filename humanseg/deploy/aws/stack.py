@@ -1,0 +1,179 @@
+"""The stack's life: change set, events, outputs, end. CloudFormation's API, with time and client passed in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from humanseg.deploy.aws import template as cloudformation
+
+POLL = 3.0  # seconds between two looks
+STACK_TYPE = "AWS::CloudFormation::Stack"
+
+
+class StackError(RuntimeError):
+    """CloudFormation refused or failed: one line with its reason."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of a change set. `replacement` is True, False or Conditional, empty for new resources."""
+
+    action: str
+    name: str
+    type: str
+    replacement: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to one resource."""
+
+    id: str
+    name: str
+    type: str
+    status: str
+    reason: str
+
+
+class Stack:
+    """One stack by name; `client` is boto3's CloudFormation client."""
+
+    def __init__(self, client: Any, name: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.client, self.name, self._sleep = client, name, sleep
+
+    def describe(self) -> dict[str, Any] | None:
+        """CloudFormation's description, None where there is no such stack."""
+        from botocore.exceptions import ClientError
+
+        try:
+            found: dict[str, Any] = self.client.describe_stacks(StackName=self.name)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+        return found
+
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs by key."""
+        found = self.describe() or {}
+        return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
+
+    def resource(self, name: str) -> str | None:
+        """The physical id of one resource by its name in the template, None where it is not there."""
+        from botocore.exceptions import ClientError
+
+        try:
+            said = self.client.describe_stack_resource(StackName=self.name, LogicalResourceId=name)
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+        return str(said["StackResourceDetail"]["PhysicalResourceId"])
+
+    def propose(self, parameters: dict[str, str]) -> tuple[str, list[Change]]:
+        """Make a change set and return its id and its changes; none where nothing would change."""
+        found = self.describe()
+        status = found["StackStatus"] if found else ""
+        if status == "ROLLBACK_COMPLETE":
+            raise StackError(
+                f"the first creation of {self.name} failed; remove it: humanseg deploy destroy --stack {self.name}"
+            )
+        if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+            raise StackError(f"{self.name} is busy ({status}); wait until it is done")
+        made = self.client.create_change_set(
+            StackName=self.name,
+            ChangeSetName=f"humanseg-{time.time_ns():x}",
+            ChangeSetType="UPDATE" if status and status != "REVIEW_IN_PROGRESS" else "CREATE",
+            TemplateBody=cloudformation.STACK.read_text(),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
+        )
+        return str(made["Id"]), self._changes(made["Id"])
+
+    def _changes(self, change_set: str) -> list[Change]:
+        while True:
+            said = self.client.describe_change_set(ChangeSetName=change_set, StackName=self.name)
+            status, reason = said["Status"], said.get("StatusReason", "")
+            if status == "FAILED" and ("didn't contain changes" in reason or "No updates" in reason):
+                self.client.delete_change_set(ChangeSetName=change_set, StackName=self.name)
+                return []
+            if status == "FAILED":
+                raise StackError(f"CloudFormation refuses the change: {reason}")
+            if status == "CREATE_COMPLETE":
+                break
+            self._sleep(POLL)
+        changes = list(said["Changes"])
+        while said.get("NextToken"):
+            said = self.client.describe_change_set(
+                ChangeSetName=change_set, StackName=self.name, NextToken=said["NextToken"]
+            )
+            changes += said["Changes"]
+        return [
+            Change(
+                each["Action"], each["LogicalResourceId"], each["ResourceType"], each.get("Replacement", "")
+            )
+            for each in (change["ResourceChange"] for change in changes)
+        ]
+
+    def carry_out(self, change_set: str) -> Iterator[Event]:
+        """Execute the change set; its events as they come. Raises StackError, with the first reason, on failure."""
+        before = {event.id for event in self._events()}
+        self.client.execute_change_set(ChangeSetName=change_set, StackName=self.name)
+        return self._follow(self.name, before)
+
+    def delete(self) -> Iterator[Event]:
+        """Delete the stack; its events as they come. What is retained stays."""
+        found = self.describe()
+        if found is None:
+            raise StackError(f"there is no stack {self.name} in this region")
+        before = {event.id for event in self._events()}
+        self.client.delete_stack(StackName=self.name)
+        return self._follow(found["StackId"], before)  # by id: the name is gone once it is deleted
+
+    def _follow(self, stack: str, seen: set[str]) -> Iterator[Event]:
+        failures: list[Event] = []
+        while True:
+            for event in reversed(self._events(stack)):
+                if event.id in seen:
+                    continue
+                seen.add(event.id)
+                if event.status.endswith("_FAILED") and "cancelled" not in event.reason.lower():
+                    failures.append(event)
+                yield event
+                if event.type == STACK_TYPE and event.name == self.name and _final(event.status):
+                    if event.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"):
+                        first = failures[0] if failures else event
+                        raise StackError(
+                            f"{self.name} is {event.status}: {first.name}: {first.reason or 'no reason given'}"
+                        )
+                    return
+            self._sleep(POLL)
+
+    def _events(self, stack: str | None = None) -> list[Event]:
+        """All events, newest first."""
+        from botocore.exceptions import ClientError
+
+        try:
+            pages = self.client.get_paginator("describe_stack_events").paginate(StackName=stack or self.name)
+            return [
+                Event(
+                    each["EventId"],
+                    each["LogicalResourceId"],
+                    each["ResourceType"],
+                    each["ResourceStatus"],
+                    each.get("ResourceStatusReason", ""),
+                )
+                for page in pages
+                for each in page["StackEvents"]
+            ]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return []
+            raise
+
+
+def _final(status: str) -> bool:
+    return not status.endswith("_IN_PROGRESS")

@@ -1,0 +1,133 @@
+"""Health is a real prediction: a photo goes in and a mask comes back. TorchServe's /ping is Healthy with no model.
+
+    python -m humanseg.deploy.container.health     exits 0 when healthy: for Docker's HEALTHCHECK
+
+Load balancers and Kubernetes ask the small server in process 1 (HEALTH_PORT) instead. It predicts at most once in
+`FRESH` seconds, however many of them ask, and says 503 from the moment that the container starts to leave. A server
+that is too busy for its prediction but answers others is healthy: to replace it would only make the rest busier.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from handler.probe import PROBE
+
+MODEL = "human_segmentation"
+PNG = b"\x89PNG\r\n\x1a\n"
+FRESH = 5.0  # seconds that an answer is good for
+TIMEOUT = 8.0  # seconds for one prediction; Docker's and the load balancer's limits are above it
+
+
+def key_file(environment: Mapping[str, str]) -> Path:
+    """Where process 1 keeps the key for its own predictions."""
+    return Path(environment.get("TMPDIR", "/tmp")) / "health.key"
+
+
+def own_api_key(environment: Mapping[str, str]) -> dict[str, str]:
+    """Where the server asks for API keys, add one of our own, random at each start; the changed variables.
+
+    Hashes can't be turned back into keys, so that health could not predict with the operator's.
+    """
+    given = environment.get("API_KEYS_FILE")
+    if not given:
+        return {}
+    key, place = secrets.token_hex(32), key_file(environment)
+    place.touch(mode=0o600)
+    place.write_text(key)
+    hashes = place.with_name("api-keys")
+    hashes.write_text(f"{Path(given).read_text()}\n# health\n{sha256(key.encode()).hexdigest()}\n")
+    return {"API_KEYS_FILE": str(hashes)}
+
+
+def predicts(environment: Mapping[str, str], *, timeout: float = TIMEOUT) -> str:
+    """Make a prediction; the empty string when a mask came back, else what went wrong."""
+    url = f"http://127.0.0.1:{environment.get('INFERENCE_PORT') or 8080}/predictions/{MODEL}"
+    headers = {"content-type": "image/png", "x-archive": "no"}
+    place = key_file(environment)
+    if place.exists():
+        headers["x-api-key"] = place.read_text()
+    try:
+        request = urllib.request.Request(url, PROBE, headers)
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            mask, size = answer.read(), answer.headers.get("x-image-width")
+    except urllib.error.HTTPError as error:
+        with error:
+            return f"the server answered {error.code}"
+    except OSError as error:
+        return f"the server does not answer: {error}"
+    return "" if mask.startswith(PNG) and size == "32" else "the answer is no mask of the photo"
+
+
+class Health:
+    """The last prediction's outcome, made anew when it is older than `FRESH`; unhealthy for good once leaving.
+
+    `answered` says how many photos the server has answered well since its start; NaN where that can't be told.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[], str],
+        answered: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._predict, self._answered, self._clock = predict, answered, clock
+        self._lock = threading.Lock()
+        self._reason, self._until, self._before = "starting", -1.0, math.nan
+        self.leaving = threading.Event()
+
+    def reason(self) -> str:
+        """The empty string when healthy, else why not."""
+        if self.leaving.is_set():
+            return "leaving"
+        with self._lock:
+            if self._clock() >= self._until:
+                self._reason = self._predict()
+                answered = self._answered()
+                if answered > self._before:
+                    self._reason = ""
+                self._before = answered
+                self._until = self._clock() + FRESH
+            return self._reason
+
+
+def serve_health(health: Health, address: str, port: int) -> ThreadingHTTPServer:
+    """Answer GET /healthz on `address`:`port` in a thread: 200 or 503, with the reason as JSON."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 30
+
+        def do_GET(self) -> None:
+            if self.path != "/healthz":
+                self.send_error(404)
+                return
+            reason = health.reason()
+            body = json.dumps({"healthy": not reason, "reason": reason}).encode()
+            self.send_response(503 if reason else 200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass  # a line each few seconds tells nobody anything
+
+    server = ThreadingHTTPServer((address, port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+if __name__ == "__main__":
+    sys.exit(predicts(os.environ) or 0)  # a text goes to stderr, and exits 1

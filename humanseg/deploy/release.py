@@ -1,0 +1,202 @@
+"""A new version into running servers, without a failed request, and out again by itself when something is wrong.
+
+    load      the new version starts next to the old one; nobody is sent to it
+    golden    each server is asked the .mar's own golden pictures, on the new version's path
+    switch    the new version answers by default
+    watch     golden pictures on the default path, 5xx counters and workers, for a while
+    clear     the old version goes, once it has run dry
+A fault in the first two steps takes the new version out; a later one first gives the old one its place back.
+With several servers, each step is done on all of them before the next one.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from humanseg.client import Client, HumansegError
+from humanseg.serve.golden import TOLERANCE, Golden
+
+POLL = 1.0  # seconds between two looks while watching
+
+
+class ReleaseError(ValueError):
+    """Why the release did not happen: one line. The servers answer with the old version again."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server's three addresses."""
+
+    url: str
+    management_url: str
+    metrics_url: str
+
+    @classmethod
+    def parse(cls, text: str) -> Server:
+        """INFERENCE[,MANAGEMENT[,METRICS]]; what is left out is the port after the one before.
+
+        >>> Server.parse("http://127.0.0.1:8080").metrics_url
+        'http://127.0.0.1:8082'
+        """
+        given = [each.rstrip("/") for each in text.split(",")]
+        for each in given:
+            parts = urlsplit(each)
+            if parts.scheme not in ("http", "https") or not parts.hostname or len(given) > 3:
+                raise ReleaseError(
+                    f"--server {text!r}: give INFERENCE[,MANAGEMENT[,METRICS]], "
+                    "for example http://127.0.0.1:8080 or http://127.0.0.1:8080,http://127.0.0.1:9081"
+                )
+        while len(given) < 3:
+            parts = urlsplit(given[-1])
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            given.append(f"{parts.scheme}://{parts.hostname}:{port + 1}")
+        return cls(*given)
+
+
+@dataclass(frozen=True)
+class Release:
+    """What goes where. files: the .mar's name in each server's own model store, one for each server."""
+
+    model: str
+    version: str
+    golden: tuple[Golden, ...]
+    servers: tuple[Server, ...]
+    files: tuple[str, ...]
+    watch_seconds: float = 60.0
+    drain_seconds: float = 10.0
+    keep_old: bool = False
+    api_key: str | None = None
+
+
+class Rollout:
+    """Carries out one release. `say` is told each step; time is passed in."""
+
+    def __init__(
+        self,
+        release: Release,
+        say: Callable[[str], None] = lambda text: None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.release, self._say, self._sleep, self._clock = release, say, sleep, clock
+        self._clients = [
+            # One try: while a release is watched, a request that fails once is a reason to go back.
+            Client(each.url, management_url=each.management_url, api_key=release.api_key, retries=0)
+            for each in release.servers
+        ]
+        for client in self._clients:
+            client.model = release.model
+        self._old: dict[int, str] = {}  # the default version before, by server
+        self._loaded: list[int] = []
+        self._switched: list[int] = []
+
+    def run(self) -> None:
+        """All steps. Raises ReleaseError after everything was put back."""
+        try:
+            self._load()
+            self._ask_golden(self.release.version)
+            self._switch()
+            self._watch()
+        except (HumansegError, ReleaseError, OSError, KeyboardInterrupt) as error:
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            self._say(f"rolling back: {reason}")
+            self._roll_back(reason)
+            raise ReleaseError(
+                f"{self.release.model} {self.release.version} was not released: {reason}"
+            ) from None
+        if not self.release.keep_old:
+            self._clear()
+
+    def _load(self) -> None:
+        release = self.release
+        for number, client in enumerate(self._clients):
+            versions = client.management.versions(release.model)
+            old = next(each for each in versions if each.default)
+            if any(each.version == release.version for each in versions):
+                raise ReleaseError(
+                    f"{client.url} has version {release.version} already; build the .mar with another --version"
+                )
+            self._old[number] = old.version
+            workers = max(1, old.min_workers)
+            self._say(f"{client.url}: loading {release.version} next to {old.version} with {workers} workers")
+            client.management.register(release.files[number], workers=workers)
+            self._loaded.append(number)
+
+    def _ask_golden(self, version: str | None, servers: Sequence[int] | None = None) -> None:
+        for number in range(len(self._clients)) if servers is None else servers:
+            client = self._clients[number]
+            for golden in self.release.golden:
+                answer = client.segment(
+                    golden.photo_bytes, output="probability", archive=False, version=version
+                )
+                if answer.model_version != self.release.version:
+                    raise ReleaseError(
+                        f"{client.url} answered with version {answer.model_version}, not {self.release.version}"
+                    )
+                difference = golden.difference(np.asarray(answer.image()))
+                if difference > TOLERANCE:
+                    raise ReleaseError(
+                        f"{client.url} makes something else of the golden picture {golden.name!r} than the .mar "
+                        f"recorded: off by {difference:.3f}, {TOLERANCE} is allowed"
+                    )
+            if version is not None:
+                self._say(f"{client.url}: {len(self.release.golden)} golden predictions agree")
+
+    def _switch(self) -> None:
+        for number, client in enumerate(self._clients):
+            self._switched.append(number)
+            client.management.set_default(self.release.model, self.release.version)
+            self._say(f"{client.url}: {self.release.version} answers by default")
+
+    def _watch(self) -> None:
+        """Return after `watch_seconds` without a fault; raise at the first one."""
+        before = [server_errors(each.metrics_url) for each in self.release.servers]
+        end = self._clock() + self.release.watch_seconds
+        self._say(f"watching for {self.release.watch_seconds:g} s")
+        while self._clock() < end:
+            self._sleep(min(POLL, max(0.0, end - self._clock())))
+            for number, (client, server) in enumerate(zip(self._clients, self.release.servers, strict=True)):
+                new = server_errors(server.metrics_url) - before[number]
+                if new > 0:
+                    raise ReleaseError(f"{client.url} answered {new:g} requests with 5xx since the switch")
+                one = client.management.version(self.release.model, self.release.version)
+                if one.ready < one.min_workers:
+                    raise ReleaseError(f"{client.url} has {one.ready} of {one.min_workers} workers READY")
+            self._ask_golden(None)
+
+    def _clear(self) -> None:
+        for number, client in enumerate(self._clients):
+            old = self._old[number]
+            client.management.unregister(self.release.model, old, drain=self.release.drain_seconds)
+            self._say(f"{client.url}: {old} is out")
+
+    def _roll_back(self, reason: str) -> None:
+        failed = []
+        for number in dict.fromkeys([*self._switched, *self._loaded]):
+            client, release = self._clients[number], self.release
+            try:
+                if number in self._switched:
+                    client.management.set_default(release.model, self._old[number])
+                    self._say(f"{client.url}: {self._old[number]} answers by default again")
+                client.management.unregister(release.model, release.version, drain=release.drain_seconds)
+            except HumansegError as error:
+                failed.append(f"{client.url}: {error}")
+        if failed:
+            raise ReleaseError(f"{reason}; and rolling back failed at {'; '.join(failed)}")
+
+
+def server_errors(metrics_url: str) -> float:
+    """How many 5xx a server has answered since its start. Raises OSError where its metrics can't be read."""
+    url = f"{metrics_url.rstrip('/').removesuffix('/metrics')}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        page = answer.read().decode()
+    counts = re.findall(r"^Requests5XX(?:\{.*\})? ([0-9.eE+-]+)", page, re.MULTILINE)
+    return sum(float(count) for count in counts)

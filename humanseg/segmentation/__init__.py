@@ -1,0 +1,1 @@
+"""The core: photo -> frame -> network -> mask -> picture. No server, no S3, no HTTP."""

@@ -1,0 +1,142 @@
+"""Probability to mask: from the network's frame back to the photo's own size.
+
+The edge is first drawn to the photo's own at the network's size. It is taken from the upsampled probability, never
+from an upsampled mask, so it runs between the network's pixels instead of along them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from humanseg.segmentation.photo import Pixels
+
+EDGE_WINDOW = 5  # pixels of the network's frame, each way
+EDGE_SOFTNESS = 1e-3  # variance of brightness (0..1) below which a window has no edge of its own
+
+
+@dataclass(frozen=True)
+class BoundingBox:
+    """A rectangle of pixels: `picture[y : y + height, x : x + width]`."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def cut(self, picture: Pixels) -> Pixels:
+        """The part of `picture`, uint8 [H, W] or [H, W, C], that lies in this box."""
+        return picture[self.y : self.y + self.height, self.x : self.x + self.width]
+
+    def grown(self, share: float, width: int, height: int) -> BoundingBox:
+        """This box with a margin of `share` of its longer side all round, inside a `width` x `height` picture."""
+        margin = math.ceil(share * max(self.width, self.height))
+        left, top = max(0, self.x - margin), max(0, self.y - margin)
+        right = min(width, self.x + self.width + margin)
+        bottom = min(height, self.y + self.height + margin)
+        return BoundingBox(left, top, right - left, bottom - top)
+
+
+def along_edges(probability: NDArray[np.float32], frame: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The network's answer, its edge drawn to the photo's own: float32 [H, W] in 0..1.
+
+    probability: float32 [H, W] in 0..1, what the network made of `frame`, float32 [3, H, W] RGB in 0..1.
+
+    A guided filter (He, Sun, Tang, "Guided Image Filtering", 2013): around each pixel the answer is fitted as a
+    linear function of the photo's brightness, so that it turns where the brightness does. Window and softness
+    were chosen on held-out training photos: 0.0024 of mean IoU, for 3 % of the forward pass (model card).
+    """
+    red, green, blue = frame
+    brightness = cv2.scaleAdd(blue, 0.114, cv2.addWeighted(red, 0.299, green, 0.587, 0))
+    guide = np.asarray(brightness, np.float32)
+    mean_guide, mean_answer = _window_mean(guide), _window_mean(probability)
+    covariance = _window_mean(guide * probability) - mean_guide * mean_answer
+    variance = _window_mean(guide * guide) - mean_guide * mean_guide
+    slope: NDArray[np.float32] = np.divide(covariance, variance + EDGE_SOFTNESS, dtype=np.float32)
+    offset = mean_answer - slope * mean_guide
+    drawn: NDArray[np.float32] = _window_mean(slope) * guide + _window_mean(offset)
+    return drawn.clip(0, 1)
+
+
+def _window_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(
+        cv2.blur(values, (EDGE_WINDOW, EDGE_WINDOW), borderType=cv2.BORDER_REPLICATE), np.float32
+    )
+
+
+def to_photo_size(probability: NDArray[np.float32], width: int, height: int) -> Pixels:
+    """What `along_edges` gives, float32 [h, w] in 0..1, at the photo's size: uint8 [height, width], 255 = certain.
+
+    Rounded to 8 bits before the bilinear upsampling: a 50-megapixel photo then takes 50 MB instead of 200.
+    """
+    grey = np.rint(probability * 255).astype(np.uint8)
+    return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def binary_mask(
+    probability: Pixels, threshold: float, keep: str = "all", out: Pixels | None = None
+) -> Pixels:
+    """Person or not: uint8 [H, W] with 255 where `probability` (uint8 [H, W]) is above `threshold` (0..1, open).
+
+    With keep="largest" only the largest 8-connected region stays. `out` may be `probability` itself.
+    """
+    _, above = cv2.threshold(probability, math.floor(threshold * 255), 255, cv2.THRESH_BINARY, dst=out)
+    mask = np.asarray(above, np.uint8)
+    return largest_region(mask) if keep == "largest" else mask
+
+
+def largest_region(mask: Pixels) -> Pixels:
+    """Only the largest 8-connected region of `mask`, uint8 [H, W] 0/255; an empty mask stays empty."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count <= 2:  # background and at most one region
+        return mask
+    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    return np.where(labels == largest, np.uint8(255), np.uint8(0))
+
+
+def soft_alpha(probability: Pixels, threshold: float, region: Pixels | None = None) -> Pixels:
+    """Straight alpha, uint8 [H, W]: 0 outside, 255 inside, a ramp through one half where the mask's edge runs.
+
+    The ramp reaches over half of what lies between `threshold` and the nearer end of 0..1. With `region`
+    (uint8 [H, W] 0/255, see keep="largest"), only what lies in it or just around it stays.
+    """
+    reach = 0.5 * min(threshold, 1 - threshold)
+    levels = (np.arange(256) / 255 - (threshold - reach)) / (2 * reach)
+    ramp = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+    alpha = np.asarray(cv2.LUT(probability, ramp), np.uint8)
+    if region is None:
+        return alpha
+    # The ramp is about one network pixel wide. Bounded: a photo may be a million pixels long and a few high.
+    edge = 2 * min(128, max(1, max(region.shape) // 64)) + 1
+    near = cv2.dilate(cv2.dilate(region, np.ones((1, edge), np.uint8)), np.ones((edge, 1), np.uint8))
+    return np.asarray(cv2.bitwise_and(alpha, near), np.uint8)
+
+
+def coverage(mask: Pixels) -> float:
+    """Share of person pixels, 0..1."""
+    return cv2.countNonZero(mask) / mask.size
+
+
+def bounding_box(mask: Pixels) -> BoundingBox | None:
+    """The smallest rectangle that holds every person pixel, None where there is none."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return BoundingBox(x, y, width, height) if width else None
+
+
+def confidence(probability: NDArray[np.float32], threshold: float) -> float:
+    """How sure the network is of its own mask, 0..1, from its answer float32 [h, w] before upsampling.
+
+    With a person: the soft intersection over union of the probability p with the mask m that it gives,
+    sum(p over m) / (|m| + sum(p outside m)): 1 where every pixel is certain, and an estimate of the IoU to be
+    expected where the probabilities are calibrated. Without one: 1 minus the highest probability.
+    """
+    person = probability > threshold
+    area = int(person.sum())
+    if area == 0:
+        return float(1 - probability.max())
+    within = float(probability[person].sum())
+    return within / (area + float(probability.sum()) - within)

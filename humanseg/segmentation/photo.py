@@ -1,0 +1,243 @@
+"""Bytes to pixels, and pixels to the network's frame.
+
+`read_photo` turns what a user sent into upright RGB; `to_frame` brings that to the size at which the network
+looks at it. Measuring uses the same two functions, so that its figures are those of what is served.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pillow_heif import register_heif_opener
+
+from humanseg.segmentation import jpeg
+from handler.errors import BrokenImage, ClientError, EmptyBody, NotAnImage, TooLarge, UnsupportedFormat
+
+register_heif_opener()
+
+Pixels = NDArray[np.uint8]
+
+# Only these decoders are ever run on a stranger's bytes. JPEG includes MPO: a second picture behind the first.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF")
+
+# Files that people do send and that are not read here: told apart from noise by how they begin.
+OTHER_FORMATS = {
+    b"%PDF": "PDF",
+    b"8BPS": "Photoshop",
+    b"<svg": "SVG",
+    b"<?xml": "XML or SVG",
+    b"\x00\x00\x01\x00": "ICO",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"FUJIFILMCCD-RAW": "Fujifilm RAW",
+    b"qoif": "QOI",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"PK\x03\x04": "ZIP",
+    b"\x1a\x45\xdf\xa3": "Matroska or WebM video",
+    b"<!DOCTYPE": "HTML",
+    b"<html": "HTML",
+}
+VIDEO_BRANDS = (b"isom", b"mp41", b"mp42", b"avc1", b"qt  ", b"M4V ", b"3gp", b"iso")
+
+# EXIF orientation to what must be done to the stored pixels so that they stand upright.
+UPRIGHT = {
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.transpose(1, 0, 2),
+    6: lambda p: p.transpose(1, 0, 2)[:, ::-1],
+    7: lambda p: p.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda p: p.transpose(1, 0, 2)[::-1],
+}
+ORIENTATION = 0x0112
+
+GREY_PART = 1 << 18  # samples that are worked on at once, where a photo's are wider than 8 bits
+FRAME_STEP = 32  # sides of a frame: the encoder halves them five times
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photo.
+
+    pixels: uint8 [h, w, 3], RGB, upright. Smaller than the photo itself where only a mask was asked for.
+    width, height: of the photo itself, upright, in pixels.
+    format: lower-case name of the format it came in ("jpeg", "png", "heif", ...).
+    icc_profile: the RGB colour profile of the pixels, None for sRGB or where there was none.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    format: str
+    icc_profile: bytes | None = None
+
+
+def read_photo(data: bytes, *, max_pixels: int = 50_000_000, least_side: int | None = None) -> Photo:
+    """Decode `data` into upright RGB.
+
+    With `least_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its long side is not
+    shorter than that: libjpeg then averages in the DCT domain, at a fraction of the cost
+    (ITU T.81; libjpeg-turbo's scaled IDCT). Transparent pixels are laid on white, as viewers show them.
+
+    Raises EmptyBody, NotAnImage, BrokenImage, UnsupportedFormat, or TooLarge above `max_pixels`.
+    """
+    if not data:
+        raise EmptyBody("The request holds no photo. Send one with: curl -F image=@photo.jpg URL")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which is dropped anyway
+            return _decode(data, max_pixels, least_side)
+    except ClientError:
+        raise
+    except UnidentifiedImageError:
+        raise _unidentified(data) from None
+    except Image.DecompressionBombError:
+        raise TooLarge(_too_many_pixels(max_pixels)) from None
+    except MemoryError:
+        raise TooLarge(
+            "The photo takes more memory to decode than the server has. Send a smaller one."
+        ) from None
+    except Exception as error:
+        # Decoders meet broken files with every kind of exception (OSError, SyntaxError, struct.error,
+        # IndexError, ...). Here only the caller's bytes are at work, so each of them means a broken file.
+        raise BrokenImage(
+            f"The photo is damaged or cut off and can't be decoded ({_first_line(error)}). Send the whole file again."
+        ) from None
+
+
+def _decode(data: bytes, max_pixels: int, least_side: int | None) -> Photo:
+    image = Image.open(BytesIO(data), formats=FORMATS)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise TooLarge(_too_many_pixels(max_pixels, width, height))
+    name = (image.format or "").lower().replace("mpo", "jpeg")
+    pixels = None
+    if name == "jpeg" and image.mode in ("RGB", "L"):
+        pixels = jpeg.decode(data, width, height, least_side)
+    if pixels is None:
+        if name == "jpeg" and least_side is not None:
+            long_side = max(width, height)
+            image.draft(None, (-(-width * least_side // long_side), -(-height * least_side // long_side)))
+        image.load()  # the first frame only; raises where the file ends early
+        if name != "jpeg":
+            width, height = image.size  # TIFF turns itself upright while loading
+        pixels = _rgb(image)
+    orientation = _orientation(image)
+    if orientation in UPRIGHT:
+        pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
+        if orientation >= 5:
+            width, height = height, width
+    return Photo(pixels, width, height, name, _rgb_profile(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says of how the pixels lie; upright where the block is damaged, as viewers take it."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:
+        return 1
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    """Any Pillow mode to uint8 [h, w, 3]."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.repeat(_eight_bits(image)[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        straight = image.convert("RGBA")
+        white = Image.new("RGBA", straight.size, "white")
+        image = Image.alpha_composite(white, straight)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> Pixels:
+    """A grey picture of more than 8 bits a sample to uint8 [h, w].
+
+    16-bit samples keep their upper byte; floats in 0..1 are scaled, as image viewers do.
+    """
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        rounded: Pixels = ((np.minimum(values, 65407) + 128) // 257).astype(np.uint8)  # in uint16: v / 257
+        return rounded
+    # In parts: all of a large photo at once would take ten times its memory.
+    parts = np.array_split(values.reshape(-1), values.size // GREY_PART + 1)
+    highest = max(float(_finite(part).max(initial=0.0)) for part in parts)
+    scale = 255.0 if image.mode == "F" and highest <= 1.0 else 1.0
+    if highest > 255:
+        scale = 1 / 257
+    scaled = [np.clip(_finite(part) * scale + 0.5, 0, 255).astype(np.uint8) for part in parts]
+    return np.concatenate(scaled).reshape(values.shape)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _rgb_profile(image: Image.Image) -> bytes | None:
+    """The colour profile to hand on with the pixels: only one that describes RGB, of a sane size."""
+    profile = image.info.get("icc_profile")
+    if image.mode == "RGB" and isinstance(profile, bytes) and 128 < len(profile) < 1_000_000:
+        return profile if profile[16:20] == b"RGB " else None
+    return None
+
+
+def _unidentified(data: bytes) -> ClientError:
+    readable = "Readable are JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC and AVIF."
+    start = data[:64].lstrip()
+    for magic, name in OTHER_FORMATS.items():
+        if data.startswith(magic) or start.startswith(magic):
+            return UnsupportedFormat(f"This is a {name} file, which can't be read here. {readable}")
+    if data[4:8] == b"ftyp" and data[8:12].startswith(VIDEO_BRANDS):
+        return UnsupportedFormat(f"This is a video. Send a single picture. {readable}")
+    known = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
+    if data.startswith(known) or data[4:8] == b"ftyp":
+        return BrokenImage(
+            "The photo begins like a picture but its header is damaged. Send the whole file again."
+        )
+    return NotAnImage(f"The bytes that were sent are not a picture. {readable}")
+
+
+def _too_many_pixels(max_pixels: int, width: int = 0, height: int = 0) -> str:
+    got = f" ({width}x{height})" if width else ""
+    return f"The photo{got} has more than {max_pixels / 1e6:g} megapixels. Send it smaller."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
+
+
+def frame_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) of the frame for a photo: its long side is `size`, its short side a multiple of FRAME_STEP.
+
+    Of the multiples it is the nearest to the photo's own aspect ratio: 4:3, 3:2 and 2:1 fit 384 pixels exactly.
+
+    >>> frame_shape(1200, 1600, 384), frame_shape(1920, 1080, 384), frame_shape(3, 5000, 384)
+    ((288, 384), (384, 224), (32, 384))
+    """
+    long_side, short_side = max(height, width), min(height, width)
+    steps = int(short_side * size / (long_side * FRAME_STEP) + 0.5)
+    short = min(size, FRAME_STEP * max(1, steps))
+    return (size, short) if height > width else (short, size)
+
+
+def to_frame(pixels: Pixels, size: int) -> NDArray[np.float32]:
+    """`pixels`, uint8 [h, w, 3], as the network sees them: float32 [3, H, W] in 0..1, see `frame_shape`.
+
+    Nothing is padded: looking at black bars takes the network's time and makes its masks worse (model card).
+    Shrinking averages over areas, so that detail finer than the network's pixels does not turn into noise.
+    """
+    height, width = frame_shape(pixels.shape[0], pixels.shape[1], size)
+    how = cv2.INTER_AREA if size < max(pixels.shape[:2]) else cv2.INTER_LINEAR
+    frame = cv2.resize(pixels, (width, height), interpolation=how)
+    planes = frame.transpose(2, 0, 1).astype(np.float32)  # [3, H, W]
+    planes *= np.float32(1 / 255)
+    return planes

@@ -1,0 +1,155 @@
+"""The supervisor behind serve.sh, and process 1 of the container: start, say READY, watch, drain, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from humanseg.serve.build_mar import DEFAULT_NAME, MODEL_STORE
+from humanseg.serve.config import render
+from humanseg.serve.process import StartError, check_ports, start_torchserve, stop
+from humanseg.serve.ready import MODEL, wait_until_ready
+from humanseg.serve.settings import ServeSettings, SettingsError, read_settings
+from humanseg.serve.store import drain, start_store
+
+STORE_PAUSE = 10.0  # seconds between two starts of an embedded store that ends
+FRONTEND_SHARE = 0.4  # of the stop deadline, for TorchServe; the rest is the archive's
+
+
+class Stopped(Exception):
+    """A signal asked us to stop."""
+
+
+def main() -> int:
+    """Run until a signal or a failure. 0 after a signal, 1 after a failure with one line on stderr."""
+    stopping = threading.Event()
+
+    def ask_to_stop(number: int, frame: object) -> None:
+        if not stopping.is_set():  # a second Ctrl-C must not cut the drain short
+            stopping.set()
+            raise Stopped
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    try:
+        settings = read_settings(os.environ)
+        with locked(settings.state_dir):
+            serve(settings)
+    except (StartError, SettingsError) as error:
+        say(f"serve: {error}")
+        return 1
+    except Stopped:
+        return 0
+    except OSError as error:
+        say(f"serve: {os_failure(error)}")
+        return 1
+    return 0
+
+
+def serve(settings: ServeSettings) -> None:
+    """Everything between start and stop."""
+    check_ports(settings)
+    config = prepare(settings)
+    with contextlib.ExitStack() as running:
+        environment = dict(os.environ)
+        store = start_store(settings, environment)
+        stores = [store] if store else []  # the last one runs
+        running.callback(lambda: [stop(each, 4) for each in stores[-1:]])
+        frontend = start_torchserve(settings, config, environment)
+        ships = store is not None or bool(environment.get("ARCHIVE_BUCKET"))
+        running.callback(shut_down, frontend, settings, ships)
+        wait_until_ready(settings, lambda: frontend.poll() is None)
+        print(f"READY {settings.url}/predictions/{MODEL}", flush=True)
+        watch(frontend, stores, settings)
+
+
+def prepare(settings: ServeSettings) -> Path:
+    """Make STATE_DIR ready and return the rendered configuration."""
+    for name in ("logs", "spool", "model_store"):
+        (settings.state_dir / name).mkdir(parents=True, exist_ok=True)
+    # The container may serve a released .mar instead of the one in the image.
+    archive = Path(os.environ.get("MODEL_MAR") or MODEL_STORE / f"{DEFAULT_NAME}.mar")
+    if not archive.is_file():
+        raise StartError(f"{archive} is missing. Build it with ./build_mar.sh")
+    target = settings.state_dir / "model_store" / f"{DEFAULT_NAME}.mar"
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copyfile(archive, partial)
+    partial.replace(target)
+    return render(settings)
+
+
+def watch(
+    frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes]], settings: ServeSettings
+) -> None:
+    """Return never, but by `Stopped` or by StartError when TorchServe ends by itself.
+
+    A store that ends (the one of a killed server may still hold its folder) is started again, every ten seconds.
+    """
+    tried = time.monotonic()
+    while True:
+        code = frontend.poll()
+        if code is not None:
+            raise StartError(
+                f"TorchServe ended by itself (exit code {code}). Its logs are in {settings.state_dir}/logs."
+            )
+        if stores and stores[-1].poll() is not None and time.monotonic() - tried > STORE_PAUSE:
+            say("serve: the embedded object store had ended; it is started again. Records wait in the spool.")
+            tried = time.monotonic()
+            again = start_store(settings, os.environ)
+            if again is not None:
+                stores.append(again)
+        time.sleep(0.5)
+
+
+def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships: bool) -> None:
+    """Stop TorchServe, then, where there is a bucket, bring what is in the spool there, all within the deadline."""
+    end = time.monotonic() + settings.stop_deadline - 2  # the rest is the store's
+    stop(frontend, settings.stop_deadline * FRONTEND_SHARE)
+    if ships:
+        drain(settings, max(1.0, end - time.monotonic() - 1.0))
+
+
+@contextlib.contextmanager
+def locked(state_dir: Path) -> Iterator[TextIO]:
+    """Hold STATE_DIR for this server alone; the lock goes with the process."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise StartError(
+                f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR."
+            ) from None
+        yield file
+
+
+def os_failure(error: OSError) -> str:
+    """What the operating system refused, with the fix where there is one."""
+    what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({what}). Free some space, or set STATE_DIR to another disk."
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"can't write there ({what}). Set STATE_DIR to a folder that can be written."
+    return what
+
+
+def say(message: str) -> None:
+    """One line for the person at the terminal."""
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Readiness: one real prediction. TorchServe's own /ping says Healthy while no model is loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from handler.probe import PROBE
+from humanseg.serve.process import StartError
+from humanseg.serve.settings import ServeSettings
+
+MODEL = "human_segmentation"
+NOT_LOADED = "The model was not loaded: "  # what handler/segmentation_handler.py logs
+
+
+def wait_until_ready(settings: ServeSettings, running: Callable[[], bool], *, seconds: float = 240.0) -> None:
+    """Return once a prediction went through. Raises StartError when the server ends, or the model can't load."""
+    end = time.monotonic() + seconds
+    model_log = settings.state_dir / "logs" / "model_log.log"
+    seen = model_log.stat().st_size if model_log.exists() else 0
+    while time.monotonic() < end:
+        if not running():
+            raise StartError(f"TorchServe ended while starting: {_last_line(settings.state_dir / 'logs')}")
+        if predicts(settings):
+            return
+        reason = _load_failure(model_log, seen)
+        if reason:
+            raise StartError(reason)
+        time.sleep(0.2)
+    raise StartError(
+        f"no prediction went through within {seconds:g} s. The logs are in {settings.state_dir}/logs."
+    )
+
+
+def predicts(settings: ServeSettings, *, timeout: float = 10.0) -> bool:
+    """Whether the server answers a photo with a mask, or at least asks for an API key."""
+    try:
+        answer = requests.post(
+            f"{settings.url}/predictions/{MODEL}",
+            data=PROBE,
+            headers={"content-type": "image/png", "x-archive": "no"},
+            timeout=timeout,
+        )
+    except requests.RequestException:
+        return False
+    # With API keys, the worker's own refusal shows that it is loaded and answers.
+    return answer.status_code == 200 or (answer.status_code == 401 and "request_id" in answer.text)
+
+
+def _load_failure(model_log: Path, seen: int) -> str:
+    try:
+        with model_log.open("rb") as file:
+            file.seek(seen)
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return text.split(NOT_LOADED, 1)[1].splitlines()[0] if NOT_LOADED in text else ""
+
+
+def _last_line(logs: Path) -> str:
+    for name in ("ts_log.log", "torchserve.log"):
+        path = logs / name
+        lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+        errors = [line for line in lines[-200:] if "ERROR" in line or "Exception" in line or "Error" in line]
+        if errors:
+            return f"{errors[-1].strip()[:300]} (more in {path})"
+    return f"see the logs in {logs}"

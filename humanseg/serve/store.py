@@ -1,0 +1,65 @@
+"""The archive's side of a server: the embedded object store, and the drain of the spool at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from humanseg.archive.ship.local_store import find_weed
+from humanseg.serve.process import die_with_parent
+from humanseg.serve.settings import ServeSettings
+
+
+def start_store(settings: ServeSettings, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
+    """Start the embedded S3-compatible store in STATE_DIR/store; None where ARCHIVE_BUCKET names another.
+
+    None also where it is not installed, as in the container: records then wait in the spool.
+
+    Nobody waits for it: photos go to the spool, and the shippers find the store when it is there.
+    """
+    if environment.get("ARCHIVE_BUCKET") or find_weed() is None:
+        return None
+    with (settings.state_dir / "logs" / "store.log").open("ab") as log:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "humanseg.archive.ship.local_store", "--dir", str(settings.state_dir / "store")),
+                *("--avoid", *map(str, settings.ports.values())),  # TorchServe opens them later
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=dict(environment),
+            preexec_fn=die_with_parent,
+        )
+
+
+def drain(settings: ServeSettings, seconds: float) -> None:
+    """Ship what is in the spool, for at most `seconds`, and say on stderr what is left."""
+    from humanseg.archive.capture.hook import open_spool
+    from humanseg.archive.capture.settings import ArchiveSettings
+
+    if not open_spool(ArchiveSettings(), settings.state_dir).ready():
+        return
+    command = [sys.executable, "-m", "humanseg.cli.main", "archive", "ship", "--drain", "--deadline", f"{seconds:.0f}"]
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "STATE_DIR": str(settings.state_dir)},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            timeout=seconds + 2,
+            check=False,
+        )
+        finished = done.returncode == 0
+    except subprocess.TimeoutExpired:
+        finished = False
+    left = len(open_spool(ArchiveSettings(), settings.state_dir).ready())
+    if not finished or left:
+        message = {"left_in_spool": left, "spool": str(settings.state_dir / "spool")}
+        print(
+            f"serve: not everything reached the bucket; the next start ships it: {json.dumps(message)}",
+            file=sys.stderr,
+        )

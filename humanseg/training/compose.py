@@ -1,0 +1,160 @@
+"""New scenes out of cut-outs and backgrounds (copy-paste augmentation, Ghiasi et al. 2021).
+
+The framing that street photos lack is made here: busts that rise from the lower edge, faces that fill the
+frame, groups, and small figures far away, on photographed, blurred or plain backgrounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from humanseg.training import views
+from humanseg.training.views import Picked, Pixels
+
+Draw = Callable[[], Picked]  # the next photo and mask to cut a person from
+
+
+def frame_shape(random: np.random.Generator, size: int) -> tuple[int, int]:
+    """(height, width) with a long side of `size` and sides from 3:5 to 5:3."""
+    aspect = float(np.exp(random.uniform(np.log(0.6), np.log(1.67))))
+    return (size, max(32, round(size * aspect))) if aspect < 1 else (max(32, round(size / aspect)), size)
+
+
+def photographed(random: np.random.Generator, pixels: Pixels, height: int, width: int) -> Pixels:
+    """A random part of `pixels` with the frame's sides, blurred a third of the time like a wide lens does."""
+    scale = min(pixels.shape[0] / height, pixels.shape[1] / width) * random.uniform(0.4, 1.0)
+    part_height, part_width = max(8, int(height * scale)), max(8, int(width * scale))
+    top = int(random.integers(0, max(1, pixels.shape[0] - part_height + 1)))
+    left = int(random.integers(0, max(1, pixels.shape[1] - part_width + 1)))
+    out = views.resize(pixels[top : top + part_height, left : left + part_width], height, width)
+    if random.random() < 0.35:
+        sigma = random.uniform(0.5, 4.0) * max(height, width) / 256
+        out = cv2.GaussianBlur(out, (0, 0), sigma)  # type: ignore[assignment]
+    return out
+
+
+def plain(random: np.random.Generator, height: int, width: int) -> Pixels:
+    """A wall: one colour, mostly pale and greyish, with a gradient of light and some stains."""
+    colour = np.clip(
+        random.uniform(40, 245) + random.normal(0, 18, 3) * (1 + 2 * (random.random() < 0.2)), 0, 255
+    )
+    angle = random.uniform(0, 2 * np.pi)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    light = (np.cos(angle) * rows / height + np.sin(angle) * columns / width) * random.uniform(0, 60)
+    cells = int(random.integers(2, 9))
+    stains = cv2.resize(
+        random.normal(0, random.uniform(0, 14), (cells, cells)).astype(np.float32), (width, height)
+    )
+    return np.clip(colour + (light + stains)[..., None], 0, 255).astype(np.uint8)
+
+
+def _relight(random: np.random.Generator, pixels: Pixels, background: Pixels) -> Pixels:
+    """Move the cut-out's light and colour some way towards the background's."""
+    shift = (background.mean(axis=(0, 1)) - pixels.mean(axis=(0, 1))) * random.uniform(0.0, 0.35)
+    gain = random.uniform(0.8, 1.2)
+    return np.clip(pixels.astype(np.float32) * gain + shift, 0, 255).astype(np.uint8)
+
+
+def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Picked, crowd: int) -> Picked:
+    """Put one person on the canvas; a bust stands on the lower edge, a whole figure anywhere."""
+    pixels, mask = person
+    height, width = label.shape
+    if random.random() < 0.5:
+        mask = cv2.erode(mask, np.ones((3, 3), np.uint8))  # type: ignore[assignment]  # a drawn edge holds background
+    portrait = np.count_nonzero(mask[-1] > 127) > 0.2 * mask.shape[1]  # already cut by the lower edge
+    bust = portrait or random.random() < (0.75 if crowd == 1 else 0.5)
+    box = (
+        views.head(random, mask, (0.15, 0.6)) if bust and not portrait else views.Box(0, 0, *mask.shape[::-1])
+    )
+    left, top, wide, tall = cv2.boundingRect((mask[box.slices] > 127).astype(np.uint8))
+    if tall < 16 or wide < 8:
+        return canvas, label
+    rows = slice(box.top + top, box.top + top + tall)
+    columns = slice(box.left + left, box.left + left + wide)
+    most = 1.2 if crowd == 1 else 0.9
+    target = random.uniform(0.45, most) if bust else np.exp(random.uniform(np.log(0.15), np.log(most)))
+    scale = target * height / tall
+    new_height, new_width = max(8, round(tall * scale)), max(4, round(wide * scale))
+    if new_width > 2 * width:
+        return canvas, label
+    cutout = views.resize(pixels[rows, columns], new_height, new_width)
+    alpha = views.resize(mask[rows, columns], new_height, new_width)
+    if random.random() < 0.5:
+        cutout, alpha = cutout[:, ::-1], alpha[:, ::-1]
+    # A bust is cut below, so its lower end must lie at or under the frame's edge.
+    y = height - new_height + (round(random.uniform(0, 0.15) * new_height) if bust else 0)
+    if not bust:
+        y = round(random.uniform(min(0, y), max(y, 1)))
+    x = round(random.uniform(-0.3 * new_width, width - 0.7 * new_width))
+    place, part = _overlap(y, x, new_height, new_width, height, width)
+    if 0 in label[place].shape:
+        return canvas, label
+    _blend(random, canvas, place, cutout[part], alpha[part])
+    label[place] = np.maximum(label[place], alpha[part])
+    return canvas, label
+
+
+def put_thing(random: np.random.Generator, canvas: Pixels, label: Pixels, thing: Picked) -> Picked:
+    """Put what is no person anywhere on the canvas, 15 to 110 % of its short side large; it hides who is behind."""
+    pixels, alpha = thing
+    height, width = label.shape
+    scale = np.exp(random.uniform(np.log(0.15), np.log(1.1))) * min(height, width) / max(alpha.shape)
+    tall, wide = max(4, round(alpha.shape[0] * scale)), max(4, round(alpha.shape[1] * scale))
+    cutout, alpha = views.resize(pixels, tall, wide), views.resize(alpha, tall, wide)
+    y = round(random.uniform(-0.3 * tall, height - 0.7 * tall))
+    x = round(random.uniform(-0.3 * wide, width - 0.7 * wide))
+    place, part = _overlap(y, x, tall, wide, height, width)
+    canvas, label = canvas.copy(), label.copy()
+    share = _blend(random, canvas, place, cutout[part], alpha[part])
+    label[place] = np.rint(label[place] * (1 - share)).astype(np.uint8)
+    return canvas, label
+
+
+Slices = tuple[slice, slice]
+
+
+def _overlap(y: int, x: int, tall: int, wide: int, height: int, width: int) -> tuple[Slices, Slices]:
+    """(where on the canvas, which part of the cut-out) for a cut-out whose corner lies at `y`, `x`."""
+    y0, x0, y1, x1 = max(y, 0), max(x, 0), min(y + tall, height), min(x + wide, width)
+    return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
+
+
+def _blend(
+    random: np.random.Generator, canvas: Pixels, place: Slices, cutout: Pixels, alpha: Pixels
+) -> NDArray[np.float32]:
+    """Mix the relit cut-out into the canvas, in place; gives the cut-out's share of each pixel there, 0..1."""
+    share = alpha.astype(np.float32) / 255.0
+    lit = _relight(random, np.ascontiguousarray(cutout), canvas)
+    mixed = canvas[place] * (1 - share[..., None]) + lit * share[..., None]
+    canvas[place] = np.rint(mixed).astype(np.uint8)
+    return share
+
+
+def scene(
+    random: np.random.Generator,
+    size: int,
+    background: Pixels | None,
+    person: Draw,
+    thing: Picked | None = None,
+) -> Picked:
+    """A photo `[h, w, 3]` and mask `[h, w]` with a long side of `size`; `background` None means a wall.
+
+    A `thing` stands behind the people, or now and then before them.
+    """
+    height, width = frame_shape(random, size)
+    wall = background is None
+    canvas = plain(random, height, width) if wall else photographed(random, background, height, width)
+    label = np.zeros((height, width), np.uint8)
+    before = thing is not None and random.random() < 0.3
+    if thing is not None and not before:
+        canvas, label = put_thing(random, canvas, label, thing)
+    crowd = int(random.choice((1, 2, 3, 4, 6), p=(0.55, 0.2, 0.12, 0.08, 0.05)))
+    for _ in range(crowd):
+        canvas, label = paste(random, canvas, label, person(), crowd)
+    if thing is not None and before:
+        canvas, label = put_thing(random, canvas, label, thing)
+    return canvas, label

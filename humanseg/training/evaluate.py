@@ -1,0 +1,114 @@
+"""Measure weights on whole data sets and write what was found: a table, JSON, and sheets of photos.
+
+`OUT/evaluation.json` holds every figure with its 95 % bootstrap interval and every photo's own;
+`OUT/NAME.png` shows the worst, the median and the best photos of each set with their masks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from humanseg.segmentation.weights import Weights
+from humanseg.training import metrics
+from humanseg.training.measure import Engine, Result, measure_samples
+from humanseg.training.metrics import Score
+from humanseg.training.samples import DataError, Sample, check
+from humanseg.training.sheets import COLUMNS, sheet
+
+FIGURES = {
+    "mean_iou": lambda scores: sum(score.iou for score in scores) / len(scores),
+    "p10_iou": lambda scores: metrics.summary(scores)["p10_iou"],
+    "pooled_iou": metrics.pooled_iou,
+    "boundary_f": lambda scores: sum(score.boundary_f for score in scores) / len(scores),
+}
+EMPTY_FIGURES = {
+    "share_over_1_percent": metrics.over_one_percent,
+    "mean_coverage": lambda scores: sum(score.coverage for score in scores) / len(scores),
+}
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """One data set measured: `figures` maps a name to (value, low, high) of its 95 % interval."""
+
+    name: str
+    photos: int
+    nobody: bool  # no photo of the set shows anybody
+    figures: dict[str, tuple[float, float, float]]
+    results: list[Result]
+
+
+def evaluate(
+    weights: Weights,
+    sets: Sequence[tuple[str, list[Sample]]],
+    out: Path | None = None,
+    *,
+    threshold: float | None = None,
+    engine: Engine | None = None,
+) -> list[SetReport]:
+    """Measure each named set. Raises DataError, naming every bad file, before the first photo is measured."""
+    problems = [line for _, samples in sets for line in check(samples)]
+    if problems:
+        raise DataError("\n".join(problems))
+    reports = [
+        report_set(name, measure_samples(weights, samples, threshold, engine))
+        for name, samples in sets
+        if samples
+    ]
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for report in reports:
+            sheet(extremes(report), out / f"{report.name.replace('/', '_')}.png")
+        content = {
+            "weights_sha256": weights.sha256,
+            "input_size": weights.input_size,
+            "threshold": weights.threshold if threshold is None else threshold,
+            "sets": [as_plain(report) for report in reports],
+        }
+        (out / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n")
+    return reports
+
+
+def report_set(name: str, results: list[Result]) -> SetReport:
+    """The figures of one set; photos without anybody are judged by what is found falsely."""
+    scores: list[Score] = [result.score for result in results]
+    nobody = not any(result.true.any() for result in results)
+    wanted = EMPTY_FIGURES if nobody else FIGURES
+    figures = {key: (figure(scores), *metrics.interval(scores, figure)) for key, figure in wanted.items()}
+    return SetReport(name, len(results), nobody, figures, results)
+
+
+def extremes(report: SetReport) -> list[Result]:
+    """Two rows each of the worst, the median and the best photos, worst first."""
+    key = (lambda result: -result.score.coverage) if report.nobody else (lambda result: result.iou)
+    ordered = sorted(report.results, key=key)
+    count = 2 * COLUMNS
+    if len(ordered) <= 3 * count:
+        return ordered
+    middle = len(ordered) // 2 - count // 2
+    return ordered[:count] + ordered[middle : middle + count] + ordered[-count:]
+
+
+def as_plain(report: SetReport) -> dict[str, Any]:
+    """What JSON holds of a report."""
+    return {
+        "set": report.name,
+        "photos": report.photos,
+        "figures": {
+            key: {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
+            for key, (value, low, high) in report.figures.items()
+        },
+        "per_photo": [
+            {
+                "photo": result.photo.name,
+                "iou": round(result.iou, 4),
+                "boundary_f": round(result.score.boundary_f, 4),
+                "coverage": round(result.score.coverage, 4),
+            }
+            for result in report.results
+        ],
+    }

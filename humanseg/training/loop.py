@@ -1,0 +1,328 @@
+"""The training loop, the same on a CPU, a GPU, and several of them (Lightning Fabric).
+
+A run is a folder:
+    settings.json    settings, git revision, versions, fingerprint of the data
+    log.csv          loss, learning rate and speed every 20 steps; IoU of the held-out photos at each report
+    last.ckpt        everything to go on from: network, average, optimizer, step
+    sheets/          held-out photos with their masks, one PNG per report
+    weights.safetensors   the averaged network as serving reads it, at each report and at the end
+
+The weights that ship are an exponential moving average of the steps' (Polyak and Juditsky 1992; Mean
+Teacher, Tarvainen and Valpola 2017). All randomness is a function of (seed, sample number), see
+`humanseg.training.stream`, so a checkpoint needs no random state, and a resumed run ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from humanseg.segmentation.unet import EfficientUNet
+from humanseg.segmentation.weights import Network, load_weights, read_safetensors, save_weights
+from humanseg.training.imagenet import load_encoder
+from humanseg.training.losses import segmentation_loss
+from humanseg.training.measure import measure_samples
+from humanseg.training.quick import float32_where_quicker
+from humanseg.training.samples import DataError, Sample, check, find_samples, fingerprint, split
+from humanseg.training.settings import Settings, SettingsError, as_plain
+from humanseg.training.sheets import sheet
+from humanseg.training.stream import Pools, Stream
+
+LOG_STEPS = 20
+SAVE_STEPS = 5  # how often the processes of a run agree on whether a checkpoint is due
+VALIDATION_PHOTOS = 48  # at each report; the whole held-out part is for `humanseg evaluate`
+
+
+def start_network(init: str, renew: tuple[str, ...] = ()) -> Network:
+    """The network a run starts from: `imagenet`, `random`, or a weights file, of which `renew` is left out."""
+    if renew:
+        return _partly_new(Path(init), renew)
+    if init in ("imagenet", "random"):
+        network = EfficientUNet()
+        if init == "imagenet":
+            load_encoder(network)
+        return network
+    return load_weights(Path(init)).network
+
+
+def _partly_new(path: Path, renew: tuple[str, ...]) -> EfficientUNet:
+    """The network that ships with the tensors in `path`, but for those whose names start with one of `renew`."""
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise SettingsError(f"init is {str(path)!r}; with renew it must be a .safetensors file of weights")
+    network, state = EfficientUNet(), read_safetensors(path)[1]
+    wanted = network.state_dict()
+    for start in renew:
+        if not start or not any(name.startswith(start) for name in (*state, *wanted)):
+            raise SettingsError(
+                f"renew: no tensor's name starts with {start!r}, neither in {path} nor in the network"
+            )
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(renew)}
+    shapes = {name: tensor.shape for name, tensor in wanted.items() if not name.startswith(renew)}
+    wrong = {(name, tensor.shape) for name, tensor in kept.items()} ^ set(shapes.items())
+    if wrong:
+        raise SettingsError(
+            f"init: {path} does not fit at {min(wrong)[0]!r}; renew leaves out {', '.join(renew)}"
+        )
+    network.load_state_dict(wanted | kept)
+    return network
+
+
+def gather(settings: Settings) -> tuple[Pools, list[Sample]]:
+    """The run's sources, and photos for validation; raises DataError that names every bad file."""
+    pools = Pools([], [], [])
+    validation: list[Sample] = []
+    problems: list[str] = []
+    for source in settings.data:
+        try:
+            found = find_samples(source)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        problems += check(found)
+        share = settings.hold_out_empty if source.kind == "empty" else settings.hold_out
+        share = share if source.hold_out is None else source.hold_out
+        share = 0.0 if source.kind == "things" else share  # there is nothing to measure on them
+        training, kept = split(found, share)
+        if training:
+            kinds = {"empty": pools.empty, "things": pools.things}
+            kinds.get(source.kind, pools.people).append((training, source.weight))
+        if source.kind == "masks":
+            validation += kept
+    if problems:
+        raise DataError("\n".join(problems))
+    if not pools.people:
+        raise DataError("no photos with masks to train on; name a folder with img/ and mask/")
+    return pools, sorted(validation, key=Sample.digest)[:VALIDATION_PHOTOS]
+
+
+def rate(settings: Settings, step: int) -> float:
+    """Share of the highest learning rate at a step: linear warm-up, then cosine down to 1 %."""
+    warm = max(1, round(settings.warmup * settings.steps))
+    if step < warm:
+        return (step + 1) / warm
+    progress = (step - warm) / max(1, settings.steps - warm)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """What AveragedModel does each step: `average += (1 - d) * (new - average)`.
+
+    d rises with the number of steps n as (1 + n) / (10 + n) up to `decay`, so that a short run does not ship
+    its first, random weights.
+    """
+
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        share = 1.0 - min(decay, (1.0 + float(count)) / (10.0 + float(count)))
+        if torch.is_floating_point(averaged[0]):
+            torch._foreach_lerp_(averaged, current, share)
+        else:  # the norms' counters of batches
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)
+
+    return update
+
+
+def _groups(network: nn.Module, settings: Settings) -> list[dict[str, Any]]:
+    """Optimizer groups: the pretrained encoder learns slower; norms and biases do not decay."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        encoder = name.startswith(("stem.", "stages.")) and settings.init != "random"
+        groups.setdefault((encoder, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "share": settings.encoder_rate if encoder else 1.0,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (encoder, decays), parameters in groups.items()
+    ]
+
+
+def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = False) -> Path:
+    """Train as `settings` say, in the run folder `out`; returns the path of the final weights.
+
+    With `resume`, go on from `out/last.ckpt` if there is one. Raises DataError before the first step.
+    """
+    # torchrun says how many processes share this machine; without it Fabric takes every GPU, or the CPU once.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
+    if settings.threads and not torch.cuda.is_available():
+        torch.set_num_threads(max(1, settings.threads // max(processes, 1)))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // max(processes, 1) or 1
+    fabric = Fabric(
+        accelerator="auto", devices=processes or "auto", num_nodes=nodes, precision=settings.precision
+    )
+    fabric.launch()
+    pools, validation = gather(settings)
+    torch.manual_seed(settings.seed)
+    bare = start_network(settings.init, settings.renew).to(memory_format=torch.channels_last)
+    if settings.frozen_stages and isinstance(bare, EfficientUNet):
+        for part in (bare.stem, *bare.stages[: settings.frozen_stages]):
+            part.requires_grad_(False)
+    average = AveragedModel(bare, multi_avg_fn=moving_average(settings.ema_decay), use_buffers=True)
+    average = average.to(fabric.device)
+    optimizer: Any = torch.optim.AdamW(_groups(bare, settings), lr=settings.learning_rate)
+    if fabric.device.type == "cpu":
+        float32_where_quicker(bare)
+    network, optimizer = fabric.setup(bare, optimizer)
+    state: dict[str, Any] = {
+        "network": network,
+        "average": average,
+        "optimizer": optimizer,
+        "step": 0,
+        "seconds": 0.0,
+    }
+    checkpoint = out / "last.ckpt"
+    if resume and checkpoint.is_file():
+        fabric.load(checkpoint, state)
+    elif fabric.is_global_zero:
+        _open_run(settings, out, pools)
+    per_device = max(1, settings.batch // fabric.world_size)
+    loader = _loader(fabric, settings, pools, state["step"], per_device)
+    began = time.monotonic() - state["seconds"]
+    saved = time.monotonic()
+    report_steps = max(1, settings.report_every // settings.batch)
+    losses: list[Tensor] = []
+    mark, mark_step = time.monotonic(), state["step"]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, disable=quiet or not fabric.is_global_zero) as progress:
+        bar = progress.add_task("steps", total=settings.last_step, completed=state["step"])
+        for photo, mask in loader:
+            share = rate(settings, state["step"])
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * share * group["share"]
+            network.train()
+            logits = network(photo.contiguous(memory_format=torch.channels_last))
+            loss = segmentation_loss(logits.float(), mask, settings.edge_weight)
+            fabric.backward(loss)
+            fabric.clip_gradients(network, optimizer, max_norm=settings.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            average.update_parameters(bare)
+            losses.append(loss.detach())
+            state["step"] += 1
+            progress.update(bar, completed=state["step"])
+            step = state["step"]
+            last = step >= settings.last_step
+            state["seconds"] = time.monotonic() - began
+            if fabric.is_global_zero and (step % LOG_STEPS == 0 or last):
+                speed = (step - mark_step) * settings.batch / max(time.monotonic() - mark, 1e-9)
+                mark, mark_step = time.monotonic(), step
+                mean = float(torch.stack(losses).mean())
+                losses.clear()
+                _log(
+                    out,
+                    step,
+                    loss=mean,
+                    learning_rate=settings.learning_rate * share,
+                    samples_per_second=speed,
+                )
+                progress.update(bar, description=f"loss {mean:.3f}")
+            if fabric.is_global_zero and (step % report_steps == 0 or last):
+                _report(settings, out, average.module, validation, step, state["seconds"])
+                mark, mark_step = time.monotonic(), step
+            due = False
+            if step % SAVE_STEPS == 0:  # all processes save, or none
+                due = fabric.broadcast(time.monotonic() - saved > settings.save_every)
+            if due or last:
+                fabric.save(checkpoint.with_suffix(".tmp"), state)
+                if fabric.is_global_zero:
+                    checkpoint.with_suffix(".tmp").replace(checkpoint)
+                saved = time.monotonic()
+            if last:
+                break
+    return out / "weights.safetensors"
+
+
+def _loader(
+    fabric: Fabric, settings: Settings, pools: Pools, step: int, per_device: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    stream = Stream(settings, pools, start=step * settings.batch)
+    loader: Any = DataLoader(
+        stream,
+        batch_size=per_device,
+        num_workers=settings.workers,
+        drop_last=True,
+        prefetch_factor=4 if settings.workers else None,
+        pin_memory=fabric.device.type == "cuda",
+    )
+    batches: Iterator[tuple[Tensor, Tensor]] = iter(fabric.setup_dataloaders(loader))
+    return batches
+
+
+def _report(
+    settings: Settings, out: Path, network: Any, validation: list[Sample], step: int, seconds: float
+) -> None:
+    """Measure the averaged network on held-out photos, draw their masks, write its weights."""
+    network.eval()
+    notes = {**settings.notes, "step": str(step), "training_seconds": f"{seconds:.0f}"}
+    path = out / "weights.safetensors"
+    save_weights(path, network, input_size=settings.size, threshold=0.5, **notes)
+    if validation:
+        weights = load_weights(path)
+        results = measure_samples(weights, validation)
+        mean = sum(result.iou for result in results) / len(results)
+        _log(out, step, held_out_iou=mean)
+        (out / "sheets").mkdir(exist_ok=True)
+        sheet(results[:24], out / "sheets" / f"{step:06d}.png")
+
+
+def _log(out: Path, step: int, **values: float) -> None:
+    names = ("step", "time", "loss", "learning_rate", "samples_per_second", "held_out_iou")
+    path = out / "log.csv"
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        if fresh:
+            writer.writeheader()
+        row = {name: f"{value:.6g}" for name, value in values.items()}
+        writer.writerow({"step": step, "time": time.strftime("%H:%M:%S"), **row})
+
+
+def _open_run(settings: Settings, out: Path, pools: Pools) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "log.csv").unlink(missing_ok=True)
+    revision = subprocess.run(
+        ("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=False
+    ).stdout.strip()
+    samples = pools.samples
+    facts = {
+        "settings": as_plain(settings),
+        "git_revision": revision or "unknown",
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "photos": len(samples),
+        "data_sha256": fingerprint(samples),
+    }
+    (out / "settings.json").write_text(json.dumps(facts, indent=2) + "\n")

@@ -1,0 +1,61 @@
+"""Photos through serving's own steps to masks, and each mask measured against the true one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from humanseg.segmentation.engine import probability
+from humanseg.segmentation.mask import binary_mask
+from humanseg.segmentation.photo import read_photo
+from humanseg.segmentation.weights import Weights
+from humanseg.training.metrics import Score, score
+from humanseg.training.samples import Sample
+
+Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # [N, 3, H, W] in 0..1 -> probability [N, H, W]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A measured photo. `found` and `true` are masks bool `[H, W]` at the photo's own size."""
+
+    photo: Path
+    pixels: NDArray[np.uint8]
+    found: NDArray[np.bool_]
+    true: NDArray[np.bool_]
+    score: Score
+
+    @property
+    def iou(self) -> float:
+        return self.score.iou
+
+
+def torch_engine(weights: Weights) -> Engine:
+    """The reference engine: torch in float32 on the CPU."""
+
+    def engine(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            answer: NDArray[np.float32] = weights.network(torch.from_numpy(batch)).sigmoid()[:, 0].numpy()
+        return answer
+
+    return engine
+
+
+def measure_samples(
+    weights: Weights, samples: Iterable[Sample], threshold: float | None = None, engine: Engine | None = None
+) -> list[Result]:
+    """Measure the samples one by one; `threshold` defaults to the weights' own."""
+    engine = engine or torch_engine(weights)
+    limit = weights.threshold if threshold is None else threshold
+    results = []
+    for sample in samples:
+        photo = read_photo(sample.photo.read_bytes())
+        found = binary_mask(probability(engine, weights.input_size, photo.pixels), limit, "all") > 0
+        true = sample.read()[1] > 127
+        results.append(Result(sample.photo, photo.pixels, found, true, score(found, true)))
+    return results

@@ -1,0 +1,106 @@
+"""Soft masks for photos without drawn ones, from MediaPipe's selfie segmentation as a teacher.
+
+The teacher (Apache-2.0, npm `@mediapipe/selfie_segmentation`, 256x256, about 5 ms a photo) is strong on
+people who fill its square and blurs a full-length figure. So it looks twice: at the whole photo, and
+at squares that slide along the person it found; each look is averaged with its mirror image. Photos on
+which the two looks disagree are dropped. This is knowledge distillation (Hinton et al. 2015) with the
+self-agreement filter of semi-supervised segmentation (Ouali et al., "CCT", 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 256
+MINIMUM_AGREEMENT = 0.85  # IoU of the two looks; below it neither can be trusted
+
+
+class Teacher:
+    """MediaPipe's `.tflite`, run with LiteRT on `threads` threads."""
+
+    def __init__(self, model: Path, threads: int = 1) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter: Any = Interpreter(model_path=str(model), num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+
+    def _square(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        photo = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
+        looks = []
+        for mirror in (False, True):
+            shown = photo[:, ::-1] if mirror else photo
+            self._interpreter.set_tensor(self._input, np.ascontiguousarray(shown[None]))
+            self._interpreter.invoke()
+            found = self._interpreter.get_tensor(self._output).reshape(SIDE, SIDE).copy()
+            looks.append(found[:, ::-1] if mirror else found)
+        mean: NDArray[np.float32] = (looks[0] + looks[1]) / 2
+        return mean
+
+    def look(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probability float32 `[H, W]` of an RGB photo uint8 `[H, W, 3]`, in one look at the whole."""
+        height, width = pixels.shape[:2]
+        found: NDArray[np.float32] = cv2.resize(
+            self._square(pixels), (width, height), interpolation=cv2.INTER_LINEAR
+        )  # type: ignore[assignment]
+        return found
+
+    def label(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+        """Soft mask uint8 `[H, W]` (255 = surely person) and the agreement (IoU, 0..1) of the two looks."""
+        height, width = pixels.shape[:2]
+        whole = self.look(pixels)
+        rows, columns = np.nonzero(whole > 0.5)
+        if rows.size < 0.01 * height * width:
+            return np.zeros((height, width), np.uint8), 0.0
+        top, bottom = int(rows.min()), int(rows.max()) + 1
+        centre = int((columns.min() + columns.max() + 1) // 2)
+        person = max(int(columns.max() - columns.min()), int(0.4 * (bottom - top)))
+        side = min(int(1.25 * person), height, width)
+        left = min(max(centre - side // 2, 0), width - side)
+        first = max(top - side // 8, 0)
+        total, weight = np.zeros_like(whole), np.zeros_like(whole)
+        start = first
+        while True:
+            start = min(start, height - side)
+            window = (slice(start, start + side), slice(left, left + side))
+            total[window] += self.look(pixels[window])
+            weight[window] += 1.0
+            if start + side >= min(bottom + side // 8, height):
+                break
+            start += side // 2
+        near = np.where(weight > 0, total / np.maximum(weight, 1.0), whole)
+        union = np.count_nonzero((near > 0.5) | (whole > 0.5))
+        agreement = np.count_nonzero((near > 0.5) & (whole > 0.5)) / max(union, 1)
+        mixed = np.where(weight > 0, 0.7 * near + 0.3 * whole, whole)
+        return np.rint(mixed * 255.0).astype(np.uint8), float(agreement)
+
+
+def with_own(teacher: Teacher, own: Path) -> Callable[[NDArray[np.uint8]], tuple[NDArray[np.uint8], float]]:
+    """A labeller that asks the teacher and a network of ours: their mean, and the IoU of both as agreement.
+
+    They fail on different photos (the teacher on full-length figures, ours on framings it has not seen), so
+    where they agree both can be trusted: co-training (Blum and Mitchell 1998).
+    """
+    from humanseg.segmentation.engine import probability
+    from humanseg.segmentation.weights import load_weights
+    from humanseg.training.measure import torch_engine
+
+    weights = load_weights(own)
+    engine = torch_engine(weights)
+
+    def label(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+        taught, _ = teacher.label(pixels)
+        ours = probability(engine, weights.input_size, pixels)
+        union = np.count_nonzero((taught > 127) | (ours > 127))
+        agreement = np.count_nonzero((taught > 127) & (ours > 127)) / max(union, 1)
+        mean = (taught.astype(np.uint16) + ours + 1) // 2
+        return mean.astype(np.uint8), agreement
+
+    return label

@@ -1,0 +1,166 @@
+"""Where to look in a photo, and how a phone would have taken it: the geometry and colour of augmentation.
+
+All functions take a numpy Generator and draw from nothing else, so that a sample is a function of its number.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Picked = tuple[Pixels, Pixels]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Columns `left` to `right` and rows `top` to `bottom` of a photo, the ends excluded."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+def _box(x: float, y: float, width: float, height: float, shape: tuple[int, ...]) -> Box:
+    """The part inside the photo of a box centred at `x` with its top at `y`; at least 32 pixels a side."""
+    left, right = max(0, round(x - width / 2)), min(shape[1], round(x + width / 2))
+    top, bottom = max(0, round(y)), min(shape[0], round(y + height))
+    if right - left < 32:
+        left, right = max(0, min(left, shape[1] - 32)), min(shape[1], max(right, left + 32, 32))
+    if bottom - top < 32:
+        top, bottom = max(0, min(top, shape[0] - 32)), min(shape[0], max(bottom, top + 32, 32))
+    return Box(left, top, right, bottom)
+
+
+def whole(random: np.random.Generator, mask: Pixels) -> Box:
+    """Nearly the whole photo, up to 12 % cut off each side."""
+    height, width = mask.shape
+    left, right, top, bottom = random.uniform(0, 0.12, 4) * (random.random(4) < 0.5)
+    return Box(
+        round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height)
+    )
+
+
+def anywhere(random: np.random.Generator, mask: Pixels) -> Box:
+    """A random part: 20 to 100 % of the area, sides from 3:5 to 5:3."""
+    height, width = mask.shape
+    area = random.uniform(0.2, 1.0) * height * width
+    aspect = np.exp(random.uniform(np.log(0.6), np.log(1.67)))
+    part_width, part_height = min(width, np.sqrt(area * aspect)), min(height, np.sqrt(area / aspect))
+    left, top = random.uniform(0, width - part_width), random.uniform(0, height - part_height)
+    return _box(left + part_width / 2, top, part_width, part_height, mask.shape)
+
+
+def head(random: np.random.Generator, mask: Pixels, share: tuple[float, float]) -> Box:
+    """From above the head down to a `share` of the figure: a portrait out of a full-length photo.
+
+    Falls back to `anywhere` when the mask holds no upright figure.
+    """
+    left, top, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
+    if height < 64 or height < 1.2 * width:
+        return anywhere(random, mask)
+    columns = np.nonzero(mask[top : top + max(height // 8, 8)] > 127)[1]
+    centre = float(columns.mean()) if columns.size else left + width / 2
+    tall = random.uniform(*share) * height
+    above = random.uniform(-0.08, 0.5) * tall
+    aspect = np.exp(random.uniform(np.log(0.6), np.log(1.6)))
+    wide = (tall + above) * aspect
+    return _box(centre + random.normal(0, 0.12) * wide, top - above, wide, tall + above, mask.shape)
+
+
+def look(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
+    """A whole photo in `whole_share` of all cases; of the rest, half are portraits, a fifth are faces
+    that fill the frame, and the others show any part."""
+    dice = random.random()
+    if dice < whole_share:
+        return whole(random, mask)
+    dice = (dice - whole_share) / (1 - whole_share)
+    if dice < 0.5:
+        return head(random, mask, (0.22, 0.65))
+    if dice < 0.71:
+        return head(random, mask, (0.13, 0.25))
+    return anywhere(random, mask)
+
+
+def resize(picture: Pixels, height: int, width: int) -> Pixels:
+    """Resize as `humanseg.segmentation.photo.to_frame` does: area averaging to shrink, bilinear to grow."""
+    how = cv2.INTER_AREA if height * width < picture.shape[0] * picture.shape[1] else cv2.INTER_LINEAR
+    return cv2.resize(picture, (width, height), interpolation=how)  # type: ignore[return-value]
+
+
+def cut(pixels: Pixels, mask: Pixels, box: Box, size: int) -> Picked:
+    """The part in `box`, its long side scaled to `size`; photo `[h, w, 3]` and mask `[h, w]`."""
+    height, width = box.bottom - box.top, box.right - box.left
+    scale = size / max(height, width)
+    target = max(1, round(height * scale)), max(1, round(width * scale))
+    return resize(pixels[box.slices], *target), resize(mask[box.slices], *target)
+
+
+def turn(random: np.random.Generator, pixels: Pixels, mask: Pixels) -> Picked:
+    """Mirror half of the time; tilt a third of the time, as hand-held phones are (sigma 7 degrees).
+
+    One in twenty is turned by a quarter: somebody lying, or a phone that wrote no orientation.
+    """
+    if random.random() < 0.05:
+        quarters = int(random.choice((1, 3)))
+        pixels, mask = np.rot90(pixels, quarters), np.rot90(mask, quarters)
+    if random.random() < 0.5:
+        pixels, mask = pixels[:, ::-1], mask[:, ::-1]
+    if random.random() < 0.35:
+        height, width = mask.shape
+        matrix = cv2.getRotationMatrix2D(
+            (width / 2, height / 2), random.normal(0, 7), random.uniform(1.0, 1.15)
+        )
+        how: dict[str, Any] = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
+        pixels = cv2.warpAffine(np.ascontiguousarray(pixels), matrix, (width, height), **how)  # type: ignore[assignment]
+        mask = cv2.warpAffine(np.ascontiguousarray(mask), matrix, (width, height), **how)  # type: ignore[assignment]
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(mask)
+
+
+@lru_cache(1)
+def _camera() -> Any:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look at the network at import
+    import albumentations as a
+
+    return a.Compose(
+        [
+            a.RandomBrightnessContrast((-0.25, 0.25), (-0.3, 0.3), p=0.6),
+            a.HueSaturationValue(12, 35, 10, p=0.4),
+            a.RGBShift(18, 18, 18, p=0.25),
+            a.RandomGamma((60, 160), p=0.3),
+            a.ToGray(p=0.05),
+            a.OneOf(
+                [a.GaussianBlur((3, 7)), a.MotionBlur((3, 7)), a.Downscale(scale_range=(0.35, 0.8))], p=0.25
+            ),
+            a.GaussNoise((0.01, 0.06), p=0.2, noise_scale_factor=0.5),
+            a.ImageCompression(quality_range=(30, 90), p=0.4),
+        ]
+    )
+
+
+def camera(random: np.random.Generator, pixels: Pixels) -> Pixels:
+    """Light, colour, blur, noise and JPEG as phones make them (Albumentations, Buslaev et al. 2020)."""
+    pipeline = _camera()
+    pipeline.set_random_seed(int(random.integers(2**31)))
+    changed: Pixels = pipeline(image=pixels)["image"]
+    return changed
+
+
+def square(picture: Pixels, size: int) -> Pixels:
+    """Centre a picture with long side `size` on black: a batch has one shape. Serving needs no black bars."""
+    height, width = picture.shape[:2]
+    top, left = (size - height) // 2, (size - width) // 2
+    out = np.zeros((size, size, *picture.shape[2:]), np.uint8)
+    out[top : top + height, left : left + width] = picture
+    return out
