@@ -39,8 +39,7 @@ RUN --mount=type=bind,source=deploy/container/wheels,target=/wheels --mount=type
     pip install --no-deps --find-links /wheels "$@" "$torch" && \
     pip install -r /opt/requirements.txt
 COPY handler handler
-COPY archive archive
-COPY serve serve
+COPY humanseg humanseg
 COPY config config
 COPY model_store/human_segmentation.safetensors model_store/
 RUN python -m humanseg.serve.build_mar
@@ -51,12 +50,7 @@ RUN if [ "$DEVICE" = cpu ]; then python /opt/slim.py /opt/venv/lib/python3.11/si
 FROM python
 COPY --from=build /opt/venv /opt/venv
 COPY handler /app/handler
-COPY archive /app/archive
-COPY serve /app/serve
-COPY client /app/client
-COPY cli /app/cli
-COPY humanseg/deploy/__init__.py /app/deploy/
-COPY deploy/container/*.py /app/deploy/container/
+COPY humanseg /app/humanseg
 COPY config /app/config
 COPY deploy/container/log4j2.xml /app/config/log4j2.xml
 COPY --from=build /app/model_store/human_segmentation.mar /app/model_store/

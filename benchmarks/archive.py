@@ -35,16 +35,16 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from humanseg.archive.errors import Away  # noqa: E402
 from humanseg.archive.capture.hook import Archive  # noqa: E402
-from humanseg.archive.ship.local_store import LocalStore  # noqa: E402
 from humanseg.archive.capture.record import Exchange  # noqa: E402
 from humanseg.archive.capture.settings import ArchiveSettings  # noqa: E402
-from humanseg.archive.ship.shipper import Shipper  # noqa: E402
 from humanseg.archive.capture.spool import Spool  # noqa: E402
+from humanseg.archive.capture.telemetry import NoMetrics, SparseLog  # noqa: E402
+from humanseg.archive.errors import Away  # noqa: E402
+from humanseg.archive.ship.local_store import LocalStore  # noqa: E402
+from humanseg.archive.ship.shipper import Shipper  # noqa: E402
 from humanseg.archive.ship.store import Store  # noqa: E402
 from humanseg.archive.ship.target import Target  # noqa: E402
-from humanseg.archive.capture.telemetry import NoMetrics, SparseLog  # noqa: E402
 from tests.running import Server, start_server  # noqa: E402
 
 
@@ -103,8 +103,8 @@ def keep(folder: Path, number: int) -> dict[str, Any]:
                 archive.keep(one)
                 took.append((time.perf_counter() - began) * 1000)
                 cpu.append((time.thread_time() - worked) * 1000)
-            assert humanseg.archive.ship.shipper is not None
-            humanseg.archive.ship.shipper.stop()
+            assert archive.shipper is not None
+            archive.shipper.stop()
             took.sort()
             rows[f"{width}x{height}, {len(data) / 1e6:.2f} MB, fsync {'on' if fsync else 'off'}"] = {
                 "CPU ms": round(statistics.fmean(cpu), 2),
@@ -121,8 +121,8 @@ def drain(folder: Path, number: int) -> dict[str, Any]:
     archive = Archive.start(settings, folder, open_store=never)
     for _ in range(number):
         archive.keep(exchange(data, png, 512, 512))
-    assert humanseg.archive.ship.shipper is not None
-    humanseg.archive.ship.shipper.stop()
+    assert archive.shipper is not None
+    archive.shipper.stop()
     memory: list[tuple[int, float]] = []
     with LocalStore(folder / "store"):
         shipper = Shipper(
@@ -145,9 +145,7 @@ def drain(folder: Path, number: int) -> dict[str, Any]:
         took = time.monotonic() - began
         stop.set()
         watcher.join()
-    tenths = [
-        max((mb for at, mb in memory if at <= number * part / 10), default=0.0) for part in range(1, 11)
-    ]
+    tenths = [max((mb for at, mb in memory if at <= number * part / 10), default=0.0) for part in range(1, 11)]
     return {
         "records": done.shipped,
         "left": done.left.records,
@@ -235,16 +233,12 @@ def machine() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("keep", "drain", "serve"))
     parser.add_argument("--records", type=int, default=10_000, help="for drain")
     parser.add_argument("--pairs", type=int, default=6, help="pairs of blocks, for serve")
     parser.add_argument("--seconds", type=float, default=10.0, help="of one block, for serve")
-    parser.add_argument(
-        "--folder", type=Path, default=None, help="where the spool lies (default: a temporary one)"
-    )
+    parser.add_argument("--folder", type=Path, default=None, help="where the spool lies (default: a temporary one)")
     chosen = parser.parse_args()
     where = machine()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as scratch:

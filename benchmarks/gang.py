@@ -78,7 +78,6 @@ class Gang:
             seconds=sum(each["seconds"] for each in answers) / photos,
             cpu=sum(each["cpu"] for each in answers) / photos,
             stages={
-                name: sum(each["stages"][name] for each in answers) / len(answers)
-                for name in answers[0]["stages"]
+                name: sum(each["stages"][name] for each in answers) / len(answers) for name in answers[0]["stages"]
             },
         )

@@ -17,10 +17,10 @@ import torch
 from benchmarks.limit import Way
 from benchmarks.shapes import typical_frames
 from humanseg.segmentation.engine import make_engine, warm_up
-from humanseg.segmentation.mask import along_edges, binary_mask, to_photo_size
 from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
-from humanseg.segmentation.photo import Photo, read_photo, to_frame
+from humanseg.segmentation.photo import Photo, read_photo
 from humanseg.segmentation.picture import encode
+from humanseg.segmentation.pipeline import postprocess, preprocess
 
 BATCHES = (1, 4, 16, 64)
 
@@ -32,9 +32,7 @@ def main() -> None:
         return
     folder, data = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()
     model = ModelInfo.read(folder)
-    engine = make_engine(
-        "torch", graph=folder / GRAPH, weights=folder / WEIGHTS, threads=1, precision="auto", gpu=0
-    )
+    engine = make_engine("torch", graph=folder / GRAPH, weights=folder / WEIGHTS, threads=1, precision="auto", gpu=0)
     size = model.input_size
     warm_up(engine, size)
     forward = {}
@@ -45,11 +43,10 @@ def main() -> None:
 
     def decode(_: int) -> tuple[np.ndarray, Photo]:
         photo = read_photo(data, least_side=size)
-        return to_frame(photo.pixels, size), photo
+        return preprocess(photo.pixels, size), photo
 
     def finish(raw: np.ndarray, frame: np.ndarray, photo: Photo) -> bytes:
-        grey = to_photo_size(along_edges(raw, frame), photo.width, photo.height)
-        return encode(binary_mask(grey, model.threshold), "png")
+        return encode(postprocess(raw, frame, photo.width, photo.height, threshold=model.threshold).mask, "png")
 
     with ThreadPoolExecutor() as pool:
 

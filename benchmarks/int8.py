@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.shapes import typical_frames
-from humanseg.segmentation.engine import OpenVinoEngine, probability
-from humanseg.segmentation.mask import binary_mask
+from humanseg.segmentation.engine import OpenVinoEngine
 from humanseg.segmentation.model_files import GRAPH, ModelInfo
-from humanseg.segmentation.photo import read_photo, to_frame
+from humanseg.segmentation.photo import read_photo
+from humanseg.segmentation.pipeline import preprocess, segment
 from humanseg.segmentation.quiet_openvino import openvino
 
 SETS = ("ccp/val", "coco_people/val", "portraits_dev")
@@ -37,7 +37,7 @@ def frames(folder: Path, count: int, size: int) -> list[NDArray[np.float32]]:
     """The first photos of ccp/train, every n-th, as the network sees them: float32 [1, 3, H, W]."""
     photos = sorted((folder / "img").glob("*.jpg"))
     chosen = photos[:: max(1, len(photos) // count)][:count]
-    return [to_frame(read_photo(path.read_bytes()).pixels, size)[None] for path in chosen]
+    return [preprocess(read_photo(path.read_bytes()).pixels, size)[None] for path in chosen]
 
 
 def mean_iou(engine: OpenVinoEngine, model: ModelInfo, folder: Path, most: int | None) -> tuple[float, int]:
@@ -45,7 +45,7 @@ def mean_iou(engine: OpenVinoEngine, model: ModelInfo, folder: Path, most: int |
     scores = []
     for path in sorted((folder / "img").glob("*.jpg"))[:most]:
         pixels = read_photo(path.read_bytes()).pixels
-        found = binary_mask(probability(engine, model.input_size, pixels), model.threshold) > 0
+        found = segment(engine, model.input_size, pixels, threshold=model.threshold).mask > 0
         true = np.asarray(Image.open(folder / "mask" / f"{path.stem}.png").convert("L")) > 0
         union = np.logical_or(found, true).sum()
         scores.append(np.logical_and(found, true).sum() / union if union else 1.0)
@@ -68,9 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure int8 against the served precision.")
     parser.add_argument("data", type=Path, help="folder with ccp/train and the measured sets")
     parser.add_argument("--model", type=Path, required=True, help="folder with network.xml and model.json")
-    parser.add_argument(
-        "--calibration", type=int, default=300, help="photos of ccp/train (default: %(default)s)"
-    )
+    parser.add_argument("--calibration", type=int, default=300, help="photos of ccp/train (default: %(default)s)")
     parser.add_argument("--most", type=int, help="photos measured of each set (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     arguments = parser.parse_args()
@@ -100,9 +98,7 @@ def main() -> None:
     ratio = median(fast / slow for fast, slow in zip(times["int8"], times["served"], strict=True))
     loss = max(row["served"] - row["int8"] for row in sets.values())
     good = ratio < 1 and loss <= ALLOWED
-    verdict = (
-        f"{'Worth serving' if good else 'Not worth serving'}: the largest loss of mean IoU is {loss:.4f}."
-    )
+    verdict = f"{'Worth serving' if good else 'Not worth serving'}: the largest loss of mean IoU is {loss:.4f}."
     found = {
         "seconds": {name: median(took) for name, took in times.items()},
         "ratio": ratio, "sets": sets, "calibration": len(photos), "verdict": verdict,

@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 
 from benchmarks.shapes import typical_frames
-from humanseg.segmentation import mask as masks
 from handler import response
+from handler.request import Options, PhotoRequest
 from humanseg.segmentation.engine import make_engine, warm_up
 from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
-from humanseg.segmentation.photo import read_photo, to_frame
-from humanseg.segmentation.picture import NEEDS_PHOTO, Segmentation
-from handler.request import Options, PhotoRequest
+from humanseg.segmentation.photo import read_photo
+from humanseg.segmentation.picture import NEEDS_PHOTO
+from humanseg.segmentation.pipeline import postprocess, preprocess
 
 
 class Way:
@@ -48,28 +48,16 @@ class Way:
         start = time.perf_counter()
         size, threshold = self.model.input_size, self.model.threshold
         photo = read_photo(data, least_side=None if output in NEEDS_PHOTO else size)
-        frame = to_frame(photo.pixels, size)
+        frame = preprocess(photo.pixels, size)
         decoded = time.perf_counter()
         raw = self.engine(frame[None])[0]
         forwarded = time.perf_counter()
-        answer = masks.along_edges(raw, frame)
-        probability = masks.to_photo_size(answer, photo.width, photo.height)
-        mask = masks.binary_mask(probability, threshold, out=probability)
-        facts = response.Facts(
-            request_id="0",
-            width=photo.width,
-            height=photo.height,
-            coverage=masks.coverage(mask),
-            confidence=masks.confidence(answer, threshold),
-            box=masks.bounding_box(mask),
-            model_name="",
-            model_version="",
-            weights_sha256="",
-        )
+        segmentation = postprocess(raw, frame, photo.width, photo.height, threshold=threshold)
+        origin = response.Origin("0", "", "", "")
         seconds = {"decode": decoded - start, "forward": forwarded - decoded}
         request = PhotoRequest(data, Options(output=output))
-        found = Segmentation(answer, mask, threshold)
-        body = response.answer(photo, found, facts, request, seconds, forwarded).body
+        summary = segmentation.summary()
+        body = response.respond(photo, segmentation, summary, origin, request, seconds, forwarded).body
         seconds["encode"] = time.perf_counter() - forwarded
         return body, seconds
 

@@ -66,9 +66,7 @@ def closed_loop(target: Target, clients: int, seconds: float) -> Load:
         str(LUA),
         target.url,
     ]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=seconds + 90
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=seconds + 90)
     found = re.search(r"^RESULT (\{.*\})$", done.stdout, re.MULTILINE)
     if not found:
         raise RuntimeError(f"wrk gave no result for {target.url}: {done.stdout[-500:]} {done.stderr[-500:]}")

@@ -65,9 +65,7 @@ def describe(model: Path, rounds: int) -> dict[str, object]:
         "cores": CORES,
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
         "kernel": platform.release().split("-")[0],
-        "flags": sorted(
-            flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in _cpu_flags()
-        ),
+        "flags": sorted(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in _cpu_flags()),
         "load_average": [round(value, 1) for value in os.getloadavg()],
         "versions": versions,
         "input_size": about["input_size"],

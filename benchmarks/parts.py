@@ -103,15 +103,13 @@ def sweep(bench: Bench, gang: Gang) -> None:
     for _ in range(bench.plan.rounds):
         for photo, path in bench.photos.items():
             say(f"sweep, {photo}")
-            found["alone"].setdefault(photo, []).append(
-                asdict(gang.photos(path, "mask", bench.plan.seconds, 1))
-            )
+            found["alone"].setdefault(photo, []).append(asdict(gang.photos(path, "mask", bench.plan.seconds, 1)))
             for name in (OURS_OFF, OURS):
                 for clients in SWEEP if name != OURS or photo == "typical" else (1,):
                     seen = bench.load(bench.running[name], photo, "mask", clients)
-                    found["servers"].setdefault(name, {}).setdefault(photo, {}).setdefault(
-                        str(clients), []
-                    ).append(seen)
+                    found["servers"].setdefault(name, {}).setdefault(photo, {}).setdefault(str(clients), []).append(
+                        seen
+                    )
     bench.save("sweep", found)
 
 
@@ -125,9 +123,7 @@ def open_rates(bench: Bench, gang: Gang) -> None:
             for share in SHARES:
                 say(f"open loop, {name}, {photo}, {share:.0%} of {capacity:.1f}/s")
                 target = server.target(bench.photos[photo], "mask")
-                seen = open_loop(
-                    target, share * capacity, bench.plan.open_seconds, bench.scratch / "h2load.log"
-                )
+                seen = open_loop(target, share * capacity, bench.plan.open_seconds, bench.scratch / "h2load.log")
                 settle(server)
                 entry = {**asdict(seen), "share": seen.rate / capacity, "wanted": share}
                 found.setdefault(name, {}).setdefault(photo, []).append(entry)

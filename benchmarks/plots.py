@@ -21,9 +21,7 @@ INK, BLUE, GREY, RED = "#333333", "#3884ff", "#b8bcc4", "#e0503a"
 def draw(results: Mapping[str, Any]) -> list[str]:
     """Draw what was measured; the names of the files, in order."""
     FOLDER.mkdir(exist_ok=True)
-    plt.rcParams.update(
-        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110}
-    )
+    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110})
     drawn = []
     for name, function in (("race", race), ("sweep", sweep), ("open", open_loop), ("memory", memory)):
         if name in results:
@@ -85,9 +83,7 @@ def open_loop(found: Mapping[str, Any]) -> None:
             for part, colour in (("p50", BLUE), ("p95", INK), ("p99", RED)):
                 label = f"{part}{', archive on' if name == 'ours' else ''}"
                 shares = [100 * row["share"] for row in rows]
-                axis.plot(
-                    shares, [1000 * row[part] for row in rows], style, marker="o", color=colour, label=label
-                )
+                axis.plot(shares, [1000 * row[part] for row in rows], style, marker="o", color=colour, label=label)
         axis.set_title(photo)
         axis.set_xlabel("sent, % of capacity (open loop)")
         axis.set_yscale("log")

@@ -35,9 +35,7 @@ class CustomModel(nn.Module):
     def forward(self, normalised: Tensor) -> Tensor:
         """The network's answer."""
         square = normalised * self.deviation + self.mean  # [1, 3, 320, 320] in 0..1
-        small = nn.functional.interpolate(
-            square, (self.size, self.size), mode="bilinear", align_corners=False
-        )
+        small = nn.functional.interpolate(square, (self.size, self.size), mode="bilinear", align_corners=False)
         return torch.sigmoid(self.network(small))
 
 

@@ -50,8 +50,7 @@ def heading(results: Found) -> list[str]:
     lines = [
         f"- Machine: {about['cpu']}, {about['cores']} cores ({flags}), {about['memory_gb']} GiB, "
         f"Linux {about['kernel']}",
-        f"- Model: {about['architecture']}, long side {about['input_size']}, "
-        f"weights {about['weights_sha256']}",
+        f"- Model: {about['architecture']}, long side {about['input_size']}, weights {about['weights_sha256']}",
         f"- Versions: {versions}",
         f"- Photos: {sizes}, JPEG, made from a public-domain portrait (photos.py)",
     ]
@@ -89,9 +88,7 @@ def reach(results: Found) -> list[str]:
         for photo in PHOTOS:
             wait = middle(found["servers"][OURS_OFF][photo]["1"], "p50")
             own = wait - middle(found["alone"][photo], "seconds")
-            rows.append(
-                (f"latency at one client minus the limit's, {photo}, ms", "<= 4", f"{1000 * own:.1f}")
-            )
+            rows.append((f"latency at one client minus the limit's, {photo}, ms", "<= 4", f"{1000 * own:.1f}"))
     if "forward" in results:
         took = median(results["forward"]["found"]["auto"])
         rows.append(("one forward on one core, ms", "<= 15", f"{1000 * took:.1f}"))

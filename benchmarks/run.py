@@ -41,13 +41,9 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     parser.add_argument("--only", default=",".join(RUNNERS), help="parts, separated by commas (default: all)")
-    parser.add_argument(
-        "--rounds", type=int, help=f"repetitions (default: {FULL.rounds}, quick {QUICK.rounds})"
-    )
+    parser.add_argument("--rounds", type=int, help=f"repetitions (default: {FULL.rounds}, quick {QUICK.rounds})")
     parser.add_argument("--requests", type=int, help=f"of the memory part (default: {FULL.requests})")
-    parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="photographs with masks, for the part int8"
-    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="photographs with masks, for the part int8")
     arguments = parser.parse_args()
     parts = tuple(arguments.only.split(","))
     unknown = [part for part in parts if part not in RUNNERS]
@@ -56,9 +52,7 @@ def main() -> None:
     DATA.mkdir(exist_ok=True)
     with scratch_folder() as scratch:
         plan = QUICK if arguments.quick else FULL
-        plan = replace(
-            plan, rounds=arguments.rounds or plan.rounds, requests=arguments.requests or plan.requests
-        )
+        plan = replace(plan, rounds=arguments.rounds or plan.rounds, requests=arguments.requests or plan.requests)
         bench = Bench(plan, scratch, arguments.data, quick=arguments.quick)
         try:
             if set(parts) & {"race", "cost", "sweep", "open", "outputs", "memory"}:

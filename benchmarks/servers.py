@@ -112,10 +112,7 @@ def body_of(spec: Spec, photo: bytes, fields: Mapping[str, str]) -> tuple[bytes,
     if spec.form == "base64":
         return json.dumps({spec.part: base64.b64encode(photo).decode()}).encode(), "application/json"
     line = "humanseg-benchmark-boundary"
-    parts = [
-        f'Content-Disposition: form-data; name="{name}"\r\n\r\n{text}'.encode()
-        for name, text in fields.items()
-    ]
+    parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{text}'.encode() for name, text in fields.items()]
     about = f'Content-Disposition: form-data; name="{spec.part}"; filename="photo.jpg"\r\nContent-Type: image/jpeg'
     parts.append(about.encode() + b"\r\n\r\n" + photo)
     body = b"".join(f"--{line}\r\n".encode() + part + b"\r\n" for part in parts) + f"--{line}--\r\n".encode()
@@ -157,9 +154,7 @@ def ask(running: Running, photo: Path, output: str = "mask") -> bytes | None:
     """One photo's answer, None where there was none."""
     target = running.target(photo, output)
     try:
-        answer = requests.post(
-            target.url, data=target.body.read_bytes(), headers=dict(target.headers), timeout=30
-        )
+        answer = requests.post(target.url, data=target.body.read_bytes(), headers=dict(target.headers), timeout=30)
     except requests.RequestException:
         return None
     return answer.content if answer.status_code == 200 else None

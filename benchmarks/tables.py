@@ -130,8 +130,7 @@ def forward(found: Found) -> list[str]:
     """The network alone."""
     fast = median(found["auto"])
     rows = [
-        [ENGINES[name], f"{1000 * median(took):.1f}", f"{median(took) / fast:.2f}"]
-        for name, took in found.items()
+        [ENGINES[name], f"{1000 * median(took):.1f}", f"{median(took) / fast:.2f}"] for name, took in found.items()
     ]
     return ["## One forward pass on one core", "", *table(("", "ms", "/ served"), rows)]
 

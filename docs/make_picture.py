@@ -32,9 +32,7 @@ def checkerboard(width: int, height: int) -> Image.Image:
 def main() -> None:
     """Ask the server, and write the picture."""
     with Client(inference_url(None)) as client:
-        answers = [
-            client.segment(PHOTO, output=output, archive=False).content for output in ("mask", "cutout")
-        ]
+        answers = [client.segment(PHOTO, output=output, archive=False).content for output in ("mask", "cutout")]
     photo = Image.open(PHOTO).convert("RGB")
     mask, cutout = (Image.open(BytesIO(answer)) for answer in answers)
     board = checkerboard(*photo.size)

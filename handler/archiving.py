@@ -8,16 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from handler.metrics import Metrics
+from handler.options import Options
+from handler.probe import PROBE
+from handler.request import PhotoRequest
+from handler.response import Origin, Response
 from humanseg.archive.capture.hook import Archive
 from humanseg.archive.capture.record import Exchange
 from humanseg.archive.capture.settings import ArchiveSettings
-from handler.metrics import Metrics
-from handler.options import Options
 from humanseg.segmentation.photo import Photo
-from humanseg.segmentation.picture import Segmentation, encode
-from handler.probe import PROBE
-from handler.request import PhotoRequest
-from handler.response import Answer, Facts
+from humanseg.segmentation.picture import encode
+from humanseg.segmentation.result import Segmentation, Summary
 
 
 class PhotoArchive:
@@ -30,30 +31,31 @@ class PhotoArchive:
         self,
         request: PhotoRequest,
         photo: Photo,
-        found: Segmentation,
-        facts: Facts,
+        segmentation: Segmentation,
+        summary: Summary,
+        origin: Origin,
         seconds: Mapping[str, float],
         time: datetime,
-        answer: Answer,
+        response: Response,
     ) -> str:
         """Spool the record. Never raises; "spooled", "declined", "sampled-out" or "dropped"."""
         options = request.options
         if request.photo == PROBE:  # readiness and health checks are nobody's photo
             return "declined"
         exchange = Exchange(
-            request_id=facts.request_id,
+            request_id=origin.request_id,
             time=time,
-            model_name=facts.model_name,
-            model_version=facts.model_version,
-            weights_sha256=facts.weights_sha256,
+            model_name=origin.model_name,
+            model_version=origin.model_version,
+            weights_sha256=origin.weights_sha256,
             photo=request.photo,
             photo_format=photo.format,
-            width=facts.width,
-            height=facts.height,
-            mask_png=lambda: answer.body if answers_mask(options) else encode(found.mask, "png"),
+            width=summary.width,
+            height=summary.height,
+            mask_png=lambda: response.body if is_mask(options) else encode(segmentation.mask, "png"),
             options=options.given(),
-            coverage=facts.coverage,
-            confidence=facts.confidence,
+            coverage=summary.coverage,
+            confidence=summary.confidence,
             stage_seconds=seconds,
             consent=None if options.archive is None else options.archive == "yes",
             label=options.label,
@@ -61,8 +63,8 @@ class PhotoArchive:
         return str(self._archive.keep(exchange).value)
 
 
-def answers_mask(options: Options) -> bool:
-    """Whether the answer itself is the whole mask as a PNG: then it need not be encoded twice."""
+def is_mask(options: Options) -> bool:
+    """Whether the response itself is the whole mask as a PNG: then it need not be encoded twice."""
     return (options.output, options.format, options.crop) == ("mask", "png", "none")
 
 

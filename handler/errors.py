@@ -1,32 +1,34 @@
-"""What can be wrong with a request, and the one table from that to an HTTP status.
+"""What can be wrong with a request, and the one table from that, and from the core's errors, to an HTTP status.
 
 ClientError
 ├── EmptyBody           no photo in the request
-├── NotAnImage          the bytes are no picture that anyone knows
-├── BrokenImage         a picture of a known format that ends early or contradicts itself
 ├── BadRequest          JSON that can't be read, two photos in one request
 ├── UnknownOption       a field or key that no option has
 ├── BadOption           an option's value is out of its range, or two options exclude each other
 ├── ConflictingOption   one option given twice with different values
-├── Unauthorized        no API key, or a wrong one
-├── TooLarge            more pixels or bytes than the server takes
-└── UnsupportedFormat   a real picture, or other file, of a format that is not read here
+└── Unauthorized        no API key, or a wrong one
+
+What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`.
 """
 
 from __future__ import annotations
 
+from humanseg.segmentation.errors import (
+    BrokenImage,
+    EmptyPhoto,
+    NotAnImage,
+    PhotoError,
+    PictureTooLarge,
+    TooLarge,
+    UnsupportedFormat,
+)
+
 
 class ClientError(Exception):
-    """A fault of the caller. `str(error)` is one message that names the cause and the fix."""
+    """The request is at fault. `str(error)` is one message that names the cause and the fix."""
 
 
 class EmptyBody(ClientError): ...
-
-
-class NotAnImage(ClientError): ...
-
-
-class BrokenImage(ClientError): ...
 
 
 class BadRequest(ClientError): ...
@@ -44,24 +46,31 @@ class ConflictingOption(ClientError): ...
 class Unauthorized(ClientError): ...
 
 
-class TooLarge(ClientError): ...
+FAULTS_OF_THE_CALLER = (ClientError, PhotoError)
 
-
-class UnsupportedFormat(ClientError): ...
-
-
-STATUS: dict[type[ClientError], int] = {
+STATUS: dict[type[Exception], int] = {
     EmptyBody: 400,
+    EmptyPhoto: 400,
     NotAnImage: 400,
     BrokenImage: 400,
     BadRequest: 400,
     UnknownOption: 400,
     BadOption: 400,
     ConflictingOption: 400,
+    PictureTooLarge: 400,
     Unauthorized: 401,
     TooLarge: 413,
     UnsupportedFormat: 415,
 }
+
+# The `type` in an error's JSON is the class's name, but for these.
+TYPES: dict[type[Exception], str] = {EmptyPhoto: EmptyBody.__name__, PictureTooLarge: BadOption.__name__}
+
+
+def error_type(error: Exception) -> str:
+    """The `type` that an error's JSON and the metrics name."""
+    return TYPES.get(type(error), type(error).__name__)
+
 
 PHRASE = {
     400: "Bad Request",

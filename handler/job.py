@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.segmentation.photo import Photo
 from handler.request import PhotoRequest
-from handler.response import Answer
+from handler.response import Response
+from humanseg.segmentation.photo import Photo
 
 
 @dataclass
 class Job:
     """index: place in the batch. frame: float32 [3, H, W]. probability: float32 [H, W]. seconds: by stage.
 
-    Once `answer` is set, no further step touches the photo. `error` names the client's fault, if any.
+    Once `response` is set, no further step touches the photo. `error` names the client's fault, if any.
     """
 
     index: int
@@ -25,6 +25,6 @@ class Job:
     photo: Photo | None = None
     frame: NDArray[np.float32] | None = None
     probability: NDArray[np.float32] | None = None
-    answer: Answer | None = None
+    response: Response | None = None
     error: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from handler.response import Answer, Facts
+from handler.response import Response
+from humanseg.segmentation.result import Summary
 
 
 class Metrics(Protocol):
@@ -53,16 +54,16 @@ class TorchServeMetrics:
         self._found[name].add_or_update(value, [*labels, *self._model])
 
 
-def count_answer(metrics: Metrics, answer: Answer, output: str, error: str | None) -> None:
+def count_response(metrics: Metrics, response: Response, output: str, error: str | None) -> None:
     """One answered request: by output and status, and by the type of the client's error."""
-    metrics.count("humanseg_photos_total", {"output": output, "status": str(answer.status)})
+    metrics.count("humanseg_photos_total", {"output": output, "status": str(response.status)})
     if error is not None:
         metrics.count("humanseg_client_errors_total", {"type": error})
 
 
-def observe_photo(metrics: Metrics, facts: Facts, seconds: Mapping[str, float]) -> None:
+def observe_photo(metrics: Metrics, summary: Summary, seconds: Mapping[str, float]) -> None:
     """One segmented photo: seconds by stage, coverage and confidence."""
     for stage, took in seconds.items():
         metrics.observe(f"humanseg_{stage}_seconds", took)
-    metrics.observe("humanseg_coverage_ratio", facts.coverage)
-    metrics.observe("humanseg_confidence_ratio", facts.confidence)
+    metrics.observe("humanseg_coverage_ratio", summary.coverage)
+    metrics.observe("humanseg_confidence_ratio", summary.confidence)

@@ -33,8 +33,7 @@ class Options:
         return {
             field.name: str(getattr(self, field.name))
             for field in fields(self)
-            if field.name not in ("archive", "label")
-            and getattr(self, field.name) != getattr(default, field.name)
+            if field.name not in ("archive", "label") and getattr(self, field.name) != getattr(default, field.name)
         }
 
 
@@ -52,9 +51,7 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
     output = _choice(given, "output", OUTPUTS)
     picture_format = _choice(given, "format", FORMATS)
     if output == "cutout" and picture_format == "jpeg":
-        raise BadOption(
-            "format=jpeg has no transparency, which output=cutout needs. Use format=png or format=webp."
-        )
+        raise BadOption("format=jpeg has no transparency, which output=cutout needs. Use format=png or format=webp.")
     return Options(
         output=output,
         format=picture_format,

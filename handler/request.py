@@ -40,9 +40,7 @@ def is_page_view(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
     return not lost and "content-type" not in {name.lower() for name in headers} and not any(row.values())
 
 
-def parse_request(
-    row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200
-) -> PhotoRequest:
+def parse_request(row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200) -> PhotoRequest:
     """Read one input row (field name to bytes, str or parsed JSON) and its headers (any case).
 
     Raises EmptyBody, BadRequest, UnknownOption, BadOption or ConflictingOption.
@@ -101,11 +99,7 @@ def _is_json(body: Any, headers: Mapping[str, str]) -> bool:
 
 def _json_object(body: Any) -> dict[str, Any]:
     try:
-        document = (
-            body
-            if isinstance(body, (dict, list))
-            else json.loads(_bytes(body), object_pairs_hook=_no_repeats)
-        )
+        document = body if isinstance(body, (dict, list)) else json.loads(_bytes(body), object_pairs_hook=_no_repeats)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body is not valid JSON ({error}).") from None
     if not isinstance(document, dict):
@@ -117,9 +111,7 @@ def _only_instance(document: dict[str, Any]) -> dict[str, Any]:
     """KServe's v1 envelope, `{"instances": [{...}]}`, without the envelope."""
     instances = document["instances"]
     if len(document) > 1 or not isinstance(instances, list) or len(instances) != 1:
-        raise BadRequest(
-            'Send one photo a request: {"instances": [{"image": "<base64>"}]} and nothing beside it.'
-        )
+        raise BadRequest('Send one photo a request: {"instances": [{"image": "<base64>"}]} and nothing beside it.')
     if not isinstance(instances[0], dict):
         raise BadRequest('An instance must be an object such as {"image": "<base64>", "output": "json"}.')
     return dict(instances[0])
@@ -129,9 +121,7 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for name, value in pairs:
         if document.setdefault(name, value) != value:
-            raise ConflictingOption(
-                f"{name[:40]} stands twice in the JSON, with different values. Give it once."
-            )
+            raise ConflictingOption(f"{name[:40]} stands twice in the JSON, with different values. Give it once.")
     return document
 
 
@@ -142,9 +132,7 @@ def _from_base64(value: Any, name: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise BadRequest(
-            f"{name} is not valid base64. Encode the photo's bytes with: base64 -w0 photo.jpg"
-        ) from None
+        raise BadRequest(f"{name} is not valid base64. Encode the photo's bytes with: base64 -w0 photo.jpg") from None
 
 
 def _text(value: Any, name: str) -> str:

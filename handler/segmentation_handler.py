@@ -1,6 +1,6 @@
 """The class that TorchServe loads. It shows the way of a photo on one page, and owns no image code.
 
-bytes - request.py - photo.py - engine.py - mask.py - picture.py, response.py - bytes, then archive.
+bytes -> request.py -> humanseg.segmentation (photo, pipeline, engine, picture) -> response.py -> bytes, then archive.
 
 A batch goes through each step once. A step that fails for one photo answers that photo's client and leaves the
 others alone: an exception out of `handle` would fail the whole batch.
@@ -19,20 +19,20 @@ from typing import Any
 
 import numpy as np
 
-from humanseg.segmentation import mask as masks
 from handler import response
 from handler.apikeys import check_key, read_key_hashes
 from handler.archiving import open_archive
-from humanseg.segmentation.engine import Batch, make_engine, warm_up
-from handler.errors import ClientError
+from handler.errors import FAULTS_OF_THE_CALLER, error_type
 from handler.job import Job
-from handler.metrics import TorchServeMetrics, count_answer, observe_photo
-from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
-from humanseg.segmentation.photo import read_photo, to_frame
-from humanseg.segmentation.picture import NEEDS_PHOTO, Segmentation
+from handler.metrics import TorchServeMetrics, count_response, observe_photo
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
+from humanseg.segmentation.engine import Batch, make_engine, warm_up
+from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+from humanseg.segmentation.photo import read_photo
+from humanseg.segmentation.picture import NEEDS_PHOTO
+from humanseg.segmentation.pipeline import postprocess, preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -77,18 +77,18 @@ class SegmentationHandler:
         jobs = [Job(index, context.get_request_id(index)) for index in range(len(rows))]
         for job, row in zip(jobs, rows, strict=True):
             self.guarded(job, self.decode, row, request_headers(context, job.index))
-        self.forward([job for job in jobs if job.answer is None])
+        self.forward([job for job in jobs if job.response is None])
         for job in jobs:
-            if job.answer is None:
+            if job.response is None:
                 self.guarded(job, self.encode)
         for job in jobs:
             self.deliver(job, context)
-        return [job.answer.body for job in jobs if job.answer]
+        return [job.response.body for job in jobs if job.response]
 
     def decode(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """Bytes to the network's frame."""
         if is_page_view(row, headers):
-            job.answer = response.page_answer(self.page)
+            job.response = response.page_response(self.page)
             return
         if self.key_hashes is not None:
             check_key(headers, self.key_hashes)
@@ -99,7 +99,7 @@ class SegmentationHandler:
             max_pixels=int(self.settings.max_megapixels * 1e6),
             least_side=None if job.request.options.output in NEEDS_PHOTO else self.model.input_size,
         )
-        job.frame = to_frame(job.photo.pixels, self.model.input_size)
+        job.frame = preprocess(job.photo.pixels, self.model.input_size)
         job.seconds["decode"] = time.perf_counter() - start
 
     def forward(self, jobs: list[Job]) -> None:
@@ -117,57 +117,50 @@ class SegmentationHandler:
                 job.seconds["forward"] = share
 
     def encode(self, job: Job) -> None:
-        """Probability to the answer, and the record into the archive's spool."""
+        """Probability to the response, and the record into the archive's spool."""
         assert job.request and job.photo and job.frame is not None and job.probability is not None
         start = time.perf_counter()
         photo, options = job.photo, job.request.options
-        threshold = options.threshold or self.threshold
-        answer = masks.along_edges(job.probability, job.frame)
-        probability = masks.to_photo_size(answer, photo.width, photo.height)
-        # In place: of a large photo, one such picture less that every worker keeps memory for.
-        mask = masks.binary_mask(probability, threshold, options.keep, out=probability)
-        found = Segmentation(answer, mask, threshold)
-        facts = response.Facts(
-            request_id=job.request_id,
-            width=photo.width,
-            height=photo.height,
-            coverage=masks.coverage(mask),
-            confidence=masks.confidence(answer, threshold),
-            box=masks.bounding_box(mask),
-            model_name=self.name,
-            model_version=self.version,
-            weights_sha256=self.model.weights_sha256,
+        segmentation = postprocess(
+            job.probability,
+            job.frame,
+            photo.width,
+            photo.height,
+            threshold=options.threshold or self.threshold,
+            keep=options.keep,
         )
-        job.answer = response.answer(photo, found, facts, job.request, job.seconds, start)
-        observe_photo(self.metrics, facts, job.seconds)
+        summary = segmentation.summary()
+        origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
+        job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
+        observe_photo(self.metrics, summary, job.seconds)
         now = datetime.now(timezone.utc)
-        job.answer.headers["x-archived"] = self.archive.keep(
-            job.request, photo, found, facts, job.seconds, now, job.answer
+        job.response.headers["x-archived"] = self.archive.keep(
+            job.request, photo, segmentation, summary, origin, job.seconds, now, job.response
         )
 
     def guarded(self, job: Job, step: Any, *arguments: Any) -> None:
-        """Run one step for one photo; a fault becomes that photo's answer, whosever fault it is."""
+        """Run one step for one photo; an error becomes that photo's response."""
         try:
             step(job, *arguments)
-        except ClientError as error:
-            job.error = type(error).__name__
-            job.answer = response.error_answer(error, job.request_id)
+        except FAULTS_OF_THE_CALLER as error:
+            job.error = error_type(error)
+            job.response = response.error_response(error, job.request_id)
         except Exception:
             logger.exception("Request %s failed", job.request_id)
-            job.answer = response.failure(
+            job.response = response.failure(
                 500, "InternalError", "The server failed on this photo; its log says why.", job.request_id
             )
 
     def deliver(self, job: Job, context: Any) -> None:
         """Hand the answer to TorchServe, and count it."""
-        answer = job.answer
+        answer = job.response
         assert answer
         context.set_response_status(answer.status, response.phrase(answer.status), job.index)
         context.set_response_content_type(job.index, answer.content_type)
         for name, value in answer.headers.items():
             context.set_response_header(job.index, name, value)
         output = job.request.options.output if job.request else "none"
-        count_answer(self.metrics, answer, output, job.error)
+        count_response(self.metrics, answer, output, job.error)
         if self.log_requests:
             said = {
                 "request_id": job.request_id,

@@ -59,9 +59,7 @@ def handler_settings(config: Mapping[str, Any]) -> HandlerSettings:
     values = {}
     for key, value in section.items():
         if key not in known:
-            raise SettingsError(
-                f"model-config.yaml: unknown key 'handler.{key}'. Known are {', '.join(known)}."
-            )
+            raise SettingsError(f"model-config.yaml: unknown key 'handler.{key}'. Known are {', '.join(known)}.")
         values[key] = _checked(f"handler.{key}", value, known[key].metadata, known[key].default)
     return HandlerSettings(**values)
 
@@ -77,14 +75,10 @@ def _checked(key: str, value: Any, rule: Mapping[str, Any], default: Any) -> Any
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if "least" in rule:
         if not (isinstance(value, int) and number and rule["least"] <= value <= rule["most"]):
-            raise SettingsError(
-                _bad(key, value, f"a whole number from {rule['least']} to {rule['most']}", default)
-            )
+            raise SettingsError(_bad(key, value, f"a whole number from {rule['least']} to {rule['most']}", default))
         return value
     if not (number and rule["above"] < value < rule["below"]):
-        raise SettingsError(
-            _bad(key, value, f"a number between {rule['above']:g} and {rule['below']:g}", default)
-        )
+        raise SettingsError(_bad(key, value, f"a number between {rule['above']:g} and {rule['below']:g}", default))
     return float(value)
 
 

@@ -47,7 +47,7 @@ def keep_repeated_fields() -> None:
 def quieten_logs() -> None:
     """Leave out TorchServe's line for each request; keep our own lines, and its metrics, which are log lines too."""
     logging.getLogger().setLevel(logging.WARNING)
-    for name in ("segmentation_handler", "handler", "archive", "ts.metrics"):
+    for name in ("segmentation_handler", "handler", "humanseg", "ts.metrics"):
         logging.getLogger(name).setLevel(logging.INFO)
 
 

@@ -37,6 +37,4 @@ async def predict(request: Request) -> Response:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        "benchmarks.peers.fastapi_app:app", host="127.0.0.1", port=PORT, workers=WORKERS, log_level="warning"
-    )
+    uvicorn.run("benchmarks.peers.fastapi_app:app", host="127.0.0.1", port=PORT, workers=WORKERS, log_level="warning")

@@ -92,22 +92,22 @@ class OurStack:
         warm_up(self._engine, self._model.input_size)
 
     def decode(self, data: bytes) -> tuple[Any, Any]:
-        from humanseg.segmentation.photo import read_photo, to_frame
+        from humanseg.segmentation.photo import read_photo
+        from humanseg.segmentation.pipeline import preprocess
 
         photo = read_photo(data, least_side=self._model.input_size)
-        frame = to_frame(photo.pixels, self._model.input_size)
+        frame = preprocess(photo.pixels, self._model.input_size)
         return frame, (frame, photo.width, photo.height)
 
     def predict(self, frames: list[Any]) -> list[Any]:
         return [self._engine(frame[None])[0] for frame in frames]
 
     def encode(self, probability: Any, about: Any) -> bytes:
-        from humanseg.segmentation.mask import along_edges, binary_mask, to_photo_size
         from humanseg.segmentation.picture import encode
+        from humanseg.segmentation.pipeline import postprocess
 
         frame, width, height = about
-        answer = along_edges(probability, frame)
-        return encode(binary_mask(to_photo_size(answer, width, height), self._model.threshold), "png")
+        return encode(postprocess(probability, frame, width, height, threshold=self._model.threshold).mask, "png")
 
 
 def make_stack() -> Stack:

@@ -35,14 +35,10 @@ app.command("import-labels")(import_labels)
 
 @app.command()
 def ship(
-    drain: Annotated[
-        bool, typer.Option("--drain", help="Stop when the spool is empty, or at --deadline.")
-    ] = False,
+    drain: Annotated[bool, typer.Option("--drain", help="Stop when the spool is empty, or at --deadline.")] = False,
     deadline: Annotated[float, typer.Option(min=0.0, help="Seconds that a drain may take.")] = 60.0,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Records uploaded at a time.")] = 4,
-    retry_rejected: Annotated[
-        bool, typer.Option("--retry-rejected", help="Try again what S3 refused.")
-    ] = False,
+    retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Try again what S3 refused.")] = False,
     config: Config = CONFIG,
     as_json: Json = False,
 ) -> None:
@@ -208,8 +204,8 @@ def erase(
 
     Prints what is gone and which exports hold a copy. Exit status 4: an id was found nowhere.
     """
-    from humanseg.archive.read.erasing import erase as run
     from humanseg.archive.capture.hook import open_spool
+    from humanseg.archive.read.erasing import erase as run
     from humanseg.archive.ship.shipping import read_settings
 
     if not yes:
@@ -227,9 +223,7 @@ def erase(
             for name in one.spooled:
                 typer.echo(f"  spool   {name}")
             for note in one.exports:
-                typer.echo(
-                    f"  a copy was exported {note['time']} by {note['by']}@{note['host']} to {note['folder']}"
-                )
+                typer.echo(f"  a copy was exported {note['time']} by {note['by']}@{note['host']} to {note['folder']}")
         typer.echo(
             f"Searched: the bucket, and the spool in {state_dir()}. What waits in another server's spool is uploaded"
             " later: erase there too, or again once its spool is empty.",

@@ -14,8 +14,8 @@ import typer
 from humanseg.cli.console import CommandError
 
 if TYPE_CHECKING:
-    from humanseg.archive.read.reader import Reader
     from humanseg.archive.capture.settings import ArchiveSettings
+    from humanseg.archive.read.reader import Reader
 
 Config = Annotated[Path, typer.Option(help="The file with the archive: section.", metavar="FILE")]
 Json = Annotated[bool, typer.Option("--json", help="For other programs to read.")]
@@ -50,8 +50,8 @@ def plain_errors() -> Iterator[None]:
 
 def reader(settings: ArchiveSettings | None = None) -> Reader:
     """A reader of the store that the environment means."""
-    from humanseg.archive.read.reader import Reader
     from humanseg.archive.capture.settings import ArchiveSettings
+    from humanseg.archive.read.reader import Reader
     from humanseg.archive.ship.store import Store
     from humanseg.archive.ship.target import Target
 

@@ -16,15 +16,11 @@ def export(
     to: Annotated[Path, typer.Option(help="The folder to fill; running it again resumes.", metavar="DIR")],
     since: Since,
     until: Until = "",
-    fmt: Annotated[
-        str, typer.Option("--format", help="folder, webdataset, coco or label-studio.")
-    ] = "folder",
+    fmt: Annotated[str, typer.Option("--format", help="folder, webdataset, coco or label-studio.")] = "folder",
     corrected_only: Annotated[
         bool, typer.Option("--corrected-only", help="Only photos whose mask a person corrected.")
     ] = False,
-    held_out: Annotated[
-        float, typer.Option(min=0, max=1, help="Share marked val, by the photo's hash.")
-    ] = 0.1,
+    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share marked val, by the photo's hash.")] = 0.1,
     as_json: Json = False,
 ) -> None:
     """Fetch photos and masks for training; each different photo once, corrected masks first.
@@ -70,9 +66,7 @@ def export(
 
 
 def import_labels(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="An edited export, or a folder of ID.png masks.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An edited export, or a folder of ID.png masks.")],
     by: Annotated[str, typer.Option(help="Who corrected them.", envvar="USER", show_default=False)],
     accept_unchanged: Annotated[
         bool, typer.Option("--accept-unchanged", help="Unchanged masks count as looked at and right.")
@@ -88,8 +82,6 @@ def import_labels(
     if as_json:
         print_json(vars(done))
     elif not done.problems:
-        typer.echo(
-            f"{len(done.uploaded)} corrected masks uploaded, {len(done.unchanged)} unchanged left alone"
-        )
+        typer.echo(f"{len(done.uploaded)} corrected masks uploaded, {len(done.unchanged)} unchanged left alone")
     if done.problems:
         raise CommandError("nothing was uploaded:\n" + "\n".join(done.problems))

@@ -39,9 +39,7 @@ def explain(error: Exception) -> int:
     """
     if os.environ.get("HUMANSEG_DEBUG") == "1":
         traceback.print_exception(error)
-    elif isinstance(error, (CommandError, ValueError, OSError)) or type(error).__module__.startswith(
-        "client."
-    ):
+    elif isinstance(error, (CommandError, ValueError, OSError)) or type(error).__module__.startswith("client."):
         print(f"humanseg: {error}", file=sys.stderr)
     else:
         print(

@@ -32,9 +32,7 @@ def aws(
     image: Annotated[
         str | None, typer.Option(help="A finished image in ECR, by digest. Built and pushed if not given.")
     ] = None,
-    mar: Annotated[Path, typer.Option(help="The model to serve.")] = Path(
-        "model_store/human_segmentation.mar"
-    ),
+    mar: Annotated[Path, typer.Option(help="The model to serve.")] = Path("model_store/human_segmentation.mar"),
     certificate: Annotated[str | None, typer.Option(help="Fleet: ARN of the TLS certificate.")] = None,
     clients: Annotated[
         str | None, typer.Option(help="Fleet: who may reach it, e.g. 203.0.113.0/24.", metavar="CIDR")
@@ -43,18 +41,14 @@ def aws(
         list[str] | None, typer.Option("--set", help="Any parameter of the template.", metavar="NAME=VALUE")
     ] = None,
     region: Region = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done. Needs no account.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done. Needs no account.")] = False,
     yes: Yes = False,
 ) -> None:
     """Create or update the stack: shows every change first, then follows it and prints the URL."""
     from humanseg.deploy.aws.plan import Plan
 
     options = dict(_pair(each) for each in set_ or [])
-    options |= {
-        name: value for name, value in (("CertificateArn", certificate), ("ClientCidr", clients)) if value
-    }
+    options |= {name: value for name, value in (("CertificateArn", certificate), ("ClientCidr", clients)) if value}
     plan = Plan(stack, size, _region(region), mar, image, options)
     if dry_run:
         _show_plan(plan)
@@ -94,9 +88,7 @@ def destroy(stack: StackName, region: Region = None, yes: Yes = False) -> None:
     cloud = _Cloud(_region(region))
     found = cloud.stack(stack)
     bucket = found.resource("ArchiveBucket")
-    if not yes and not typer.confirm(
-        f"Delete the stack {stack} in {cloud.region}? The archive's bucket stays."
-    ):
+    if not yes and not typer.confirm(f"Delete the stack {stack} in {cloud.region}? The archive's bucket stays."):
         raise CommandError("nothing was changed")
     _follow(found.delete(), f"{stack} goes")
     if bucket:
@@ -154,9 +146,7 @@ def _propose(cloud: _Cloud, plan: Plan) -> tuple[str | None, Stack]:
     if not (vpc and subnets):
         vpc, subnets = at.default_network(cloud.client("ec2"))
     target = cloud.stack(plan.stack)
-    change_set, changes = target.propose(
-        plan.parameters(account=account, image=image, vpc=vpc, subnets=subnets)
-    )
+    change_set, changes = target.propose(plan.parameters(account=account, image=image, vpc=vpc, subnets=subnets))
     rows = [(each.action, each.name, each.type, each.replacement) for each in changes]
     print_table(f"Changes to {plan.stack}", ("action", "resource", "type", "replaced"), rows)
     return change_set if changes else None, target
@@ -181,9 +171,7 @@ def _follow(events: Iterable[Event], title: str) -> None:
             if event.status.endswith("_COMPLETE"):
                 finished.add(event.name)
             if event.status.endswith("_FAILED"):
-                progress.console.print(
-                    f"{event.name}: {event.status} {event.reason}", style="red", markup=False
-                )
+                progress.console.print(f"{event.name}: {event.status} {event.reason}", style="red", markup=False)
             progress.update(
                 task,
                 description=f"{title}: {event.name} {event.status}",

@@ -34,9 +34,7 @@ GROUPS = (
 
 for heading, group, name in GROUPS:
     for command in group.registered_commands if name is None else ():
-        command.rich_help_panel = (
-            heading  # typer shows a nameless group's commands under no heading of its own
-        )
+        command.rich_help_panel = heading  # typer shows a nameless group's commands under no heading of its own
     app.add_typer(group, name=name, rich_help_panel=heading)
 
 

@@ -18,9 +18,7 @@ from urllib.parse import urlsplit
 
 from humanseg.cli.console import CommandError
 
-SAFE = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"
-)  # becomes part of a file name: no slash, no leading dot
+SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")  # becomes part of a file name: no slash, no leading dot
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,7 @@ def read_mar(path: Path) -> Mar:
         raise CommandError(f"{path} is no model archive ({type(fault).__name__}: {fault}){fix}") from None
     for what, word in (("model name", model), ("version", version)):
         if not isinstance(word, str) or not SAFE.fullmatch(word):
-            raise CommandError(
-                f"{path} has the {what} {word!r}; only letters, digits and . _ + - are taken{fix}"
-            )
+            raise CommandError(f"{path} has the {what} {word!r}; only letters, digits and . _ + - are taken{fix}")
     return Mar(path, model, version)
 
 

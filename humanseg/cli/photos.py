@@ -57,9 +57,7 @@ def _find(source: str, out: Path) -> list[tuple[Path, Path]]:
         return [(path, Path(path.name))]
     if path.is_dir():
         if out.resolve() == path.resolve():
-            raise CommandError(
-                f"the results can't go to the folder of the photos, {source}; give another with -o"
-            )
+            raise CommandError(f"the results can't go to the folder of the photos, {source}; give another with -o")
         pictures = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
         base, what = path, "holds no photos"
     else:
@@ -97,7 +95,6 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
             raise CommandError(f"the result {job.result} would replace a photo; give another folder with -o")
         if result in taken:
             raise CommandError(
-                f"{taken[result]} and {job.photo} would both go to {job.result}; "
-                "run them apart, into two folders"
+                f"{taken[result]} and {job.photo} would both go to {job.result}; run them apart, into two folders"
             )
         taken[result] = job.photo

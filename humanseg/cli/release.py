@@ -33,9 +33,7 @@ def release(
         typer.Option("--model-store", help="A server's model store, in the order of --server, instead."),
     ] = None,
     watch: Annotated[float, typer.Option(min=0, help="Seconds to watch for errors after the switch.")] = 60.0,
-    drain: Annotated[
-        float, typer.Option(min=0, help="Seconds that a version must be idle before it goes.")
-    ] = 10.0,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that a version must be idle before it goes.")] = 10.0,
     keep_old: Annotated[bool, typer.Option("--keep-old", help="Leave the old version loaded.")] = False,
     api_key: Annotated[
         str | None, typer.Option("--api-key", envvar="HUMANSEG_API_KEY", help="For servers with keys.")
@@ -55,9 +53,7 @@ def release(
         raise CommandError(f"{mar} holds no golden predictions; build it anew with ./build_mar.sh")
     servers = tuple(Server.parse(each) for each in server or [inference_url(None)])
     if model_store and len(model_store) != len(servers):
-        raise CommandError(
-            f"{len(servers)} servers but {len(model_store)} times --model-store; give one for each"
-        )
+        raise CommandError(f"{len(servers)} servers but {len(model_store)} times --model-store; give one for each")
     folders = model_store or [_store(state_dir or [Path(".state")], each.management_url) for each in servers]
     files = tuple(put(archive, folder)[0] for folder in folders)
     Rollout(

@@ -74,9 +74,7 @@ def segment(
     out: Annotated[str, typer.Option("-o", "--out", help="File for one photo, folder for more.")],
     output: Annotated[Output, typer.Option(help="What to make.")] = Output.mask,
     format: Annotated[Format | None, typer.Option(help="File format; by -o's ending, else png.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Between 0 and 1; the model's own if not given.")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Between 0 and 1; the model's own if not given.")] = None,
     background: Annotated[str | None, typer.Option(help="For composite: '#rrggbb' or 'blur'.")] = None,
     keep: Annotated[Keep | None, typer.Option(help="All person regions, or the largest only.")] = None,
     crop: Annotated[Crop | None, typer.Option(help="Cut down to the person.")] = None,
@@ -85,9 +83,7 @@ def segment(
     ] = None,
     label: Annotated[str | None, typer.Option(help="A word to be kept with the archived photos.")] = None,
     parallel: Annotated[int, typer.Option("-j", "--parallel", min=1, max=64, help="Requests at a time.")] = 4,
-    force: Annotated[
-        bool, typer.Option("--force", help="Make every result again, and replace any file.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Make every result again, and replace any file.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
     timeout: Timeout = 120.0,
@@ -194,9 +190,7 @@ def _one(server: Client, job: Job, asked: Mapping[str, Any]) -> Segmentation:
     answer = server.segment(job.photo, **asked)
     job.result.parent.mkdir(parents=True, exist_ok=True)
     answer.save(job.result)
-    return dataclasses.replace(
-        answer, content=b"", document=None
-    )  # only the facts: a run may be of thousands
+    return dataclasses.replace(answer, content=b"", document=None)  # only the facts: a run may be of thousands
 
 
 def _report(tally: Tally, as_json: bool) -> None:

@@ -31,9 +31,7 @@ def status(url: ManagementUrl = None, timeout: Timeout = 30.0, as_json: AsJson =
 def scale(
     workers: Annotated[int, typer.Argument(min=0, help="Worker processes to run.")],
     model: Model = DEFAULT_MODEL,
-    version: Annotated[
-        str | None, typer.Option("--version", help="The default version if not given.")
-    ] = None,
+    version: Annotated[str | None, typer.Option("--version", help="The default version if not given.")] = None,
     url: ManagementUrl = None,
     timeout: Timeout = 300.0,
     as_json: AsJson = False,
@@ -51,9 +49,7 @@ def scale(
 def register(
     mar: Annotated[Path, typer.Argument(help="A .mar on this host, as ./build_mar.sh makes it.")],
     default: Annotated[bool, typer.Option("--default", help="Let it answer by default once READY.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="As many as the default version if not given.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="As many as the default version if not given.")] = None,
     model_store: Annotated[
         Path | None,
         typer.Option("--model-store", help="The server's model store; found in STATE_DIR if not given."),
@@ -125,8 +121,7 @@ def unregister(
     with _manage(url, timeout) as server:
         if server.version(model, version).default:
             raise CommandError(
-                f"{model} {version} answers by default and can't be taken out; "
-                "first run: humanseg default VERSION"
+                f"{model} {version} answers by default and can't be taken out; first run: humanseg default VERSION"
             )
         with err().status(f"Waiting until {model} {version} has no more requests"):
             server.unregister(model, version, drain=drain, timeout=timeout)

@@ -24,9 +24,7 @@ Data = Annotated[
         help="Photos with masks (img/ and mask/) or a COCO JSON; again for more, each with its share.",
     ),
 ]
-Soft = Annotated[
-    list[str] | None, typer.Option("--soft", metavar="DIR[=WEIGHT]", help="The same with grey masks.")
-]
+Soft = Annotated[list[str] | None, typer.Option("--soft", metavar="DIR[=WEIGHT]", help="The same with grey masks.")]
 Empty = Annotated[
     list[str] | None,
     typer.Option("--empty", metavar="DIR[=WEIGHT]", help="Photos (img/) in which nobody is to be found."),
@@ -45,9 +43,7 @@ def train(
     soft: Soft = None,
     empty: Empty = None,
     things: Things = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="YAML file with every setting; options win over it.")
-    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML file with every setting; options win over it.")] = None,
     init: Annotated[str | None, typer.Option(help="imagenet, random, or weights to go on from.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint, exactly.")] = False,
     size: Annotated[int | None, typer.Option(help="Side of the network's square; a multiple of 32.")] = None,

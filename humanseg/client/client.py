@@ -167,9 +167,7 @@ def photo_bytes(photo: Photo) -> bytes:
     content = photo.read() if hasattr(photo, "read") else None
     if isinstance(content, bytes):
         return content
-    raise TypeError(
-        f"photo is {type(photo).__name__}; give bytes, a path, a file opened with 'rb' or a Pillow image"
-    )
+    raise TypeError(f"photo is {type(photo).__name__}; give bytes, a path, a file opened with 'rb' or a Pillow image")
 
 
 def _png(picture: Image) -> bytes:
@@ -177,9 +175,7 @@ def _png(picture: Image) -> bytes:
 
     upright = ImageOps.exif_transpose(picture)
     # PNG has no CMYK, YCbCr, LAB, HSV or float pixels.
-    whole = (
-        upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else upright.convert("RGB")
-    )
+    whole = upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else upright.convert("RGB")
     buffer = io.BytesIO()
     whole.save(buffer, "PNG", compress_level=1)  # the wire is short: time is dearer than bytes
     return buffer.getvalue()

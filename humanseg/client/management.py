@@ -125,9 +125,7 @@ class Management:
         self._get(_path(model, version), {})  # the server's own 404
         raise AnswerError(f"{self.url} lists no version {version} of {model}, yet describes it; try again")
 
-    def scale(
-        self, model: str, workers: int, *, version: str | None = None, timeout: float = 300.0
-    ) -> ModelVersion:
+    def scale(self, model: str, workers: int, *, version: str | None = None, timeout: float = 300.0) -> ModelVersion:
         """Run exactly `workers` workers (0 or more) and return when all of them are READY.
 
         Workers beyond that number are killed at once, with the photos they are at work on: scale down when
@@ -241,9 +239,7 @@ class Management:
         except StatusError as error:
             if error.status != 405:
                 raise
-            why = (
-                f"{self.url} has its model API turned off; set enable_model_api=true in its config.properties"
-            )
+            why = f"{self.url} has its model API turned off; set enable_model_api=true in its config.properties"
             raise StatusError(405, error.type, why, error.request_id) from None
 
     def _get(self, path: str, params: Mapping[str, str]) -> Any:
@@ -251,9 +247,7 @@ class Management:
         try:
             return answer.json()
         except ValueError:
-            raise AnswerError(
-                f"{answer.url} is no management API of TorchServe; check the management URL"
-            ) from None
+            raise AnswerError(f"{answer.url} is no management API of TorchServe; check the management URL") from None
 
     def close(self) -> None:
         """Close the connections."""

@@ -126,8 +126,7 @@ class Transport:
     def _unreachable(self, fault: Exception, attempts: int) -> UnreachableError:
         tries = "" if attempts == 1 else f" after {attempts} attempts"
         return UnreachableError(
-            f"no connection to {self.url}{tries} ({_cause(fault)}); "
-            "start the server with ./serve.sh or give its URL"
+            f"no connection to {self.url}{tries} ({_cause(fault)}); start the server with ./serve.sh or give its URL"
         )
 
     def close(self) -> None:

@@ -109,9 +109,7 @@ class Rollout:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
             self._say(f"rolling back: {reason}")
             self._roll_back(reason)
-            raise ReleaseError(
-                f"{self.release.model} {self.release.version} was not released: {reason}"
-            ) from None
+            raise ReleaseError(f"{self.release.model} {self.release.version} was not released: {reason}") from None
         if not self.release.keep_old:
             self._clear()
 
@@ -134,9 +132,7 @@ class Rollout:
         for number in range(len(self._clients)) if servers is None else servers:
             client = self._clients[number]
             for golden in self.release.golden:
-                answer = client.segment(
-                    golden.photo_bytes, output="probability", archive=False, version=version
-                )
+                answer = client.segment(golden.photo_bytes, output="probability", archive=False, version=version)
                 if answer.model_version != self.release.version:
                     raise ReleaseError(
                         f"{client.url} answered with version {answer.model_version}, not {self.release.version}"

@@ -6,15 +6,14 @@ OpenVINO on the CPU, PyTorch on CUDA, and PyTorch on the CPU as the reference th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.segmentation.mask import along_edges, to_photo_size
-from humanseg.segmentation.photo import Pixels, to_frame
+if TYPE_CHECKING:
+    from humanseg.segmentation.weights import Network
 
 Batch = NDArray[np.float32]
 
@@ -25,16 +24,6 @@ class Engine(Protocol):
     name: str
 
     def __call__(self, batch: Batch) -> Batch: ...
-
-
-def probability(engine: Callable[[Batch], Batch], size: int, pixels: Pixels) -> Pixels:
-    """What the engine makes of a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person.
-
-    `size` is the long side of the network's frame in pixels.
-    """
-    height, width = pixels.shape[:2]
-    frame = to_frame(pixels, size)
-    return to_photo_size(along_edges(engine(frame[None])[0], frame), width, height)
 
 
 class OpenVinoEngine:
@@ -62,9 +51,7 @@ class OpenVinoEngine:
                 f"{graph} ends in no logits [1, 1, H, W]: another version built it. Run build_mar.sh again."
             )
         self._request = model.create_infer_request()
-        self.name = (
-            f"openvino {'bfloat16' if use_bfloat16 else 'float32'}, {threads} thread{'s'[: threads != 1]}"
-        )
+        self.name = f"openvino {'bfloat16' if use_bfloat16 else 'float32'}, {threads} thread{'s'[: threads != 1]}"
 
     def __call__(self, batch: Batch) -> Batch:
         return np.stack([self._one(frame) for frame in batch])
@@ -86,18 +73,17 @@ def sigmoid(logits: Batch) -> Batch:
 class TorchEngine:
     """The network in PyTorch: on CUDA with channels_last and autocast, on the CPU plainly in float32."""
 
-    def __init__(self, weights: Path, *, device: str, threads: int, precision: str) -> None:
+    def __init__(self, network: Network, *, device: str, threads: int, precision: str) -> None:
         import torch
 
-        from humanseg.segmentation.weights import load_weights
-
-        torch.set_num_threads(threads)
+        if threads:
+            torch.set_num_threads(threads)
         self._torch = torch
         self._device = torch.device(device)
         on_gpu = self._device.type == "cuda"
         self._half = on_gpu if precision == "auto" else precision == "bfloat16"
         layout = torch.channels_last if on_gpu else torch.contiguous_format
-        self._network = load_weights(weights).network.to(self._device, memory_format=layout)  # type: ignore[call-overload]
+        self._network = network.to(self._device, memory_format=layout)  # type: ignore[call-overload]
         self.name = f"torch {device} {'bfloat16' if self._half else 'float32'}"
 
     def __call__(self, batch: Batch) -> Batch:
@@ -117,8 +103,15 @@ def make_engine(
         kind = "torch" if gpu is not None else "openvino"
     if kind == "openvino":
         return OpenVinoEngine(graph, threads=threads, precision=precision)
+    from humanseg.segmentation.weights import load_weights
+
     device = "cpu" if gpu is None else f"cuda:{gpu}"
-    return TorchEngine(weights, device=device, threads=threads, precision=precision)
+    return TorchEngine(load_weights(weights).network, device=device, threads=threads, precision=precision)
+
+
+def reference_engine(network: Network, *, threads: int = 0) -> Engine:
+    """PyTorch on the CPU in float32, which the others are measured against. threads: 0 leaves PyTorch's own."""
+    return TorchEngine(network, device="cpu", threads=threads, precision="float32")
 
 
 def warm_up(engine: Engine, size: int) -> None:

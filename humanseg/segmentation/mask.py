@@ -63,9 +63,7 @@ def along_edges(probability: NDArray[np.float32], frame: NDArray[np.float32]) ->
 
 
 def _window_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(
-        cv2.blur(values, (EDGE_WINDOW, EDGE_WINDOW), borderType=cv2.BORDER_REPLICATE), np.float32
-    )
+    return np.asarray(cv2.blur(values, (EDGE_WINDOW, EDGE_WINDOW), borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 def to_photo_size(probability: NDArray[np.float32], width: int, height: int) -> Pixels:
@@ -77,9 +75,7 @@ def to_photo_size(probability: NDArray[np.float32], width: int, height: int) -> 
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def binary_mask(
-    probability: Pixels, threshold: float, keep: str = "all", out: Pixels | None = None
-) -> Pixels:
+def binary_mask(probability: Pixels, threshold: float, keep: str = "all", out: Pixels | None = None) -> Pixels:
     """Person or not: uint8 [H, W] with 255 where `probability` (uint8 [H, W]) is above `threshold` (0..1, open).
 
     With keep="largest" only the largest 8-connected region stays. `out` may be `probability` itself.

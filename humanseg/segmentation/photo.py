@@ -18,7 +18,14 @@ from PIL import Image, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
 from humanseg.segmentation import jpeg
-from handler.errors import BrokenImage, ClientError, EmptyBody, NotAnImage, TooLarge, UnsupportedFormat
+from humanseg.segmentation.errors import (
+    BrokenImage,
+    EmptyPhoto,
+    NotAnImage,
+    PhotoError,
+    TooLarge,
+    UnsupportedFormat,
+)
 
 register_heif_opener()
 
@@ -73,6 +80,7 @@ class Photo:
     width, height: of the photo itself, upright, in pixels.
     format: lower-case name of the format it came in ("jpeg", "png", "heif", ...).
     icc_profile: the RGB colour profile of the pixels, None for sRGB or where there was none.
+    orientation: EXIF's, 1 to 8: how the pixels lay in the file.
     """
 
     pixels: Pixels
@@ -80,6 +88,7 @@ class Photo:
     height: int
     format: str
     icc_profile: bytes | None = None
+    orientation: int = 1
 
 
 def read_photo(data: bytes, *, max_pixels: int = 50_000_000, least_side: int | None = None) -> Photo:
@@ -89,24 +98,22 @@ def read_photo(data: bytes, *, max_pixels: int = 50_000_000, least_side: int | N
     shorter than that: libjpeg then averages in the DCT domain, at a fraction of the cost
     (ITU T.81; libjpeg-turbo's scaled IDCT). Transparent pixels are laid on white, as viewers show them.
 
-    Raises EmptyBody, NotAnImage, BrokenImage, UnsupportedFormat, or TooLarge above `max_pixels`.
+    Raises EmptyPhoto, NotAnImage, BrokenImage, UnsupportedFormat, or TooLarge above `max_pixels`.
     """
     if not data:
-        raise EmptyBody("The request holds no photo. Send one with: curl -F image=@photo.jpg URL")
+        raise EmptyPhoto("The request holds no photo. Send one with: curl -F image=@photo.jpg URL")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which is dropped anyway
             return _decode(data, max_pixels, least_side)
-    except ClientError:
+    except PhotoError:
         raise
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except Image.DecompressionBombError:
         raise TooLarge(_too_many_pixels(max_pixels)) from None
     except MemoryError:
-        raise TooLarge(
-            "The photo takes more memory to decode than the server has. Send a smaller one."
-        ) from None
+        raise TooLarge("The photo takes more memory to decode than the server has. Send a smaller one.") from None
     except Exception as error:
         # Decoders meet broken files with every kind of exception (OSError, SyntaxError, struct.error,
         # IndexError, ...). Here only the caller's bytes are at work, so each of them means a broken file.
@@ -137,7 +144,7 @@ def _decode(data: bytes, max_pixels: int, least_side: int | None) -> Photo:
         pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
         if orientation >= 5:
             width, height = height, width
-    return Photo(pixels, width, height, name, _rgb_profile(image))
+    return Photo(pixels, width, height, name, _rgb_profile(image), orientation)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -190,7 +197,7 @@ def _rgb_profile(image: Image.Image) -> bytes | None:
     return None
 
 
-def _unidentified(data: bytes) -> ClientError:
+def _unidentified(data: bytes) -> PhotoError:
     readable = "Readable are JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC and AVIF."
     start = data[:64].lstrip()
     for magic, name in OTHER_FORMATS.items():
@@ -200,9 +207,7 @@ def _unidentified(data: bytes) -> ClientError:
         return UnsupportedFormat(f"This is a video. Send a single picture. {readable}")
     known = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
     if data.startswith(known) or data[4:8] == b"ftyp":
-        return BrokenImage(
-            "The photo begins like a picture but its header is damaged. Send the whole file again."
-        )
+        return BrokenImage("The photo begins like a picture but its header is damaged. Send the whole file again.")
     return NotAnImage(f"The bytes that were sent are not a picture. {readable}")
 
 

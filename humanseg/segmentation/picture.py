@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from handler.errors import BadOption
-from humanseg.segmentation.mask import soft_alpha, to_photo_size
-from handler.options import Options
+from humanseg.segmentation.errors import PictureTooLarge
 from humanseg.segmentation.photo import Photo, Pixels
 from humanseg.segmentation.png import write_png
+from humanseg.segmentation.result import Segmentation
 
 OVERLAY_COLOUR = (56, 132, 255)  # RGB; far from skin, foliage and most clothes
 OVERLAY_STRENGTH = 0.55
@@ -27,39 +24,23 @@ NEEDS_PHOTO = ("cutout", "overlay", "composite")
 OUTPUTS_DRAWN = ("mask", "probability", *NEEDS_PHOTO)
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """What was found in one photo.
+def draw(photo: Photo, segmentation: Segmentation, output: str, backdrop: str = "#ffffff") -> Pixels:
+    """The picture that `output` names: uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, of the photo's size.
 
-    answer: the network's, float32 [h, w] in 0..1, at its own size. mask: uint8 [H, W], 0 or 255, at the photo's.
-    threshold: 0..1, the probability above which the mask is 255.
+    output: one of `OUTPUTS_DRAWN`. backdrop: of a composite, a colour (`#rrggbb`) or "blur".
     """
-
-    answer: NDArray[np.float32]
-    mask: Pixels
-    threshold: float
-
-    @property
-    def probability(self) -> Pixels:
-        """uint8 [H, W], 255 = certainly a person. Made anew each time: most pictures need the mask alone."""
-        height, width = self.mask.shape
-        return to_photo_size(self.answer, width, height)
-
-
-def draw(photo: Photo, found: Segmentation, options: Options) -> Pixels:
-    """The picture that `options.output` asks for: uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, uncropped."""
-    if options.output == "mask":
-        return found.mask
-    if options.output == "probability":
-        return found.probability
-    alpha = soft_alpha(found.probability, found.threshold, found.mask if options.keep == "largest" else None)
-    if options.output == "cutout":
+    if output == "mask":
+        return segmentation.mask
+    if output == "probability":
+        return segmentation.probability
+    alpha = segmentation.alpha
+    if output == "cutout":
         return cut_out(photo.pixels, alpha)
-    if options.output == "overlay":
+    if output == "overlay":
         weaker = np.rint(np.arange(256) * OVERLAY_STRENGTH).astype(np.uint8)
         strength = np.asarray(cv2.LUT(alpha, weaker), np.uint8)
         return blend(plain(OVERLAY_COLOUR, photo.pixels), photo.pixels, strength)
-    return blend(photo.pixels, background(photo.pixels, alpha, options.background), alpha)
+    return blend(photo.pixels, background(photo.pixels, alpha, backdrop), alpha)
 
 
 def cut_out(pixels: Pixels, alpha: Pixels) -> Pixels:
@@ -120,7 +101,7 @@ def encode(picture: Pixels, kind: str, icc_profile: bytes | None = None) -> byte
         return write_png(picture, icc_profile)
     height, width = picture.shape[:2]
     if max(height, width) > LONGEST_SIDE[kind]:
-        raise BadOption(
+        raise PictureTooLarge(
             f"format={kind} holds at most {LONGEST_SIDE[kind]} pixels a side, but this picture is {width}x{height}. "
             "Use format=png."
         )

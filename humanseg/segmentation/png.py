@@ -25,9 +25,7 @@ def write_png(picture: Pixels, icc_profile: bytes | None = None) -> bytes:
     channels = 1 if picture.ndim == 2 else picture.shape[2]
     flat = picture.reshape(height, width * channels)
     header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPE[channels], 0, 0, 0)
-    profile = (
-        _chunk(b"iCCP", b"ICC\0\0" + zlib.compress(icc_profile)) if icc_profile and channels > 1 else b""
-    )
+    profile = _chunk(b"iCCP", b"ICC\0\0" + zlib.compress(icc_profile)) if icc_profile and channels > 1 else b""
     data = _chunk(b"IDAT", _packed(flat))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + profile + data + _chunk(b"IEND", b"")
 

@@ -95,9 +95,7 @@ def network_of(path: Path, state: Mapping[str, Tensor], architecture: str | None
         elif architecture == "efficient_unet":
             network = EfficientUNet(_decoder_widths(path, state))
         else:
-            raise WeightsError(
-                f"{path}: neither a classic U-Net (no final_conv.weight) nor weights of this project"
-            )
+            raise WeightsError(f"{path}: neither a classic U-Net (no final_conv.weight) nor weights of this project")
         network.load_state_dict(dict(state))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
@@ -161,9 +159,7 @@ def _unet_features(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
     if not features:
         raise WeightsError(f"{path}: no downs.0.conv.0.weight; this is no classic U-Net")
     if 2 ** len(features) > FRAME_STEP:
-        raise WeightsError(
-            f"{path}: halves the photo {len(features)} times; 5 times is the most that is served"
-        )
+        raise WeightsError(f"{path}: halves the photo {len(features)} times; 5 times is the most that is served")
     if any(deeper != 2 * width for width, deeper in itertools.pairwise(features)):
         raise WeightsError(f"{path}: channels are {features}; each must be twice the one before")
     out = state.get("final_conv.weight")
@@ -177,7 +173,8 @@ def _decoder_widths(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
     for name in names:
         if name not in state:
             raise WeightsError(
-                f"{path}: {name} is missing; weights of an older network can start a training, see humanseg/training/README.md"
+                f"{path}: {name} is missing; weights of an older network can only start a training run, "
+                "see humanseg/training/README.md"
             )
     return tuple(state[name].shape[0] for name in names)
 

@@ -18,11 +18,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MODEL_STORE = ROOT / "model_store"
 DEFAULT_WEIGHTS = MODEL_STORE / "human_segmentation.safetensors"
 DEFAULT_NAME = "human_segmentation"
 CONFIG = ROOT / "config" / "model-config.yaml"
+PACKED = ("handler", "humanseg/segmentation", "humanseg/archive")
 ORIGIN = "origin.txt"  # inside the .mar: "shipped" or "own" weights
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
@@ -44,9 +45,7 @@ def main() -> int:
         help=".safetensors, or a PyTorch checkpoint of the classic U-Net (default: the shipped weights)",
     )
     parser.add_argument("--version", default="1.0", help="model version (default: %(default)s)")
-    parser.add_argument(
-        "--name", default=DEFAULT_NAME, help="model name, and the archive's (default: %(default)s)"
-    )
+    parser.add_argument("--name", default=DEFAULT_NAME, help="model name, and the archive's (default: %(default)s)")
     parser.add_argument(
         "--output",
         type=Path,
@@ -54,9 +53,7 @@ def main() -> int:
         metavar="DIR",
         help="folder for NAME.mar (default: model_store)",
     )
-    parser.add_argument(
-        "--if-stale", action="store_true", help="do nothing when NAME.mar is newer than its parts"
-    )
+    parser.add_argument("--if-stale", action="store_true", help="do nothing when NAME.mar is newer than its parts")
     arguments = parser.parse_args()
     caller = Path(os.environ.get("CALLED_FROM", ""))
     arguments.weights, arguments.output = caller / arguments.weights, caller / arguments.output
@@ -74,7 +71,8 @@ def main() -> int:
 
 def parts() -> Iterator[Path]:
     """Every file of the checkout that goes into a .mar, the weights aside."""
-    for folder in ("handler", "archive"):
+    yield ROOT / "humanseg" / "__init__.py"
+    for folder in PACKED:
         yield from sorted(
             path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
         )
@@ -85,9 +83,7 @@ def is_fresh(target: Path, weights: Path) -> bool:
     """Whether `target` exists and is newer than all that it is made of."""
     if not target.is_file() or not weights.is_file():
         return False
-    makers = [
-        Path(__file__).parent / name for name in ("build_mar.py", "export.py", "golden.py", "golden.jpg")
-    ]
+    makers = [Path(__file__).parent / name for name in ("build_mar.py", "export.py", "golden.py", "golden.jpg")]
     newest = max(path.stat().st_mtime for path in (*parts(), *makers, weights, ROOT / "pyproject.toml"))
     return target.stat().st_mtime > newest
 
@@ -100,9 +96,7 @@ def is_own(target: Path) -> bool:
     except (OSError, KeyError, zipfile.BadZipFile):
         return False
     if own:
-        print(
-            f"{target} holds weights of your own: kept, though files have changed since. ./build_mar.sh renews it."
-        )
+        print(f"{target} holds weights of your own: kept, though files have changed since. ./build_mar.sh renews it.")
     return own
 
 

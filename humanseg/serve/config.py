@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 from humanseg.serve.settings import ServeSettings
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
+CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 def render(settings: ServeSettings) -> Path:
@@ -26,9 +26,7 @@ def render(settings: ServeSettings) -> Path:
     (settings.state_dir / "metrics.yaml").write_text((CONFIG / "metrics.yaml").read_text())
     (settings.state_dir / "log4j2.xml").write_text(_fill(CONFIG / "log4j2.xml", in_xml))
     path = settings.state_dir / "config.properties"
-    path.write_text(
-        _fill(CONFIG / "config.properties", {name: in_java(text) for name, text in values.items()})
-    )
+    path.write_text(_fill(CONFIG / "config.properties", {name: in_java(text) for name, text in values.items()}))
     return path
 
 

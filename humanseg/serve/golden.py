@@ -61,8 +61,9 @@ def cells(probability: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def write_golden(graph: Path, input_size: int, folder: Path) -> None:
     """Write golden.json into `folder`: what OpenVINO in float32 makes of the pictures with the network in `graph`."""
-    from humanseg.segmentation.engine import make_engine, probability
+    from humanseg.segmentation.engine import make_engine
     from humanseg.segmentation.photo import read_photo
+    from humanseg.segmentation.pipeline import probability
 
     engine = make_engine("openvino", graph=graph, weights=graph, threads=1, precision="float32")
     made = []

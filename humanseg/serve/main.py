@@ -89,9 +89,7 @@ def prepare(settings: ServeSettings) -> Path:
     return render(settings)
 
 
-def watch(
-    frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes]], settings: ServeSettings
-) -> None:
+def watch(frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes]], settings: ServeSettings) -> None:
     """Return never, but by `Stopped` or by StartError when TorchServe ends by itself.
 
     A store that ends (the one of a killed server may still hold its folder) is started again, every ten seconds.

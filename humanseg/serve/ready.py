@@ -30,9 +30,7 @@ def wait_until_ready(settings: ServeSettings, running: Callable[[], bool], *, se
         if reason:
             raise StartError(reason)
         time.sleep(0.2)
-    raise StartError(
-        f"no prediction went through within {seconds:g} s. The logs are in {settings.state_dir}/logs."
-    )
+    raise StartError(f"no prediction went through within {seconds:g} s. The logs are in {settings.state_dir}/logs.")
 
 
 def predicts(settings: ServeSettings, *, timeout: float = 10.0) -> bool:

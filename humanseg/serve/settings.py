@@ -78,7 +78,5 @@ def _whole(environment: Mapping[str, str], name: str, default: int, least: int, 
     if not text:
         return default
     if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-        raise SettingsError(
-            f"{name}={text!r} is not a whole number from {least} to {most}, such as {default}."
-        )
+        raise SettingsError(f"{name}={text!r} is not a whole number from {least} to {most}, such as {default}.")
     return int(text)

@@ -25,7 +25,13 @@ def start_store(settings: ServeSettings, environment: Mapping[str, str]) -> subp
     with (settings.state_dir / "logs" / "store.log").open("ab") as log:
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "humanseg.archive.ship.local_store", "--dir", str(settings.state_dir / "store")),
+                *(
+                    sys.executable,
+                    "-m",
+                    "humanseg.archive.ship.local_store",
+                    "--dir",
+                    str(settings.state_dir / "store"),
+                ),
                 *("--avoid", *map(str, settings.ports.values())),  # TorchServe opens them later
             ],
             stdin=subprocess.DEVNULL,
@@ -43,7 +49,16 @@ def drain(settings: ServeSettings, seconds: float) -> None:
 
     if not open_spool(ArchiveSettings(), settings.state_dir).ready():
         return
-    command = [sys.executable, "-m", "humanseg.cli.main", "archive", "ship", "--drain", "--deadline", f"{seconds:.0f}"]
+    command = [
+        sys.executable,
+        "-m",
+        "humanseg.cli.main",
+        "archive",
+        "ship",
+        "--drain",
+        "--deadline",
+        f"{seconds:.0f}",
+    ]
     try:
         done = subprocess.run(
             command,

@@ -39,16 +39,12 @@ def photographed(random: np.random.Generator, pixels: Pixels, height: int, width
 
 def plain(random: np.random.Generator, height: int, width: int) -> Pixels:
     """A wall: one colour, mostly pale and greyish, with a gradient of light and some stains."""
-    colour = np.clip(
-        random.uniform(40, 245) + random.normal(0, 18, 3) * (1 + 2 * (random.random() < 0.2)), 0, 255
-    )
+    colour = np.clip(random.uniform(40, 245) + random.normal(0, 18, 3) * (1 + 2 * (random.random() < 0.2)), 0, 255)
     angle = random.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     light = (np.cos(angle) * rows / height + np.sin(angle) * columns / width) * random.uniform(0, 60)
     cells = int(random.integers(2, 9))
-    stains = cv2.resize(
-        random.normal(0, random.uniform(0, 14), (cells, cells)).astype(np.float32), (width, height)
-    )
+    stains = cv2.resize(random.normal(0, random.uniform(0, 14), (cells, cells)).astype(np.float32), (width, height))
     return np.clip(colour + (light + stains)[..., None], 0, 255).astype(np.uint8)
 
 
@@ -67,9 +63,7 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
         mask = cv2.erode(mask, np.ones((3, 3), np.uint8))  # type: ignore[assignment]  # a drawn edge holds background
     portrait = np.count_nonzero(mask[-1] > 127) > 0.2 * mask.shape[1]  # already cut by the lower edge
     bust = portrait or random.random() < (0.75 if crowd == 1 else 0.5)
-    box = (
-        views.head(random, mask, (0.15, 0.6)) if bust and not portrait else views.Box(0, 0, *mask.shape[::-1])
-    )
+    box = views.head(random, mask, (0.15, 0.6)) if bust and not portrait else views.Box(0, 0, *mask.shape[::-1])
     left, top, wide, tall = cv2.boundingRect((mask[box.slices] > 127).astype(np.uint8))
     if tall < 16 or wide < 8:
         return canvas, label

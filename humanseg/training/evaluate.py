@@ -55,9 +55,7 @@ def evaluate(
     if problems:
         raise DataError("\n".join(problems))
     reports = [
-        report_set(name, measure_samples(weights, samples, threshold, engine))
-        for name, samples in sets
-        if samples
+        report_set(name, measure_samples(weights, samples, threshold, engine)) for name, samples in sets if samples
     ]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -21,9 +21,7 @@ class _Found:
     threshold: float
 
 
-def export(
-    sources: Sequence[Path], out: Path, *, threshold: float | None = None, size: int | None = None
-) -> Weights:
+def export(sources: Sequence[Path], out: Path, *, threshold: float | None = None, size: int | None = None) -> Weights:
     """Write `out` from runs' folders, their `last.ckpt`, or weights, and read it back as serving would.
 
     Of several sources the mean is written, with the size and threshold of the last: runs that went on from one
@@ -64,9 +62,7 @@ def _from_checkpoint(path: Path) -> _Found:
         raise WeightsError(f"{path}: no such file; is the folder that of a run?")
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     average = {
-        name.removeprefix("module."): tensor
-        for name, tensor in state["average"].items()
-        if name != "n_averaged"
+        name.removeprefix("module."): tensor for name, tensor in state["average"].items() if name != "n_averaged"
     }
     network = network_of(path, average)
     settings = json.loads((path.parent / "settings.json").read_text())["settings"]

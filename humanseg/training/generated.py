@@ -1,7 +1,7 @@
 """Selfies, close-up faces and studio portraits of ten generated people, with masks, as training data.
 
-`python -m humanseg.training.generated TEACHER.tflite OUT` reads the pictures of PyPI's `openpeople` (MIT; made by an image
-generator, no photographs), cuts the sheets of expressions and views into single pictures, and writes
+`python -m humanseg.training.generated TEACHER.tflite OUT` reads the pictures of PyPI's `openpeople` (MIT; made
+by an image generator, no photographs), cuts the sheets of expressions and views into single pictures, and writes
 `OUT/img/NAME.jpg` and `OUT/mask/NAME.png` (8-bit). The teacher finds the person; where the background is a
 plain studio wall, GrabCut (Rother, Kolmogorov, Blake 2004) then finds the exact edge. They never enter a
 measurement.

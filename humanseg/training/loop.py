@@ -83,9 +83,7 @@ def _partly_new(path: Path, renew: tuple[str, ...]) -> EfficientUNet:
     shapes = {name: tensor.shape for name, tensor in wanted.items() if not name.startswith(renew)}
     wrong = {(name, tensor.shape) for name, tensor in kept.items()} ^ set(shapes.items())
     if wrong:
-        raise SettingsError(
-            f"init: {path} does not fit at {min(wrong)[0]!r}; renew leaves out {', '.join(renew)}"
-        )
+        raise SettingsError(f"init: {path} does not fit at {min(wrong)[0]!r}; renew leaves out {', '.join(renew)}")
     network.load_state_dict(wanted | kept)
     return network
 
@@ -173,9 +171,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     if settings.threads and not torch.cuda.is_available():
         torch.set_num_threads(max(1, settings.threads // max(processes, 1)))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // max(processes, 1) or 1
-    fabric = Fabric(
-        accelerator="auto", devices=processes or "auto", num_nodes=nodes, precision=settings.precision
-    )
+    fabric = Fabric(accelerator="auto", devices=processes or "auto", num_nodes=nodes, precision=settings.precision)
     fabric.launch()
     pools, validation = gather(settings)
     torch.manual_seed(settings.seed)
@@ -280,9 +276,7 @@ def _loader(
     return batches
 
 
-def _report(
-    settings: Settings, out: Path, network: Any, validation: list[Sample], step: int, seconds: float
-) -> None:
+def _report(settings: Settings, out: Path, network: Any, validation: list[Sample], step: int, seconds: float) -> None:
     """Measure the averaged network on held-out photos, draw their masks, write its weights."""
     network.eval()
     notes = {**settings.notes, "step": str(step), "training_seconds": f"{seconds:.0f}"}

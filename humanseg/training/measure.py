@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from humanseg.segmentation.engine import probability
-from humanseg.segmentation.mask import binary_mask
+from humanseg.segmentation.engine import reference_engine
 from humanseg.segmentation.photo import read_photo
+from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.weights import Weights
 from humanseg.training.metrics import Score, score
 from humanseg.training.samples import Sample
@@ -35,27 +34,16 @@ class Result:
         return self.score.iou
 
 
-def torch_engine(weights: Weights) -> Engine:
-    """The reference engine: torch in float32 on the CPU."""
-
-    def engine(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            answer: NDArray[np.float32] = weights.network(torch.from_numpy(batch)).sigmoid()[:, 0].numpy()
-        return answer
-
-    return engine
-
-
 def measure_samples(
     weights: Weights, samples: Iterable[Sample], threshold: float | None = None, engine: Engine | None = None
 ) -> list[Result]:
     """Measure the samples one by one; `threshold` defaults to the weights' own."""
-    engine = engine or torch_engine(weights)
+    engine = engine or reference_engine(weights.network)
     limit = weights.threshold if threshold is None else threshold
     results = []
     for sample in samples:
         photo = read_photo(sample.photo.read_bytes())
-        found = binary_mask(probability(engine, weights.input_size, photo.pixels), limit, "all") > 0
+        found = segment(engine, weights.input_size, photo.pixels, threshold=limit).mask > 0
         true = sample.read()[1] > 127
         results.append(Result(sample.photo, photo.pixels, found, true, score(found, true)))
     return results

@@ -101,10 +101,7 @@ def interval(
 ) -> tuple[float, float]:
     """95 % bootstrap interval (percentile method, Efron 1979) of a figure of the set."""
     random = np.random.default_rng(seed)
-    values = [
-        figure([scores[index] for index in random.integers(0, len(scores), len(scores))])
-        for _ in range(draws)
-    ]
+    values = [figure([scores[index] for index in random.integers(0, len(scores), len(scores))]) for _ in range(draws)]
     low, high = np.percentile(values, (2.5, 97.5))
     return float(low), float(high)
 

@@ -116,8 +116,7 @@ def check(samples: Sequence[Sample]) -> list[str]:
             problems.append(f"{sample.mask}: can't be read as a picture")
         elif mask.shape != photo.shape[:2]:
             problems.append(
-                f"{sample.mask}: mask is {mask.shape[1]}x{mask.shape[0]}, "
-                f"its photo {photo.shape[1]}x{photo.shape[0]}"
+                f"{sample.mask}: mask is {mask.shape[1]}x{mask.shape[0]}, its photo {photo.shape[1]}x{photo.shape[0]}"
             )
         elif not sample.soft and not _is_binary(mask):
             values = np.unique(mask)
@@ -189,9 +188,7 @@ def _coco(annotation: Path) -> list[Sample]:
                 shapes = tuple(found) if isinstance(found, list) else (found,)
                 samples[item["image_id"]] = replace(sample, shapes=sample.shapes + shapes)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise DataError(
-            f"{annotation}: not a COCO annotation file ({type(error).__name__}: {error})"
-        ) from None
+        raise DataError(f"{annotation}: not a COCO annotation file ({type(error).__name__}: {error})") from None
     return list(samples.values())
 
 

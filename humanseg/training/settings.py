@@ -25,9 +25,7 @@ class Settings:
     stop_after: int = 0  # samples after which the run ends although its schedule is longer; 0 turns it off
     batch: int = 16  # photos in a step, over all devices
     learning_rate: float = 1e-3  # highest, of the decoder (AdamW, cosine down to a hundredth)
-    frozen_stages: int = (
-        0  # of the encoder that keep their weights, from the finest on; saves their backward pass
-    )
+    frozen_stages: int = 0  # of the encoder that keep their weights, from the finest on; saves their backward pass
     encoder_rate: float = 0.3  # the encoder's learning rate as a share of the decoder's
     weight_decay: float = 1e-4
     warmup: float = 0.04  # share of the steps in which the rate rises from 0
@@ -98,9 +96,7 @@ def read_recipe(path: Path, **changes: Any) -> Settings:
 
 def _source(item: Any) -> Source:
     if not isinstance(item, dict) or "path" not in item:
-        raise SettingsError(
-            f"data: {item!r} is no source; expected path, and weight, kind, leave_out if need be"
-        )
+        raise SettingsError(f"data: {item!r} is no source; expected path, and weight, kind, leave_out if need be")
     kind = item.get("kind", "masks")
     if kind not in get_args(Kind):
         raise SettingsError(f"data: kind is {kind!r}; it must be one of {', '.join(get_args(Kind))}")

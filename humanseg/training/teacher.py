@@ -47,9 +47,7 @@ class Teacher:
     def look(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probability float32 `[H, W]` of an RGB photo uint8 `[H, W, 3]`, in one look at the whole."""
         height, width = pixels.shape[:2]
-        found: NDArray[np.float32] = cv2.resize(
-            self._square(pixels), (width, height), interpolation=cv2.INTER_LINEAR
-        )  # type: ignore[assignment]
+        found: NDArray[np.float32] = cv2.resize(self._square(pixels), (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
         return found
 
     def label(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
@@ -88,12 +86,12 @@ def with_own(teacher: Teacher, own: Path) -> Callable[[NDArray[np.uint8]], tuple
     They fail on different photos (the teacher on full-length figures, ours on framings it has not seen), so
     where they agree both can be trusted: co-training (Blum and Mitchell 1998).
     """
-    from humanseg.segmentation.engine import probability
+    from humanseg.segmentation.engine import reference_engine
+    from humanseg.segmentation.pipeline import probability
     from humanseg.segmentation.weights import load_weights
-    from humanseg.training.measure import torch_engine
 
     weights = load_weights(own)
-    engine = torch_engine(weights)
+    engine = reference_engine(weights.network)
 
     def label(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
         taught, _ = teacher.label(pixels)

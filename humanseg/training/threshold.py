@@ -1,7 +1,7 @@
 """Choosing the decision threshold that ships with the weights, on photos that belong to training.
 
-`python -m humanseg.training.threshold WEIGHTS RECIPE` prints, for thresholds from 0.3 to 0.7, the mean IoU of the recipe's
-held-out photos with drawn masks and the share of its training photos without anybody that get more than
+`python -m humanseg.training.threshold WEIGHTS RECIPE` prints, for thresholds from 0.3 to 0.7, the mean IoU of the
+recipe's held-out photos with drawn masks and the share of its training photos without anybody that get more than
 1 % of false coverage. No measuring set is looked at.
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from humanseg.segmentation.engine import probability
+from humanseg.segmentation.engine import reference_engine
 from humanseg.segmentation.mask import binary_mask
 from humanseg.segmentation.photo import read_photo
+from humanseg.segmentation.pipeline import probability
 from humanseg.segmentation.weights import load_weights
-from humanseg.training.measure import torch_engine
 from humanseg.training.metrics import Score, over_one_percent, score
 from humanseg.training.samples import find_samples, split
 from humanseg.training.settings import read_recipe
@@ -27,7 +27,7 @@ THRESHOLDS = tuple(round(0.3 + 0.05 * index, 2) for index in range(9))
 def sweep(weights_file: Path, recipe: Path) -> list[tuple[float, float, float]]:
     """(threshold, mean IoU, share of empty photos with false coverage) for each of `THRESHOLDS`."""
     weights = load_weights(weights_file)
-    engine = torch_engine(weights)
+    engine = reference_engine(weights.network)
     settings = read_recipe(recipe)
     people: dict[float, list[Score]] = {threshold: [] for threshold in THRESHOLDS}
     empty: dict[float, list[Score]] = {threshold: [] for threshold in THRESHOLDS}
@@ -57,6 +57,4 @@ def sweep(weights_file: Path, recipe: Path) -> list[tuple[float, float, float]]:
 
 if __name__ == "__main__":
     for threshold, mean_iou, false_share in sweep(Path(sys.argv[1]), Path(sys.argv[2])):
-        print(
-            f"threshold {threshold:.2f}  held-out mean IoU {mean_iou:.4f}  empty photos over 1 % {false_share:.3f}"
-        )
+        print(f"threshold {threshold:.2f}  held-out mean IoU {mean_iou:.4f}  empty photos over 1 % {false_share:.3f}")

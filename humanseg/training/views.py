@@ -47,9 +47,7 @@ def whole(random: np.random.Generator, mask: Pixels) -> Box:
     """Nearly the whole photo, up to 12 % cut off each side."""
     height, width = mask.shape
     left, right, top, bottom = random.uniform(0, 0.12, 4) * (random.random(4) < 0.5)
-    return Box(
-        round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height)
-    )
+    return Box(round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height))
 
 
 def anywhere(random: np.random.Generator, mask: Pixels) -> Box:
@@ -119,9 +117,7 @@ def turn(random: np.random.Generator, pixels: Pixels, mask: Pixels) -> Picked:
         pixels, mask = pixels[:, ::-1], mask[:, ::-1]
     if random.random() < 0.35:
         height, width = mask.shape
-        matrix = cv2.getRotationMatrix2D(
-            (width / 2, height / 2), random.normal(0, 7), random.uniform(1.0, 1.15)
-        )
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), random.normal(0, 7), random.uniform(1.0, 1.15))
         how: dict[str, Any] = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
         pixels = cv2.warpAffine(np.ascontiguousarray(pixels), matrix, (width, height), **how)  # type: ignore[assignment]
         mask = cv2.warpAffine(np.ascontiguousarray(mask), matrix, (width, height), **how)  # type: ignore[assignment]
@@ -140,9 +136,7 @@ def _camera() -> Any:
             a.RGBShift(18, 18, 18, p=0.25),
             a.RandomGamma((60, 160), p=0.3),
             a.ToGray(p=0.05),
-            a.OneOf(
-                [a.GaussianBlur((3, 7)), a.MotionBlur((3, 7)), a.Downscale(scale_range=(0.35, 0.8))], p=0.25
-            ),
+            a.OneOf([a.GaussianBlur((3, 7)), a.MotionBlur((3, 7)), a.Downscale(scale_range=(0.35, 0.8))], p=0.25),
             a.GaussNoise((0.01, 0.06), p=0.2, noise_scale_factor=0.5),
             a.ImageCompression(quality_range=(30, 90), p=0.4),
         ]

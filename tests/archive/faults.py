@@ -129,9 +129,7 @@ class FaultyProxy:
             self._answer(request, answer.status, answer.getheaders(), data)
 
     @staticmethod
-    def _answer(
-        request: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], data: bytes
-    ) -> None:
+    def _answer(request: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
         request.send_response_only(status)
         for name, value in headers:
             if name.lower() not in ("content-length", "transfer-encoding", "connection"):

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import humanseg.archive.capture.record
-from humanseg.archive.ship.local_store import LocalStore
-from humanseg.archive.read.reader import Reader
 from humanseg.archive.capture.record import Exchange
 from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.read.reader import Reader
+from humanseg.archive.read.verifying import verify
+from humanseg.archive.ship.local_store import LocalStore
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
-from humanseg.archive.read.verifying import verify
 from tests.archive import photos
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 250_000, timezone.utc)

@@ -47,9 +47,7 @@ def exif(orientation: int = 6) -> bytes:
     body = bytearray(b"MM\0*\0\0\0\x08")
 
     def size(entries: list[tuple[int, int, bytes]], pointers: int = 0) -> int:
-        return (
-            2 + 12 * (len(entries) + pointers) + 4 + sum(len(v) + 3 & ~3 for _, _, v in entries if len(v) > 4)
-        )
+        return 2 + 12 * (len(entries) + pointers) + 4 + sum(len(v) + 3 & ~3 for _, _, v in entries if len(v) > 4)
 
     exif_at = 8 + size(entries0, 2)
     gps_at = exif_at + size(exif_ifd)
@@ -98,15 +96,11 @@ def secrets_of(photo_format: str) -> list[bytes]:
     return carried.get(photo_format, [MAKE, NOTE, LATITUDE, XMP_WORD, TRAILER, icc()[128:400]])
 
 
-def phone_photo(
-    photo_format: str, orientation: int = 6, seed: int = 0, width: int = 96, height: int = 64
-) -> bytes:
+def phone_photo(photo_format: str, orientation: int = 6, seed: int = 0, width: int = 96, height: int = 64) -> bytes:
     """A photo in `photo_format` with all the metadata that this format can carry."""
     out, image, block = io.BytesIO(), picture(width, height, seed), exif(orientation)
     if photo_format == "jpeg":
-        image.save(
-            out, "JPEG", quality=90, exif=b"Exif\0\0" + block, xmp=XMP, comment=COMMENT, icc_profile=icc()
-        )
+        image.save(out, "JPEG", quality=90, exif=b"Exif\0\0" + block, xmp=XMP, comment=COMMENT, icc_profile=icc())
     elif photo_format == "png":
         text = PngImagePlugin.PngInfo()
         text.add_text("Comment", COMMENT.decode())

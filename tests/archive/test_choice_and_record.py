@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 
 from humanseg.archive.capture.choice import choose
-from humanseg.archive.errors import NoStore, SettingsError
 from humanseg.archive.capture.record import build_record, record_folder
 from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.errors import NoStore, SettingsError
 from humanseg.archive.ship.target import Target
 from tests.archive.helpers import NOON, SCHEMA, exchange
 
@@ -103,9 +103,7 @@ def test_the_schema_has_no_place_for_who_sent_the_photo() -> None:
                 assert part["additionalProperties"] is False
         return found
 
-    forbidden = re.compile(
-        r"address|ip$|header|agent|filename|file_name|exif|gps|key|token|user", re.IGNORECASE
-    )
+    forbidden = re.compile(r"address|ip$|header|agent|filename|file_name|exif|gps|key|token|user", re.IGNORECASE)
     assert not [name for name in names(SCHEMA) if forbidden.search(name)]
 
 
@@ -155,9 +153,7 @@ def test_yaml_reads_off_as_false_and_it_means_off() -> None:
 
 
 def test_the_environment_names_any_s3(tmp_path: Path) -> None:
-    found = Target.find(
-        {"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": "/a/b/", "AWS_REGION": "eu-west-1"}, tmp_path
-    )
+    found = Target.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": "/a/b/", "AWS_REGION": "eu-west-1"}, tmp_path)
     assert found == Target("b", "a/b", None, "eu-west-1")
     assert found.access_key is None, "credentials of a real bucket come from boto3's chain alone"
 

@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from humanseg.archive.read.retention import set_retention
-from humanseg.archive.read.rewrite import rewrite_as_png
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
+from humanseg.archive.read.retention import set_retention
+from humanseg.archive.read.rewrite import rewrite_as_png
 from humanseg.archive.ship.store import Store
 from humanseg.cli.archive import app
 from humanseg.segmentation.photo import read_photo
@@ -209,9 +209,7 @@ def test_an_export_never_overwrites_or_deletes_masks_that_somebody_corrected(
     assert broken.is_file()
 
 
-def test_an_export_leaves_nothing_there_that_it_did_not_choose(
-    tmp_path: Path, bucket: Bucket, run: Run
-) -> None:
+def test_an_export_leaves_nothing_there_that_it_did_not_choose(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 3, time=NOON - timedelta(days=5))
     archive_photos(tmp_path, bucket, 1)  # the first of them, sent again
     to = tmp_path / "data"
@@ -243,9 +241,7 @@ def test_deep_grey_photos_train_as_they_were_served(tmp_path: Path) -> None:
         assert np.abs(exported.astype(int) - read_photo(file.getvalue()).pixels).max() <= 1
 
 
-def test_an_object_that_changed_in_the_bucket_is_left_out_and_named(
-    tmp_path: Path, bucket: Bucket, run: Run
-) -> None:
+def test_an_object_that_changed_in_the_bucket_is_left_out_and_named(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 2)
     first, _ = bucket.reader.records()
     bucket.store.client.put_object(Bucket="archive", Key=first.photo_key, Body=b"something else")
@@ -293,9 +289,7 @@ def test_corrected_masks_go_back_and_win(tmp_path: Path, bucket: Bucket, run: Ru
 
     run("export", "--to", to, "--since", "2026-11-01")  # an older export takes the correction when run again
     only = tmp_path / "only"
-    done = json.loads(
-        run("export", "--to", only, "--since", "2026-11-01", "--corrected-only", "--json").stdout
-    )
+    done = json.loads(run("export", "--to", only, "--since", "2026-11-01", "--corrected-only", "--json").stdout)
     assert (done["photos"], done["corrected"]) == (1, 1)
 
     inverted(mask)  # and a later correction wins over an earlier one
@@ -355,9 +349,7 @@ def test_coco_is_read_by_pycocotools(tmp_path: Path, bucket: Bucket, run: Run) -
             np.testing.assert_array_equal(mask * 255, np.asarray(drawn))
         with Image.open(to / "img" / image["file_name"]) as photo:
             assert photo.size == (image["width"], image["height"]), "COCO's readers do not turn photos"
-    parts = [
-        COCO(str(to / "annotations" / f"instances_{name}.json")).getImgIds() for name in ("train", "val")
-    ]
+    parts = [COCO(str(to / "annotations" / f"instances_{name}.json")).getImgIds() for name in ("train", "val")]
     assert sorted(parts[0] + parts[1]) == coco.getImgIds()
 
 
@@ -438,9 +430,7 @@ def test_erase_takes_every_version_the_labels_and_the_spool_and_names_exports(
     pages = bucket.store.client.get_paginator("list_object_versions").paginate(
         Bucket="archive", Prefix=bucket.store.target.prefix
     )
-    left = [
-        item["Key"] for page in pages for item in (*page.get("Versions", []), *page.get("DeleteMarkers", []))
-    ]
+    left = [item["Key"] for page in pages for item in (*page.get("Versions", []), *page.get("DeleteMarkers", []))]
     assert not [key for key in left if one in key or waiting in key]
     assert run("erase", one, "--yes", status=4).stdout.startswith(f"{one}: found nowhere")
 
@@ -534,8 +524,6 @@ def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_help_is_quick_because_boto3_is_not_loaded() -> None:
-    code = (
-        "import sys, cli.archive; print([n for n in ('boto3', 'numpy', 'PIL', 'torch') if n in sys.modules])"
-    )
+    code = "import sys, cli.archive; print([n for n in ('boto3', 'numpy', 'PIL', 'torch') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -19,10 +19,10 @@ import psutil
 import pytest
 import requests
 
-from humanseg.archive.ship.local_store import LocalStore
-from humanseg.archive.read.reader import Reader
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
+from humanseg.archive.read.reader import Reader
+from humanseg.archive.ship.local_store import LocalStore
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
 from tests.archive import photos

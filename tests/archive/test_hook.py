@@ -13,9 +13,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from humanseg.archive.errors import NoStore
 from humanseg.archive.capture.hook import Archive, Outcome
 from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.errors import NoStore
 from humanseg.archive.ship.store import Store
 from tests.archive import photos
 from tests.archive.helpers import FAST, SCHEMA, Bucket, Numbers, digest, exchange
@@ -27,13 +27,11 @@ def no_store() -> Store:
 
 
 def archive_at(state_dir: Path, numbers: Numbers | None = None, **settings: Any) -> Archive:
-    return Archive.start(
-        ArchiveSettings(**{**FAST, **settings}), state_dir, metrics=numbers, open_store=no_store
-    )
+    return Archive.start(ArchiveSettings(**{**FAST, **settings}), state_dir, metrics=numbers, open_store=no_store)
 
 
 def spooled_records(archive: Archive) -> list[dict[str, Any]]:
-    return [json.loads(dict(entry.read())["record.json"]) for entry in humanseg.archive.capture.spool.ready()]
+    return [json.loads(dict(entry.read())["record.json"]) for entry in archive.spool.ready()]
 
 
 def test_a_kept_photo_lies_in_the_spool_when_keep_returns(tmp_path: Path) -> None:
@@ -76,11 +74,11 @@ def test_with_mode_off_what_an_earlier_run_spooled_is_shipped(tmp_path: Path, bu
     earlier.shipper.stop()
     settings = ArchiveSettings(**{**FAST, "mode": "off"})
     archive = Archive.start(settings, tmp_path, open_store=lambda: bucket.store)
-    wait_for(humanseg.archive.capture.spool.is_empty)
+    wait_for(archive.spool.is_empty)
     assert archive.keep(exchange(consent=True)) is Outcome.DECLINED
     bucket.assert_holds({one.request_id: digest(one.photo)})
-    assert humanseg.archive.ship.shipper is not None
-    humanseg.archive.ship.shipper.stop()
+    assert archive.shipper is not None
+    archive.shipper.stop()
 
 
 @pytest.mark.parametrize("photo_format", photos.FORMATS)
@@ -88,7 +86,7 @@ def test_no_metadata_reaches_the_disk(tmp_path: Path, photo_format: str) -> None
     archive = archive_at(tmp_path)
     sent = photos.phone_photo(photo_format)
     assert archive.keep(exchange(photo=sent, photo_format=photo_format)) is Outcome.SPOOLED
-    (entry,) = humanseg.archive.capture.spool.ready()
+    (entry,) = archive.spool.ready()
     everything = b"".join(data for _, data in entry.read())
     assert all(secret not in everything for secret in photos.secrets_of(photo_format))
     jsonschema.validate(spooled_records(archive)[0], SCHEMA)
@@ -110,7 +108,7 @@ def test_whatever_goes_wrong_is_counted_and_never_raised(
     archive = archive_at(tmp_path, numbers)
     assert archive.keep(exchange(**changes)) is Outcome.DROPPED
     assert numbers.counts[f"archive_dropped_total[{reason}]"] == 1
-    assert humanseg.archive.capture.spool.ready() == []
+    assert archive.spool.ready() == []
 
 
 def test_broken_metrics_break_nothing(tmp_path: Path) -> None:

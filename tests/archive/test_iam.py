@@ -12,11 +12,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.ship.shipper import Shipper
 from humanseg.archive.capture.spool import Spool
+from humanseg.archive.capture.telemetry import SparseLog
+from humanseg.archive.ship.shipper import Shipper
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
-from humanseg.archive.capture.telemetry import SparseLog
 from tests.archive.helpers import FAST, Numbers
 from tests.archive.test_shipper import fill
 from tests.deploy import moto_server
@@ -24,9 +24,7 @@ from tests.deploy import moto_server
 BUCKET = "archive-of-the-test"
 POLICY = {
     "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/humanseg/v1/*"}
-    ],
+    "Statement": [{"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/humanseg/v1/*"}],
 }
 
 

@@ -18,9 +18,9 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
+from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import NoStore
 from humanseg.archive.ship.local_store import GRPC_OFFSET, PORT_NAMES, LocalStore
-from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
 from tests.archive.test_shipper import wait_for
@@ -163,9 +163,7 @@ def test_a_second_one_on_the_same_folder_says_so(local_store: LocalStore) -> Non
     assert "another store runs" in done.stderr
 
 
-def test_the_users_own_aws_keys_do_not_become_the_stores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_users_own_aws_keys_do_not_become_the_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOFTHEUSER0000000")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-user")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token-of-the-user")

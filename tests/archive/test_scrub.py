@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from humanseg.archive.errors import Unscrubbable
 from humanseg.archive.capture.scrub import minimal_exif, scrub, scrub_gif, scrub_jpeg
+from humanseg.archive.errors import Unscrubbable
 from tests.archive import photos
 
 
@@ -105,9 +105,7 @@ def test_a_thumbnail_in_the_jfif_header_goes() -> None:
 @pytest.mark.parametrize(("mode", "png_format"), [("P", "png"), ("1", "png"), ("I;16", "png"), ("LA", "png")])
 def test_every_kind_of_png_keeps_its_pixels(mode: str, png_format: str) -> None:
     image = photos.picture().convert("L")
-    image = (
-        Image.fromarray(np.asarray(image).astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
-    )
+    image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
     out = io.BytesIO()
     image.save(out, "PNG", transparency=0 if mode == "P" else None)
     sent = photos.with_png_chunk(out.getvalue(), b"tEXt", b"Comment\0" + photos.COMMENT)
@@ -142,9 +140,7 @@ def test_a_webp_with_alpha_or_frames_keeps_them(lossless: bool) -> None:
 def test_a_gif_keeps_all_its_frames() -> None:
     frames = [photos.picture(seed=seed).convert("P") for seed in range(3)]
     out = io.BytesIO()
-    frames[0].save(
-        out, "GIF", save_all=True, append_images=frames[1:], duration=40, loop=0, comment=photos.COMMENT
-    )
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=40, loop=0, comment=photos.COMMENT)
     clean = scrub_gif(out.getvalue())
     assert photos.COMMENT not in clean
     with Image.open(io.BytesIO(clean)) as image:

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from humanseg.archive.errors import Away
 from humanseg.archive.capture.hook import Archive, Outcome
-from humanseg.archive.ship.local_store import LocalStore
 from humanseg.archive.capture.record import RECORD
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.ship.shipper import Shipper
 from humanseg.archive.capture.spool import Spool
+from humanseg.archive.capture.telemetry import SparseLog
+from humanseg.archive.errors import Away
+from humanseg.archive.read.verifying import verify
+from humanseg.archive.ship.local_store import LocalStore
+from humanseg.archive.ship.shipper import Shipper
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
-from humanseg.archive.capture.telemetry import SparseLog
-from humanseg.archive.read.verifying import verify
 from tests.archive.faults import FAULTS, FaultyProxy
 from tests.archive.helpers import FAST, NOON, Bucket, Numbers, bucket_of, clean_photo, digest, exchange
 
@@ -52,23 +52,19 @@ def fill(state_dir: Path, number: int, **changes: object) -> dict[str, str]:
         one = exchange(index, **changes)
         assert archive.keep(one) is Outcome.SPOOLED
         acknowledged[one.request_id] = digest(one.photo)
-    assert humanseg.archive.ship.shipper is not None
-    humanseg.archive.ship.shipper.stop()
+    assert archive.shipper is not None
+    archive.shipper.stop()
     return acknowledged
 
 
-def shipper_for(
-    state_dir: Path, bucket: Bucket, numbers: Numbers | None = None, **settings: object
-) -> Shipper:
+def shipper_for(state_dir: Path, bucket: Bucket, numbers: Numbers | None = None, **settings: object) -> Shipper:
     chosen = ArchiveSettings(**{**FAST, **settings})
 
     def connect() -> Store:
         environment = bucket.environment
         target = Target.find(environment, state_dir)
         keys = (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
-        return Store.open(
-            Target(target.bucket, target.prefix, target.endpoint_url, target.region, *keys), chosen
-        )
+        return Store.open(Target(target.bucket, target.prefix, target.endpoint_url, target.region, *keys), chosen)
 
     return Shipper(
         Spool(state_dir / "spool"),
@@ -175,9 +171,7 @@ def test_each_fault_of_the_store_costs_no_record(tmp_path: Path, local_store: Lo
     assert shipper.rejected == 0
 
 
-def test_a_store_with_every_fault_at_once_gets_everything_once(
-    tmp_path: Path, local_store: LocalStore
-) -> None:
+def test_a_store_with_every_fault_at_once_gets_everything_once(tmp_path: Path, local_store: LocalStore) -> None:
     with FaultyProxy(local_store.environment()["ARCHIVE_ENDPOINT_URL"]) as proxy:
         bucket = bucket_of(local_store, proxy.url)
         acknowledged = fill(tmp_path, 30)
@@ -226,9 +220,7 @@ def test_what_s3_refuses_is_set_aside_and_holds_up_nobody(
     bucket.assert_holds({**refused, **wanted})
 
 
-def test_unknown_keys_are_the_operators_matter_and_cost_no_record(
-    tmp_path: Path, local_store: LocalStore
-) -> None:
+def test_unknown_keys_are_the_operators_matter_and_cost_no_record(tmp_path: Path, local_store: LocalStore) -> None:
     with FaultyProxy(local_store.environment()["ARCHIVE_ENDPOINT_URL"], ("unknown-key-403",)) as proxy:
         bucket = bucket_of(local_store, proxy.url)
         acknowledged = fill(tmp_path, 2)
@@ -318,9 +310,7 @@ def test_a_drain_ends_at_its_deadline_and_says_what_is_left(tmp_path: Path) -> N
         "AWS_SECRET_ACCESS_KEY": "y",
     }
     command = [sys.executable, "-m", "humanseg.cli.main", "archive", "ship", "--drain", "--deadline", "1", "--json"]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout)["left_records"] == 3
     assert len(Spool(tmp_path / "spool").ready()) == 3
@@ -391,10 +381,10 @@ def test_a_shipper_finds_the_store_that_comes_later(tmp_path: Path, local_store:
     one = exchange(photo=clean_photo(3), time=datetime.now(timezone.utc))
     assert archive.keep(one) is Outcome.SPOOLED
     time.sleep(0.5)
-    assert len(humanseg.archive.capture.spool.ready()) == 1
+    assert len(archive.spool.ready()) == 1
     (tmp_path / "store").mkdir()
     text = local_store.environment_file.read_text()
     (tmp_path / "store" / "environment").write_text(text)
-    wait_for(humanseg.archive.capture.spool.is_empty)
-    assert humanseg.archive.ship.shipper is not None
-    humanseg.archive.ship.shipper.stop()
+    wait_for(archive.spool.is_empty)
+    assert archive.shipper is not None
+    archive.shipper.stop()

@@ -32,7 +32,7 @@ def archive(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def process_of(archive: Archive) -> psutil.Process:
-    shipper = humanseg.archive.ship.shipper
+    shipper = archive.shipper
     assert isinstance(shipper, SideProcess)
     wait_for(lambda: shipper._process is not None)
     assert shipper._process is not None
@@ -81,10 +81,10 @@ def test_a_spool_that_is_half_full_is_shipped_at_ordinary_priority_until_there_i
                 held.enter_context(spool.claim(entry))
         wait_for(lambda: "no longer gives way" in caplog.text, 30)
         wait_for(lambda: policy_of(archive) == os.SCHED_OTHER, 30)
-    wait_for(humanseg.archive.capture.spool.is_empty, 30)
+    wait_for(archive.spool.is_empty, 30)
     wait_for(lambda: policy_of(archive) == os.SCHED_IDLE, 30)
-    assert humanseg.archive.ship.shipper is not None
-    humanseg.archive.ship.shipper.stop()
+    assert archive.shipper is not None
+    archive.shipper.stop()
     assert "a new one is started" not in caplog.text, "a change of priority is no accident"
 
 
@@ -95,10 +95,10 @@ def test_shipping_that_need_not_give_way_has_ordinary_priority(
         monkeypatch.setenv(name, value)
     archive = Archive.start(ArchiveSettings(give_way=False, **FAST), tmp_path)
     assert archive.keep(exchange()) is Outcome.SPOOLED
-    wait_for(humanseg.archive.capture.spool.is_empty, 30)
+    wait_for(archive.spool.is_empty, 30)
     assert policy_of(archive) == os.SCHED_OTHER
-    assert humanseg.archive.ship.shipper is not None
-    humanseg.archive.ship.shipper.stop()
+    assert archive.shipper is not None
+    archive.shipper.stop()
 
 
 def test_the_embedded_store_is_given_one_record_at_a_time_until_the_spool_is_half_full() -> None:
@@ -112,7 +112,7 @@ def test_a_process_that_dies_is_started_again(archive: Archive, bucket: Bucket) 
     first.send_signal(signal.SIGKILL)
     one = exchange(1)
     assert archive.keep(one) is Outcome.SPOOLED
-    wait_for(humanseg.archive.capture.spool.is_empty, 60)
+    wait_for(archive.spool.is_empty, 60)
     assert process_of(archive).pid != first.pid
     bucket.assert_holds({one.request_id: digest(one.photo)})
 

@@ -26,9 +26,7 @@ def found() -> dict[str, object]:
     photos = ("small", "typical", "phone")
     return {
         "limit": dict.fromkeys(photos, limit),
-        "servers": {
-            name: {photo: [seen(rate) for rate in row] for photo in photos} for name, row in rates.items()
-        },
+        "servers": {name: {photo: [seen(rate) for rate in row] for photo in photos} for name, row in rates.items()},
         "start": dict.fromkeys(rates, 1.0),
         "resident": {name: {"worker": 100.0, "total": 200.0} for name in rates},
         "agreement": dict.fromkeys(rates, 1.0),
@@ -36,9 +34,7 @@ def found() -> dict[str, object]:
 
 
 def test_a_round_is_compared_with_its_own_limit() -> None:
-    assert ratio_to_limit(found(), "ours", "typical") == pytest.approx(
-        0.9
-    )  # 0.9, 0.9, 0.95: not 45 / 50 by luck
+    assert ratio_to_limit(found(), "ours", "typical") == pytest.approx(0.9)  # 0.9, 0.9, 0.95: not 45 / 50 by luck
     rows = found()["servers"]
     assert ratio_of(rows["ours"]["phone"], rows["mosec, ours"]["phone"]) == pytest.approx(9.5 / 9.0)
 

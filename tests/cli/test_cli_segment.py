@@ -48,9 +48,7 @@ def test_one_photo_to_one_file(humanseg: Run, server: Server, photos: Path, tmp_
     assert opened(tmp_path / "mask.png").size == (120, 90)
 
 
-def test_the_files_ending_chooses_the_format(
-    humanseg: Run, server: Server, photos: Path, tmp_path: Path
-) -> None:
+def test_the_files_ending_chooses_the_format(humanseg: Run, server: Server, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "cut.webp"
     humanseg("segment", photos / "a.jpg", "-o", out, "--output", "cutout", HUMANSEG_URL=server.predictions)
     assert (opened(out).format, opened(out).mode) == ("WEBP", "RGBA")
@@ -80,9 +78,7 @@ def test_a_pattern_takes_what_matches(humanseg: Run, server: Server, photos: Pat
     assert json.loads((photos.parent / "out" / "a.json").read_text())["width"] == 120
 
 
-def test_a_second_run_does_only_what_is_missing(
-    humanseg: Run, server: Server, photos: Path, tmp_path: Path
-) -> None:
+def test_a_second_run_does_only_what_is_missing(humanseg: Run, server: Server, photos: Path, tmp_path: Path) -> None:
     words = ("segment", photos, "-o", tmp_path / "out", "--url", server.url, "--json")
     assert len(json.loads(humanseg(*words).stdout)["done"]) == 3
     (tmp_path / "out" / "b.png").unlink()
@@ -92,9 +88,7 @@ def test_a_second_run_does_only_what_is_missing(
     assert [Path(one["photo"]).name for one in again["skipped"]] == ["c.webp"]
 
 
-def test_other_options_make_every_result_again(
-    humanseg: Run, server: Server, photos: Path, tmp_path: Path
-) -> None:
+def test_other_options_make_every_result_again(humanseg: Run, server: Server, photos: Path, tmp_path: Path) -> None:
     words = ("segment", photos, "-o", tmp_path / "out", "--url", server.url, "--json")
     humanseg(*words)
     other = json.loads(humanseg(*words, "--output", "overlay").stdout)
@@ -113,9 +107,7 @@ def test_failures_are_listed_and_the_rest_is_done(
     assert "broken.png" not in results(tmp_path / "out")
 
 
-def test_a_file_of_somebody_else_is_not_replaced(
-    humanseg: Run, server: Server, photos: Path, tmp_path: Path
-) -> None:
+def test_a_file_of_somebody_else_is_not_replaced(humanseg: Run, server: Server, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_text("precious")
     words = ("segment", photos, "-o", tmp_path / "out", "--url", server.url)
@@ -135,9 +127,7 @@ def test_two_photos_of_one_name_get_a_result_each(
     assert results(tmp_path / "out") == [".humanseg.jsonl", "a.jpg.png", "a.png.png", "b.png", "sub/c.png"]
 
 
-def test_results_below_the_photos_are_no_photos_next_time(
-    humanseg: Run, server: Server, photos: Path
-) -> None:
+def test_results_below_the_photos_are_no_photos_next_time(humanseg: Run, server: Server, photos: Path) -> None:
     words = ("segment", photos, "-o", photos / "out", "--url", server.url, "--json")
     assert len(json.loads(humanseg(*words).stdout)["done"]) == 3
     again = json.loads(humanseg(*words).stdout)

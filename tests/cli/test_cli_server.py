@@ -33,7 +33,7 @@ def mar(server: Server) -> Path:
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = "torch openvino numpy cv2 boto3 botocore PIL requests rich.progress"
-    code = f"import sys, cli.main; print(*[m for m in {heavy.split()!r} if m in sys.modules])"
+    code = f"import sys, humanseg.cli.main; print(*[m for m in {heavy.split()!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
@@ -113,17 +113,13 @@ def test_a_file_that_is_no_mar(humanseg: Run, server: Server, tmp_path: Path) ->
     assert (done.returncode, "is no model archive" in done.stderr) == (1, True)
 
 
-@pytest.mark.parametrize(
-    "change", [{"modelVersion": "../../etc/x"}, {"modelName": "/tmp/x"}, {"modelVersion": "."}]
-)
+@pytest.mark.parametrize("change", [{"modelVersion": "../../etc/x"}, {"modelName": "/tmp/x"}, {"modelVersion": "."}])
 def test_a_name_that_leaves_the_model_store_is_refused(
     humanseg: Run, server: Server, mar: Path, tmp_path: Path, change: dict[str, str]
 ) -> None:
     evil = with_manifest(mar, tmp_path / "evil.mar", **change)
     before = sorted(server.state_dir.rglob("*.mar"))
-    done = humanseg(
-        "register", evil, "--management-url", server.management_url, STATE_DIR=str(server.state_dir)
-    )
+    done = humanseg("register", evil, "--management-url", server.management_url, STATE_DIR=str(server.state_dir))
     assert (done.returncode, "only letters, digits" in done.stderr) == (1, True)
     assert sorted(server.state_dir.rglob("*.mar")) == before
 

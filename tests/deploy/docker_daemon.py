@@ -75,9 +75,7 @@ def running() -> Iterator[Docker]:
             def start(*command: str) -> None:
                 processes.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
 
-            (folder / "config.toml").write_text(
-                'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-            )
+            (folder / "config.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
             start(
                 *("containerd", "--config", f"{folder}/config.toml", "--root", f"{folder}/containerd"),
                 *("--state", f"{folder}/containerd-state", "--address", f"{folder}/containerd.sock"),
@@ -121,9 +119,7 @@ def wait(done: object, processes: list[subprocess.Popen[bytes]], seconds: float 
 
 
 def last_error(log: Path) -> str:
-    lines = [
-        line for line in log.read_text(errors="replace").splitlines() if re.search("error|failed", line, re.I)
-    ]
+    lines = [line for line in log.read_text(errors="replace").splitlines() if re.search("error|failed", line, re.I)]
     return (lines or ["no reason in its log"])[-1][:300]
 
 
@@ -150,9 +146,7 @@ def import_base(docker: Docker) -> None:
             "--dpkgopt=path-exclude=/usr/share/doc/*",
         ]
         command += ["--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", str(archive)]
-        process = subprocess.Popen(
-            command, env={**os.environ, "TMPDIR": scratch}, stderr=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen(command, env={**os.environ, "TMPDIR": scratch}, stderr=subprocess.PIPE, text=True)
         try:
             _, errors = process.communicate(timeout=900)
         except subprocess.TimeoutExpired:

@@ -55,6 +55,4 @@ def role_policies() -> dict[str, dict[str, Any]]:
 
 def bucket_policy() -> dict[str, Any]:
     """The archive bucket's policy."""
-    return dict(
-        filled(cloudformation.load()["Resources"]["ArchiveBucketPolicy"]["Properties"]["PolicyDocument"])
-    )
+    return dict(filled(cloudformation.load()["Resources"]["ArchiveBucketPolicy"]["Properties"]["PolicyDocument"]))

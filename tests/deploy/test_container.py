@@ -133,15 +133,11 @@ def test_it_serves_without_rights_and_drains_on_sigterm(
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
     assert fields["NoNewPrivs"] == "1"
     assert "Read-only file system" in container.python("open('/app/x', 'w')")
-    assert (
-        container.python("open('/state/x', 'w'); open('/tmp/x', 'w'); print('written')").strip() == "written"
-    )
+    assert container.python("open('/state/x', 'w'); open('/tmp/x', 'w'); print('written')").strip() == "written"
 
     # Predictions for everybody, management and metrics for the container itself.
     table = container.python("print(open('/proc/net/tcp').read() + open('/proc/net/tcp6').read())")
-    listening = {
-        tuple(row[1].split(":")) for line in table.splitlines() if (row := line.split())[3:4] == ["0A"]
-    }
+    listening = {tuple(row[1].split(":")) for line in table.splitlines() if (row := line.split())[3:4] == ["0A"]}
     where = {int(port, 16): address for address, port in listening}
     assert set(where[container.ports["INFERENCE_PORT"]]) == {"0"}
     for name in ("MANAGEMENT_PORT", "METRICS_PORT", "GRPC_INFERENCE_PORT", "GRPC_MANAGEMENT_PORT"):
@@ -158,9 +154,7 @@ def test_it_serves_without_rights_and_drains_on_sigterm(
 
     # Every line is JSON, and a request is found by its id.
     lines = [json.loads(line) for line in container.logs()]
-    by_id = {
-        line["request_id"]: line for line in lines if line.get("logger") == "MODEL_LOG" and "status" in line
-    }
+    by_id = {line["request_id"]: line for line in lines if line.get("logger") == "MODEL_LOG" and "status" in line}
     assert by_id[good.headers["x-request-id"]]["status"] == 200
     assert by_id[bad.headers["x-request-id"]]["error"] == "NotAnImage"
 

@@ -40,9 +40,7 @@ def moto() -> Iterator[moto_server.Moto]:
 def mar(tmp_path: Path) -> Path:
     path = tmp_path / "model.mar"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "MAR-INF/MANIFEST.json", json.dumps({"model": {"modelName": "m", "modelVersion": "2.1"}})
-        )
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": {"modelName": "m", "modelVersion": "2.1"}}))
     return path
 
 
@@ -50,9 +48,7 @@ def humanseg(*arguments: object, answer: str = "", **environment: str) -> subpro
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     command = [sys.executable, "-m", "humanseg.cli.main", "deploy", *(str(each) for each in arguments)]
     variables = {**clean, "AWS_EC2_METADATA_DISABLED": "true", "COLUMNS": "200", **environment}
-    return subprocess.run(
-        command, input=answer, capture_output=True, text=True, timeout=120, cwd=ROOT, env=variables
-    )
+    return subprocess.run(command, input=answer, capture_output=True, text=True, timeout=120, cwd=ROOT, env=variables)
 
 
 def test_a_dry_run_shows_everything_and_needs_no_account(mar: Path) -> None:
@@ -86,17 +82,13 @@ def test_what_cannot_work_is_said_in_one_line(mar: Path, arguments: tuple[str, .
 
 
 def test_without_an_account_it_says_so_in_one_line(mar: Path) -> None:
-    done = humanseg(
-        "aws", "--stack", "photos", "--mar", mar, "--region", "eu-central-1", "--image", IMAGE, "--yes"
-    )
+    done = humanseg("aws", "--stack", "photos", "--mar", mar, "--region", "eu-central-1", "--image", IMAGE, "--yes")
     assert done.returncode != 0
     assert "credentials" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_nothing_happens_before_the_changes_were_shown_and_agreed_to(
-    moto: moto_server.Moto, mar: Path
-) -> None:
+def test_nothing_happens_before_the_changes_were_shown_and_agreed_to(moto: moto_server.Moto, mar: Path) -> None:
     given = ("aws", "--stack", "declined", "--mar", mar, "--image", IMAGE)
     done = humanseg(*given, answer="n\n", **moto.environment)
     assert done.returncode != 0
@@ -109,11 +101,7 @@ def test_nothing_happens_before_the_changes_were_shown_and_agreed_to(
 def made(moto: moto_server.Moto, stack: str) -> dict[str, str]:
     """Physical ids by logical names, of the types that moto makes."""
     found = moto.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
-    return {
-        each["LogicalResourceId"]: each["PhysicalResourceId"]
-        for each in found
-        if "PhysicalResourceId" in each
-    }
+    return {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found if "PhysicalResourceId" in each}
 
 
 def test_one_instance_from_nothing_to_destroyed_but_for_the_bucket(moto: moto_server.Moto, mar: Path) -> None:

@@ -43,9 +43,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_kustomize_takes_every_manifest_and_every_container_is_locked_up() -> None:
     folder = FOLDER / "kubernetes"
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    assert sorted(listed) == sorted(
-        each.name for each in folder.glob("*.yaml") if each.name != "kustomization.yaml"
-    )
+    assert sorted(listed) == sorted(each.name for each in folder.glob("*.yaml") if each.name != "kustomization.yaml")
     pod = yaml.safe_load((folder / "deployment.yaml").read_text())["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True

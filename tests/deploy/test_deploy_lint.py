@@ -53,9 +53,7 @@ def test_parliament_finds_nothing_in_any_policy() -> None:
         "    print(*parliament.analyze_policy_string(json.dumps(document)).findings, sep='\\n', end='')\n"
     )
     # parliament reads identity policies: of the two others it judges actions, conditions and form.
-    plain = [
-        {**each, "Statement": [without_principal(one) for one in each["Statement"]]} for each in documents
-    ]
+    plain = [{**each, "Statement": [without_principal(one) for one in each["Statement"]]} for each in documents]
     done = lint_tools.run("python", "-c", code, stdin=json.dumps(plain))
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""

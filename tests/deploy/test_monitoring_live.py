@@ -102,9 +102,7 @@ def monitor(tmp_path: Path, webhook: Webhook) -> Iterator[Callable[[Server], str
             listen = f"--web.listen-address=127.0.0.1:{port}"
             log = (tmp_path / f"{command[0]}.log").open("wb")
             with log:
-                running.append(
-                    subprocess.Popen([*command, listen, *more], cwd=tmp_path, stdout=log, stderr=log)
-                )
+                running.append(subprocess.Popen([*command, listen, *more], cwd=tmp_path, stdout=log, stderr=log))
         return f"http://127.0.0.1:{prometheus}"
 
     yield start
@@ -142,9 +140,7 @@ def test_a_server_is_scraped_every_panel_has_data_and_its_death_is_told(
     while missing and time.monotonic() < end:
         # Load of every kind: good photos in several forms, and callers' mistakes.
         for output in ("mask", "cutout", "json"):
-            answer = requests.post(
-                server.predictions, data=astronaut_jpeg, headers={"x-output": output}, timeout=60
-            )
+            answer = requests.post(server.predictions, data=astronaut_jpeg, headers={"x-output": output}, timeout=60)
             assert answer.status_code == 200
         requests.post(server.predictions, data=b"no photo", timeout=60)
         missing = {name: expr for name, expr in missing.items() if not query(prometheus, expr)}

@@ -38,9 +38,7 @@ def variant(target: Path, version: str, *, spoil: bool = False) -> Path:
                 data = json.dumps(manifest).encode()
             if name == NAME and spoil:
                 golden = json.loads(data)
-                golden[0]["cells"][3] = (
-                    [1.0 - cell for cell in golden[0]["cells"][3][:8]] + [0.0] * 4 + [1.0] * 4
-                )
+                golden[0]["cells"][3] = [1.0 - cell for cell in golden[0]["cells"][3][:8]] + [0.0] * 4 + [1.0] * 4
                 data = json.dumps(golden).encode()
             new.writestr(name, data)
     return target
@@ -55,9 +53,7 @@ def request_loop(server: Server, photo: bytes) -> Iterator[list[str]]:
         with requests.Session() as session:
             while not stop.is_set():
                 try:
-                    answer = session.post(
-                        server.predictions, data=photo, headers={"x-archive": "no"}, timeout=60
-                    )
+                    answer = session.post(server.predictions, data=photo, headers={"x-archive": "no"}, timeout=60)
                     answered.append(answer.headers.get("x-model-version"))
                     if answer.status_code != 200:
                         wrong.append(f"{answer.status_code} {answer.text[:200]}")
@@ -134,9 +130,7 @@ def test_no_request_fails_forwards_back_and_when_a_release_is_refused(
     assert wrong == []
 
 
-def test_a_new_version_whose_workers_die_is_rolled_back(
-    make_server: Callable[..., Server], tmp_path: Path
-) -> None:
+def test_a_new_version_whose_workers_die_is_rolled_back(make_server: Callable[..., Server], tmp_path: Path) -> None:
     server = make_server()
     process = command(server, variant(tmp_path / "new.mar", "2.0"), "--watch", "60")
     end = time.monotonic() + 120
@@ -171,9 +165,7 @@ def test_a_server_is_named_by_up_to_three_addresses(text: str, urls: tuple[str, 
     assert (found.url, found.management_url, found.metrics_url) == urls
 
 
-@pytest.mark.parametrize(
-    "text", ["", "host:8080", "ftp://h:1", "http://a:1,http://b:2,http://c:3,http://d:4"]
-)
+@pytest.mark.parametrize("text", ["", "host:8080", "ftp://h:1", "http://a:1,http://b:2,http://c:3,http://d:4"])
 def test_a_server_that_cannot_be_meant_is_refused(text: str) -> None:
     with pytest.raises(releases.ReleaseError, match="give INFERENCE"):
         releases.Server.parse(text)
@@ -183,9 +175,7 @@ def test_golden_pictures_are_in_the_built_archive(server: Server, tmp_path: Path
     golden = read_golden(BUILT)
     assert [each.name for each in golden] == ["portrait", "nobody"]
     (spoilt, _) = read_golden(variant(tmp_path / "spoilt.mar", "9.0", spoil=True))
-    picture: Any = releases.Client(server.url).segment(
-        golden[0].photo_bytes, output="probability", archive=False
-    )
+    picture: Any = releases.Client(server.url).segment(golden[0].photo_bytes, output="probability", archive=False)
     probability = np.asarray(picture.image())
     assert golden[0].difference(probability) <= releases.TOLERANCE
     assert spoilt.difference(probability) > releases.TOLERANCE

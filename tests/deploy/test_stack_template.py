@@ -102,9 +102,7 @@ def ingress() -> list[dict[str, Any]]:
     rules = []
     for name, resource in RESOURCES.items():
         if resource["Type"] == "AWS::EC2::SecurityGroup":
-            rules += [
-                {**rule, "group": name} for rule in resource["Properties"].get("SecurityGroupIngress", [])
-            ]
+            rules += [{**rule, "group": name} for rule in resource["Properties"].get("SecurityGroupIngress", [])]
         if resource["Type"] == "AWS::EC2::SecurityGroupIngress":
             rules.append({**resource["Properties"], "group": resource["Properties"]["GroupId"]["Ref"]})
     return rules
@@ -130,12 +128,8 @@ def test_only_the_load_balancer_reaches_the_instances_and_nobody_the_management_
 def test_only_predictions_pass_the_load_balancer_and_only_for_chosen_clients() -> None:
     assert [each["Type"] for each in properties("HttpsListener")["DefaultActions"]] == ["fixed-response"]
     rule = properties("PredictionsRule")
-    assert rule["Conditions"] == [
-        {"Field": "path-pattern", "PathPatternConfig": {"Values": ["/predictions/*"]}}
-    ]
-    assert (
-        TEMPLATE["Parameters"]["ClientCidr"]["Default"] == "127.0.0.1/32"
-    )  # nobody, until somebody is named
+    assert rule["Conditions"] == [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/predictions/*"]}}]
+    assert TEMPLATE["Parameters"]["ClientCidr"]["Default"] == "127.0.0.1/32"  # nobody, until somebody is named
     for rule in properties("LoadBalancerSecurityGroup")["SecurityGroupIngress"]:
         assert rule["CidrIp"] == {"Ref": "ClientCidr"}
 
@@ -183,8 +177,7 @@ def test_the_bucket_is_reached_over_tls_only() -> None:
 
 def test_the_role_may_do_exactly_this() -> None:
     allowed = {
-        name: sorted(a for each in statements for a in actions(each))
-        for name, statements in policies().items()
+        name: sorted(a for each in statements for a in actions(each)) for name, statements in policies().items()
     }
     assert allowed == {
         "put-into-the-archive": ["s3:PutObject"],
@@ -280,9 +273,7 @@ def test_the_container_runs_without_rights() -> None:
 def test_a_stack_with_an_instance_that_cannot_start_fails_instead_of_hanging() -> None:
     assert "cfn-signal -e $?" in user_data()
     assert RESOURCES["Instance"]["CreationPolicy"]["ResourceSignal"]["Timeout"].startswith("PT")
-    assert (
-        RESOURCES["FleetGroup"]["UpdatePolicy"]["AutoScalingRollingUpdate"]["WaitOnResourceSignals"] is True
-    )
+    assert RESOURCES["FleetGroup"]["UpdatePolicy"]["AutoScalingRollingUpdate"]["WaitOnResourceSignals"] is True
 
 
 # ---------------------------------------------------------------- alarms

@@ -15,12 +15,10 @@ def test_photos_of_several_shapes_in_one_batch() -> None:
         asked.append(batch.shape)
         return batch.mean(axis=1)
 
-    humanseg.segmentation.engine = engine
+    handler.engine = engine
     random = np.random.default_rng(0)
     shapes = ((3, 32, 64), (3, 64, 32), (3, 32, 64), (3, 64, 64), (3, 64, 32))
-    jobs = [
-        Job(index, str(index), frame=random.random(shape, np.float32)) for index, shape in enumerate(shapes)
-    ]
+    jobs = [Job(index, str(index), frame=random.random(shape, np.float32)) for index, shape in enumerate(shapes)]
     handler.forward(jobs)
     assert sorted(asked) == [(1, 3, 64, 64), (2, 3, 32, 64), (2, 3, 64, 32)]
     for job in jobs:

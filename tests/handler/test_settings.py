@@ -30,7 +30,7 @@ def test_the_shipped_file_is_valid_and_names_every_setting() -> None:
         ({"handler": {"thresold": 0.5}}, "'handler.thresold'"),
         (
             {"handler": {"engine": "onnx"}},
-            "humanseg.segmentation.engine is 'onnx', but must be one of auto, openvino, torch",
+            "handler.engine is 'onnx', but must be one of auto, openvino, torch",
         ),
         ({"handler": {"threshold": 1.5}}, "handler.threshold is 1.5"),
         ({"handler": {"threshold": "high"}}, "handler.threshold is 'high'"),

@@ -33,9 +33,7 @@ def choose(page: Page, photo: Path) -> None:
 
 def slide(page: Page, to: float) -> None:
     page.locator("#threshold").fill(str(to))
-    page.wait_for_function(
-        "to => document.getElementById('threshold-value').textContent === to", arg=f"{to:.2f}"
-    )
+    page.wait_for_function("to => document.getElementById('threshold-value').textContent === to", arg=f"{to:.2f}")
 
 
 def canvas(page: Page) -> np.ndarray:
@@ -72,9 +70,7 @@ def test_cutout_and_overlay_are_the_servers_own(
     with Client(server.url) as client:
         for view in ("cutout", "overlay"):
             page.check(f"input[value={view}]", force=True)
-            wanted = np.array(
-                client.segment(tmp_path / "a.png", output=view, threshold=0.4).image().convert("RGBA")
-            )
+            wanted = np.array(client.segment(tmp_path / "a.png", output=view, threshold=0.4).image().convert("RGBA"))
             name, saved = download(page)
             got = np.array(saved.convert("RGBA"))
             assert (name, saved.format) == (f"a-{view}.png", "PNG")
@@ -233,9 +229,7 @@ def test_nothing_comes_from_elsewhere(open_page: Callable[..., Page], server: Se
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
-def test_nothing_sticks_out_on_a_narrow_screen(
-    open_page: Callable[..., Page], photo: Path, width: int
-) -> None:
+def test_nothing_sticks_out_on_a_narrow_screen(open_page: Callable[..., Page], photo: Path, width: int) -> None:
     page = open_page(viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     choose(page, photo)

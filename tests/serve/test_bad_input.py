@@ -161,9 +161,7 @@ def test_broken_files_kill_no_worker_and_eat_no_memory(server: Server, astronaut
 
     photos = corpus()
     mixed = [
-        each
-        for index, data in enumerate(photos)
-        for each in ([data, astronaut_jpeg] if index % 9 == 0 else [data])
+        each for index, data in enumerate(photos) for each in ([data, astronaut_jpeg] if index % 9 == 0 else [data])
     ]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(send, mixed))
@@ -184,9 +182,7 @@ def test_api_keys_lock_the_server(make_server: Callable[..., Server], tmp_path: 
     for headers in ({"Authorization": "Bearer open sesame"}, {"x-api-key": "open sesame"}):
         answer = requests.post(server.predictions, files={"image": TINY}, headers=headers, timeout=60)
         assert answer.status_code == 200
-    wrong = requests.post(
-        server.predictions, files={"image": TINY}, headers={"x-api-key": "sesame"}, timeout=60
-    )
+    wrong = requests.post(server.predictions, files={"image": TINY}, headers={"x-api-key": "sesame"}, timeout=60)
     assert wrong.status_code == 401
     assert requests.get(server.predictions, timeout=10).status_code == 200  # the page asks for the key itself
     assert MODEL in server.predictions

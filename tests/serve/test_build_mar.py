@@ -95,9 +95,7 @@ def test_a_wrong_name_or_version_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_archive_runs_on_a_plain_torchserve(
-    checkpoint: Path, tmp_path: Path, astronaut_jpeg: bytes
-) -> None:
+def test_the_archive_runs_on_a_plain_torchserve(checkpoint: Path, tmp_path: Path, astronaut_jpeg: bytes) -> None:
     """Only TorchServe, Java and the pinned packages: none of our configuration, and not our checkout's code."""
     store = tmp_path / "store"
     assert build("--weights", str(checkpoint), "--name", "mine", "--output", str(store)).returncode == 0

@@ -62,9 +62,7 @@ def test_everything_listens_on_loopback_alone(server: Server) -> None:
 
 
 @pytest.mark.slow
-def test_two_servers_on_one_host_leave_each_other_alone(
-    server: Server, make_server: Callable[..., Server]
-) -> None:
+def test_two_servers_on_one_host_leave_each_other_alone(server: Server, make_server: Callable[..., Server]) -> None:
     other = make_server()
     assert requests.post(other.predictions, data=PHOTO, timeout=60).status_code == 200
     other.stop()
@@ -132,9 +130,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         ({"WORKERS": "0"}, "WORKERS='0'"),
         ({"INFERENCE_PORT": "18080", "MANAGEMENT_PORT": "18080"}, "are both 18080"),
         ({"STATE_DIR": "/proc/state"}, "/proc/state"),
-        pytest.param(
-            {"API_KEYS_FILE": "/nowhere/keys"}, "API_KEYS_FILE /nowhere/keys", marks=pytest.mark.slow
-        ),
+        pytest.param({"API_KEYS_FILE": "/nowhere/keys"}, "API_KEYS_FILE /nowhere/keys", marks=pytest.mark.slow),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(tmp_path: Path, environment: dict[str, str], words: str) -> None:
@@ -199,8 +195,7 @@ def test_two_installs_into_one_checkout_take_turns(tmp_path: Path) -> None:
         ensure_venv serve
     """
     both = [
-        subprocess.Popen(["bash", "-euc", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen(["bash", "-euc", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
     said = [one.communicate(timeout=30)[1] for one in both]
     assert [one.returncode for one in both] == [0, 0]
@@ -210,9 +205,7 @@ def test_two_installs_into_one_checkout_take_turns(tmp_path: Path) -> None:
 
 def test_an_install_that_fails_stops_the_script(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("")
-    script = (
-        f". {ROOT}/scripts/venv.sh; install_venv() {{ fail 'no network'; }}; ensure_venv serve; echo went on"
-    )
+    script = f". {ROOT}/scripts/venv.sh; install_venv() {{ fail 'no network'; }}; ensure_venv serve; echo went on"
     done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.endswith(": no network\n")

@@ -48,9 +48,7 @@ def test_all_ways_of_sending_a_photo_give_the_same_mask(server: Server, astronau
         requests.put(url, data=astronaut_jpeg, timeout=60),  # curl -T
         requests.post(url, data=astronaut_jpeg, headers=octets, timeout=60),
         requests.post(url, data=astronaut_jpeg, headers={"content-type": "text/plain"}, timeout=60),
-        requests.post(
-            url, data=iter([astronaut_jpeg[:9000], astronaut_jpeg[9000:]]), headers=octets, timeout=60
-        ),
+        requests.post(url, data=iter([astronaut_jpeg[:9000], astronaut_jpeg[9000:]]), headers=octets, timeout=60),
         requests.post(url, json=in_json, timeout=60),
         requests.post(f"{url}/1.0", data=astronaut_jpeg, timeout=60),
         requests.post(f"{server.url}/models/{MODEL}/invoke", data=astronaut_jpeg, timeout=60),
@@ -71,9 +69,7 @@ def test_every_output_in_every_format(server: Server, astronaut_jpeg: bytes) -> 
             assert picture(ask(server, astronaut_jpeg, output=output, format="jpeg")).format == "JPEG"
 
 
-def test_cutout_holds_the_persons_own_colours_and_nothing_of_the_room(
-    server: Server, astronaut: np.ndarray
-) -> None:
+def test_cutout_holds_the_persons_own_colours_and_nothing_of_the_room(server: Server, astronaut: np.ndarray) -> None:
     cutout = np.array(picture(ask(server, encoded(astronaut, "PNG"), output="cutout")))
     shown = cutout[:, :, 3] > 0
     assert np.array_equal(cutout[shown][:, :3], astronaut[shown])
@@ -155,9 +151,7 @@ def test_nobody_in_the_photo_is_a_good_answer(server: Server) -> None:
     assert not coco.decode(facts["mask"]).any()
 
 
-def test_query_parameters_count_where_torchserve_hands_them_over(
-    server: Server, astronaut_jpeg: bytes
-) -> None:
+def test_query_parameters_count_where_torchserve_hands_them_over(server: Server, astronaut_jpeg: bytes) -> None:
     url = f"{server.url}/models/{MODEL}/invoke"
     answer = requests.post(f"{url}?output=cutout", data=astronaut_jpeg, timeout=60)
     assert picture(answer).mode == "RGBA"

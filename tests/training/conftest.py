@@ -35,9 +35,7 @@ def make_data(tmp_path: Path) -> MakeData:
         random = np.random.default_rng(seed)
         for index in range(photos):
             pixels, mask = draw(random)
-            cv2.imwrite(
-                str(folder / "img" / f"{index:02d}.jpg"), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]
-            )
+            cv2.imwrite(str(folder / "img" / f"{index:02d}.jpg"), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
             cv2.imwrite(str(folder / "mask" / f"{index:02d}.png"), mask)
         return folder
 

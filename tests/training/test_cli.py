@@ -14,11 +14,11 @@ from typer.testing import CliRunner, Result
 
 from humanseg.cli.console import CommandError
 from humanseg.cli.training import app
-from humanseg.segmentation.engine import probability
+from humanseg.segmentation.engine import reference_engine
 from humanseg.segmentation.photo import read_photo
+from humanseg.segmentation.pipeline import probability
 from humanseg.segmentation.unet import UNet
 from humanseg.segmentation.weights import WeightsError, load_weights, save_weights
-from humanseg.training.measure import torch_engine
 from humanseg.training.pseudo import pseudo_label
 from humanseg.training.samples import DataError, Source, find_samples
 from humanseg.training.teacher import Teacher, with_own
@@ -39,9 +39,7 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
-def test_evaluate_prints_a_table_and_writes_json_and_sheets(
-    make_data: MakeData, start: Path, tmp_path: Path
-) -> None:
+def test_evaluate_prints_a_table_and_writes_json_and_sheets(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     folder = make_data()
     result = call("evaluate", "--weights", start, "--data", folder, "--empty", folder, "--out", out)
@@ -91,9 +89,7 @@ def test_several_runs_are_exported_as_their_mean(start: Path, tmp_path: Path) ->
 def test_different_networks_have_no_mean(start: Path, tmp_path: Path) -> None:
     other, out = tmp_path / "other.safetensors", tmp_path / "mean.safetensors"
     save_weights(other, UNet((4, 8, 16)).eval(), input_size=64, threshold=0.5)
-    with pytest.raises(
-        WeightsError, match=r"other\.safetensors and .*start\.safetensors are not the same network"
-    ):
+    with pytest.raises(WeightsError, match=r"other\.safetensors and .*start\.safetensors are not the same network"):
         call("export", start, other, "--out", out)
     assert not out.exists()
 
@@ -128,7 +124,7 @@ def test_our_own_network_has_a_say_in_the_soft_masks() -> None:
     photo = read_photo((ROOT / "tests" / "photos" / "astronaut.jpg").read_bytes()).pixels
     own = ROOT / "model_store" / "human_segmentation.safetensors"
     weights = load_weights(own)
-    ours = probability(torch_engine(weights), weights.input_size, photo)
+    ours = probability(reference_engine(weights.network), weights.input_size, photo)
 
     class Teaches(Teacher):  # the real one needs a file that is not ours to ship
         def __init__(self, mask: np.ndarray) -> None:

@@ -99,9 +99,7 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(make_data: MakeDa
     assert fingerprint(find_samples(Source(moved))) != first
 
 
-def test_coco_polygons_and_run_lengths_of_persons_become_the_mask(
-    make_data: MakeData, tmp_path: Path
-) -> None:
+def test_coco_polygons_and_run_lengths_of_persons_become_the_mask(make_data: MakeData, tmp_path: Path) -> None:
     from pycocotools import mask as coco_mask
 
     photos = make_data(photos=2) / "img"

@@ -154,9 +154,7 @@ def test_training_goes_on_from_given_weights(make_data: MakeData, start: Path, t
             torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6, msg=name)
 
 
-def test_bad_data_stops_the_run_before_its_folder_is_made(
-    make_data: MakeData, start: Path, tmp_path: Path
-) -> None:
+def test_bad_data_stops_the_run_before_its_folder_is_made(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     good, bad = make_data("good"), make_data("bad")
     (bad / "img" / "01.jpg").write_bytes(b"broken")
     (bad / "img" / "02.jpg").write_bytes(b"broken")

@@ -28,15 +28,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from humanseg.archive.capture.choice import choose
-from humanseg.archive.errors import Unscrubbable
 from humanseg.archive.capture.record import Exchange, build_record, checked_label
 from humanseg.archive.capture.scrub import scrub
 from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.capture.spool import Spool, SpoolFullError
+from humanseg.archive.capture.telemetry import Metrics, NoMetrics, SparseLog
+from humanseg.archive.errors import Unscrubbable
 from humanseg.archive.ship.shipper import Shipper
 from humanseg.archive.ship.side_process import SideProcess
-from humanseg.archive.capture.spool import Spool, SpoolFullError
 from humanseg.archive.ship.store import Store
-from humanseg.archive.capture.telemetry import Metrics, NoMetrics, SparseLog
 
 _DISK_REASONS = {
     errno.ENOSPC: "disk-full",
@@ -90,10 +90,10 @@ class Archive:
         archive = cls(settings, spool, numbers, log)
         if settings.mode != "off" or not spool.is_empty():  # what an earlier run acknowledged goes out
             if open_store is None:
-                humanseg.archive.ship.shipper = SideProcess(spool, state_dir, settings, metrics=numbers, log=log)
+                archive.shipper = SideProcess(spool, state_dir, settings, metrics=numbers, log=log)
             else:
-                humanseg.archive.ship.shipper = Shipper(spool, open_store, settings, metrics=numbers, log=log)
-            humanseg.archive.ship.shipper.start()
+                archive.shipper = Shipper(spool, open_store, settings, metrics=numbers, log=log)
+            archive.shipper.start()
         return archive
 
     def keep(self, exchange: Exchange) -> Outcome:

@@ -23,8 +23,8 @@ import re
 import struct
 import zlib
 
-from humanseg.archive.errors import Unscrubbable
 from humanseg.archive.capture.isobmff import scrub_isobmff
+from humanseg.archive.errors import Unscrubbable
 from humanseg.archive.read.rewrite import orientation_of, rewrite_as_png, rewrite_same_format
 
 # Frame headers (not DHT C4, JPG C8, DAC CC, which are listed by themselves), tables, restart interval.

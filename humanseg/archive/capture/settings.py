@@ -7,7 +7,7 @@
       fsync: false             # true survives power loss, and costs what benchmarks/ARCHIVE.md says
 
 Every key is optional. `ArchiveSettings.from_mapping(section)` raises `SettingsError`, which names the key.
-Where the bucket is comes from the environment instead (humanseg/archive/ship/target.py), because it differs by machine.
+Where the bucket is comes from the environment (humanseg/archive/ship/target.py): it differs by machine.
 """
 
 from __future__ import annotations

@@ -229,9 +229,7 @@ class Spool:
         rejected = [_parts(name) for name in self.names("rejected")]
         now = time.time() if now is None else now
         oldest = max(0.0, now - min(ready)[0] / 1000) if ready else 0.0
-        return Backlog(
-            len(ready), sum(e[1] for e in ready), oldest, len(rejected), sum(e[1] for e in rejected)
-        )
+        return Backlog(len(ready), sum(e[1] for e in ready), oldest, len(rejected), sum(e[1] for e in rejected))
 
     # ------------------------------------------------------------------ claiming
 

@@ -66,6 +66,4 @@ class SparseLog:
                 return
             self._last[kind] = now
             unsaid = self._unsaid.pop(kind, 0)
-        self._logger.warning(
-            "%s%s", message, f" ({unsaid} more of this kind since the last line)" if unsaid else ""
-        )
+        self._logger.warning("%s%s", message, f" ({unsaid} more of this kind since the last line)" if unsaid else "")

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from humanseg.archive.errors import ArchiveError
-from humanseg.archive.read.reader import Reader, parallel
 from humanseg.archive.capture.record import check_request_id
 from humanseg.archive.capture.spool import Entry, Spool
+from humanseg.archive.errors import ArchiveError
+from humanseg.archive.read.reader import Reader, parallel
 
 CLAIM_SECONDS = 60.0  # as long as an upload under way may take
 

@@ -26,11 +26,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError, FlexibleChecksumError
 
+from humanseg.archive.capture.record import rfc3339
 from humanseg.archive.errors import ArchiveError, Unscrubbable
 from humanseg.archive.read.export_formats import FORMATS, pack
 from humanseg.archive.read.labels import Label, edited_masks, read_labels
 from humanseg.archive.read.reader import Reader, Stored, parallel
-from humanseg.archive.capture.record import rfc3339
 from humanseg.archive.read.rewrite import rewrite_as_jpeg, rewrite_as_png
 
 NAME_LENGTH = 20
@@ -69,9 +69,7 @@ class Exported:
     problems: list[str]
 
 
-def choose(
-    records: Iterable[Stored], labels: dict[str, Label], *, corrected_only: bool = False
-) -> list[Choice]:
+def choose(records: Iterable[Stored], labels: dict[str, Label], *, corrected_only: bool = False) -> list[Choice]:
     """One choice for each different photo, by name; a corrected mask wins, then the newest record's."""
     by_photo: dict[str, list[Stored]] = {}
     for stored in records:
@@ -165,9 +163,7 @@ def export(
     _replace(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     held_out = sum(row["split"] == "val" for row in rows)
     corrected = sum(row["mask_source"] == "corrected" for row in rows)
-    return Exported(
-        len(rows), fetched, len(rows) - fetched, corrected, len(rows) - held_out, held_out, problems
-    )
+    return Exported(len(rows), fetched, len(rows) - fetched, corrected, len(rows) - held_out, held_out, problems)
 
 
 def _leave_only(folder: Path, names: set[str]) -> None:

@@ -40,9 +40,7 @@ def _coco(to: Path, parts: Path, rows: list[Row]) -> None:
     images, annotations = [], []
     for number, row in enumerate(rows, 1):
         mask = _read_mask(parts, row)  # bool [H, W]
-        images.append(
-            {"id": number, "file_name": row["photo"], "width": mask.shape[1], "height": mask.shape[0]}
-        )
+        images.append({"id": number, "file_name": row["photo"], "width": mask.shape[1], "height": mask.shape[0]})
         if mask.any():
             annotations.append(
                 {

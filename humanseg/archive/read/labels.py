@@ -17,9 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from humanseg.archive.capture.record import check_request_id, rfc3339
 from humanseg.archive.errors import ArchiveError
 from humanseg.archive.read.reader import Folder, Reader, parallel
-from humanseg.archive.capture.record import check_request_id, rfc3339
 
 LABEL = "label.json"
 

@@ -142,9 +142,7 @@ class Reader:
 
     def get(self, key: str) -> bytes:
         """The bytes of one object; boto3 checks them against the checksum that was stored with them."""
-        answer = self.store.client.get_object(
-            Bucket=self.store.target.bucket, Key=key, ChecksumMode="ENABLED"
-        )
+        answer = self.store.client.get_object(Bucket=self.store.target.bucket, Key=key, ChecksumMode="ENABLED")
         data: bytes = answer["Body"].read()
         return data
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from humanseg.archive.read.reader import Folder, Reader, parallel
 from humanseg.archive.capture.record import record_folder
+from humanseg.archive.read.reader import Folder, Reader, parallel
 
 
 @dataclass
@@ -55,9 +55,7 @@ def _check(reader: Reader, folder: Folder) -> tuple[Folder, int, str]:
         about = reader.open(folder).about
         if record_folder(reader.store.target.prefix, about) != folder.key:
             return folder, 0, "lies under another key than its record.json says"
-        problem = "; ".join(
-            filter(None, (_differs(reader, folder, about[part]) for part in ("photo", "mask")))
-        )
+        problem = "; ".join(filter(None, (_differs(reader, folder, about[part]) for part in ("photo", "mask"))))
     except Exception as error:  # one record that can't be read must not hide the state of the others
         return folder, 0, f"can't be read: {error!r}"
     return folder, sum(folder.sizes.values()), problem

@@ -35,9 +35,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 
-from humanseg.archive.errors import Away, NoStore
 from humanseg.archive.capture.priority import give_way
 from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.errors import Away, NoStore
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
 
@@ -218,9 +218,7 @@ def _weed() -> str:
 
 def _plain_environment() -> dict[str, str]:
     """The environment without the user's own AWS_*, which weed would take for its administrator's keys."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "WEED_"))
-    }
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "WEED_"))}
 
 
 def _only(values: dict[str, str], start: str) -> dict[str, str]:
@@ -288,7 +286,9 @@ def keep_running(store: LocalStore, stopping: threading.Event, say: Callable[[st
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 after a stop, 1 with one line on stderr when it can't start."""
-    parser = argparse.ArgumentParser("python -m humanseg.archive.ship.local_store", description="The embedded S3 store.")
+    parser = argparse.ArgumentParser(
+        "python -m humanseg.archive.ship.local_store", description="The embedded S3 store."
+    )
     parser.add_argument("--dir", type=Path, required=True, metavar="STATE_DIR/store", help="data and keys")
     parser.add_argument(
         "--avoid", type=int, nargs="*", default=[], metavar="PORT", help="ports that it must not take"

@@ -28,12 +28,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from humanseg.archive.errors import Away, NoStore, Refused, SettingsError
 from humanseg.archive.capture.record import RECORD, record_folder
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Backlog, Entry, Spool
-from humanseg.archive.ship.store import Store
 from humanseg.archive.capture.telemetry import Metrics, SparseLog
+from humanseg.archive.errors import Away, NoStore, Refused, SettingsError
+from humanseg.archive.ship.store import Store
 
 IDLE_SECONDS = 1.0  # between two looks into an empty spool; `wake` cuts it short
 COUNT_SECONDS = 5.0  # between two counts of the spool, for its bounds and its gauges

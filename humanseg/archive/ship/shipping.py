@@ -11,13 +11,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from humanseg.archive.errors import SettingsError
 from humanseg.archive.capture.hook import open_spool
 from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.capture.telemetry import NoMetrics, SparseLog
+from humanseg.archive.errors import SettingsError
 from humanseg.archive.ship.shipper import Drained, Shipper
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
-from humanseg.archive.capture.telemetry import NoMetrics, SparseLog
 
 
 def read_settings(config: Path) -> ArchiveSettings:

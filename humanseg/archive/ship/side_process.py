@@ -25,11 +25,11 @@ from pathlib import Path
 
 from humanseg.archive.capture.priority import give_way
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.ship.shipper import COUNT_SECONDS, Shipper, take_lead
 from humanseg.archive.capture.spool import Backlog, Spool
+from humanseg.archive.capture.telemetry import Metrics, SparseLog
+from humanseg.archive.ship.shipper import COUNT_SECONDS, Shipper, take_lead
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
-from humanseg.archive.capture.telemetry import Metrics, SparseLog
 
 # Shares of the spool's bounds: above the first, shipping no longer gives way; below the second, it does again.
 PRESSING, RELIEVED = 0.5, 0.25
@@ -90,7 +90,7 @@ class SideProcess:
 
     def _run(self) -> None:
         """Runs one process and passes its numbers on until it ends."""
-        package = Path(__file__).resolve().parent.parent
+        package = Path(__file__).resolve().parents[3]
         path = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "humanseg.archive.ship.side_process", str(self._state_dir)]
         settings = replace(self._settings, give_way=self._settings.give_way and not self._pressing)

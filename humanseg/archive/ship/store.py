@@ -16,8 +16,8 @@ import hashlib
 import threading
 from typing import Any
 
-from humanseg.archive.errors import Away, Refused
 from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.errors import Away, Refused
 from humanseg.archive.ship.target import Target
 
 CONTENT_TYPES = {

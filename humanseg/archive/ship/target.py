@@ -1,8 +1,8 @@
 """Where the records go: bucket, prefix and endpoint, from the environment.
 
 `ARCHIVE_BUCKET` (with `ARCHIVE_PREFIX`, `ARCHIVE_ENDPOINT_URL` and boto3's own `AWS_*`) names any S3. Without
-it, the embedded store of this STATE_DIR is meant (humanseg/archive/ship/local_store.py), whose address and random keys lie
-in `STATE_DIR/store/environment`, mode 0600. So a worker and a `humanseg archive` in another shell find the
+it, the embedded store of this STATE_DIR is meant (local_store.py), whose address and random keys lie in
+ `STATE_DIR/store/environment`, mode 0600. So a worker and a `humanseg archive` in another shell find the
 same store, and neither needs the keys in its environment.
 
 Credentials for any other S3 come only through boto3's chain (instance role, profile, AWS_*).
@@ -76,7 +76,5 @@ def checked_prefix(prefix: str) -> str:
     """`prefix` without slashes at its ends; raises `SettingsError` for what makes bad keys."""
     trimmed = prefix.strip("/")
     if not re.fullmatch(r"[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*", trimmed) or ".." in trimmed:
-        raise SettingsError(
-            f"ARCHIVE_PREFIX is {prefix!r}; it must be letters, digits, - and _ with / between"
-        )
+        raise SettingsError(f"ARCHIVE_PREFIX is {prefix!r}; it must be letters, digits, - and _ with / between")
     return trimmed

@@ -10,7 +10,7 @@ from typing import Any
 
 from humanseg.deploy.aws.plan import REPOSITORY, PlanError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 Say = Callable[[str], None]
 
 
@@ -52,9 +52,7 @@ def upload_mar(s3: Any, mar: Path, bucket: str, key: str) -> None:
 def ensure_repository(ecr: Any) -> str:
     """The ECR repository's URI; made where it is missing."""
     try:
-        return str(
-            ecr.describe_repositories(repositoryNames=[REPOSITORY])["repositories"][0]["repositoryUri"]
-        )
+        return str(ecr.describe_repositories(repositoryNames=[REPOSITORY])["repositories"][0]["repositoryUri"])
     except ecr.exceptions.RepositoryNotFoundException:
         made = ecr.create_repository(
             repositoryName=REPOSITORY,
@@ -88,10 +86,6 @@ def _docker(*arguments: str, stdin: str | None = None) -> None:
     try:
         done = subprocess.run(["docker", *arguments], input=stdin, text=True, check=False)
     except FileNotFoundError:
-        raise PlanError(
-            "docker is not installed; install it, or give a finished image with --image"
-        ) from None
+        raise PlanError("docker is not installed; install it, or give a finished image with --image") from None
     if done.returncode:
-        raise PlanError(
-            f"docker {arguments[0]} failed with exit status {done.returncode}; see its lines above"
-        )
+        raise PlanError(f"docker {arguments[0]} failed with exit status {done.returncode}; see its lines above")

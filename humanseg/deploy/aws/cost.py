@@ -119,9 +119,7 @@ def main() -> None:
         return
     put, kept = archive_million()
     print(table())
-    print(
-        f"\nArchive of a million photos of {PHOTO_MB:g} MB: {put:.0f} $ to put, {kept:.0f} $ a month to keep."
-    )
+    print(f"\nArchive of a million photos of {PHOTO_MB:g} MB: {put:.0f} $ to put, {kept:.0f} $ a month to keep.")
     print(f"Load balancer: {BALANCER:.0f} $ a month. Prices: {PRICES_OF}.")
 
 

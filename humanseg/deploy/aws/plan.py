@@ -42,9 +42,7 @@ class Plan:
         known = cloudformation.load()["Parameters"]
         for name, value in self.options.items():
             if name not in known:
-                raise PlanError(
-                    f"--set {name}: the template has no such parameter; it has {', '.join(known)}"
-                )
+                raise PlanError(f"--set {name}: the template has no such parameter; it has {', '.join(known)}")
             _check(name, value, known[name])
         if self.image is not None:
             _check("ImageUri", self.image, known["ImageUri"])
@@ -56,8 +54,7 @@ class Plan:
                 if not self.options.get(name):
                     raise PlanError(f"--size fleet needs {name}: {why}")
             least, most = (
-                int(self.options.get(name, known[name]["Default"]))
-                for name in ("MinInstances", "MaxInstances")
+                int(self.options.get(name, known[name]["Default"])) for name in ("MinInstances", "MaxInstances")
             )
             if most <= least:
                 raise PlanError(
@@ -123,9 +120,7 @@ class Plan:
 
 def _check(name: str, value: str, rule: dict[str, Any]) -> None:
     if "AllowedValues" in rule and value not in [str(each) for each in rule["AllowedValues"]]:
-        raise PlanError(
-            f"{name}={value!r}: must be one of {', '.join(str(each) for each in rule['AllowedValues'])}"
-        )
+        raise PlanError(f"{name}={value!r}: must be one of {', '.join(str(each) for each in rule['AllowedValues'])}")
     if "AllowedPattern" in rule and not re.fullmatch(rule["AllowedPattern"], value):
         hint = rule.get("ConstraintDescription") or rule.get("Description") or rule["AllowedPattern"]
         raise PlanError(f"{name}={value!r} does not fit: {hint}")

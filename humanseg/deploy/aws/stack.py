@@ -112,9 +112,7 @@ class Stack:
             )
             changes += said["Changes"]
         return [
-            Change(
-                each["Action"], each["LogicalResourceId"], each["ResourceType"], each.get("Replacement", "")
-            )
+            Change(each["Action"], each["LogicalResourceId"], each["ResourceType"], each.get("Replacement", ""))
             for each in (change["ResourceChange"] for change in changes)
         ]
 

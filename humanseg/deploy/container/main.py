@@ -2,7 +2,7 @@
 
     SIGTERM, SIGINT, a Spot notice, or the Auto Scaling group taking the instance out
       1. health says 503, so that a load balancer sends nobody any more; LEAVE_SECONDS to let it see that
-      2. serve.main stops TorchServe, which finishes what it has, and drains the archive
+      2. the supervisor stops TorchServe, which finishes what it has, and drains the archive
       3. on EC2, with an empty spool: the lifecycle action is completed
     All of it within STOP_DEADLINE seconds. What is left in the spool is shipped by the next start on that volume.
 
@@ -115,7 +115,7 @@ def pump(server: subprocess.Popen[bytes]) -> None:
 
 
 def send_torchserve_to_stdout(state: Path) -> None:
-    """serve.main gives TorchServe the file logs/torchserve.log as its output: let that be serve.main's own."""
+    """The supervisor gives TorchServe the file logs/torchserve.log as its output: let that be its own."""
     log = state / "logs" / "torchserve.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     if not log.is_symlink():

@@ -61,9 +61,7 @@ def embedded(stack: str, page: str, before: Counts, healthy: bool) -> tuple[str,
     QueueMilliseconds is the mean wait of the requests since `before`, 0 where there were none.
     """
     now = totals(page)
-    counts = Counts(
-        now.get("ts_inference_requests_total", 0.0), now.get("ts_queue_latency_microseconds", 0.0)
-    )
+    counts = Counts(now.get("ts_inference_requests_total", 0.0), now.get("ts_queue_latency_microseconds", 0.0))
     new = counts.requests - before.requests
     waited = counts.queue_microseconds - before.queue_microseconds
     values = {

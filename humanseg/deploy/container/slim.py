@@ -18,10 +18,7 @@ LEFT_OUT = (
     # 62 MB: devices other than the CPU, and the GPU's kernel cache
     *("openvino/libs/*_gpu_plugin*", "openvino/libs/*_npu_plugin*", "openvino/libs/cache.json"),
     # 20 MB: the .mar holds the network in OpenVINO's own format, the other readers are for converting
-    *(
-        f"openvino/libs/libopenvino_{name}_frontend*"
-        for name in ("onnx", "tensorflow", "tensorflow_lite", "pytorch")
-    ),
+    *(f"openvino/libs/libopenvino_{name}_frontend*" for name in ("onnx", "tensorflow", "tensorflow_lite", "pytorch")),
     *(f"openvino/libs/libopenvino_{name}_frontend*" for name in ("paddle", "gguf", "jax")),
     "openvino/include",
     # 15 MB: numpy's own tests

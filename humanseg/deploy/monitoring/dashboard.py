@@ -34,8 +34,7 @@ def or_zero(query: str) -> str:
 def mean(histogram: str) -> str:
     """The mean of a histogram over an hour, by model version."""
     return " / ".join(
-        f'sum by (model_version) (rate({histogram}_{part}{{job="humanseg"}}[1h]))'
-        for part in ("sum", "count")
+        f'sum by (model_version) (rate({histogram}_{part}{{job="humanseg"}}[1h]))' for part in ("sum", "count")
     )
 
 
@@ -171,9 +170,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "The machine",
         (
-            Panel(
-                "CPU", "percent", (('max by (instance) (CPUUtilization{job="humanseg"})', "{{instance}}"),)
-            ),
+            Panel("CPU", "percent", (('max by (instance) (CPUUtilization{job="humanseg"})', "{{instance}}"),)),
             Panel(
                 "Memory",
                 "percent",
@@ -216,9 +213,7 @@ def dashboard() -> dict[str, Any]:
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
         "templating": {
-            "list": [
-                {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"}
-            ]
+            "list": [{"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"}]
         },
         "panels": [{"id": number, **panel} for number, panel in enumerate(panels, 1)],
     }

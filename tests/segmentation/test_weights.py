@@ -159,9 +159,7 @@ def test_every_wrong_file_is_one_line_that_names_it(tmp_path: Path) -> None:
         saved(tmp_path / "partial.pth", partial): "do not fit a unet",
         saved(tmp_path / "odd.pth", UNet((4, 12)).state_dict()): "each must be twice the one before",
         saved(tmp_path / "deep.pth", UNet((1, 2, 4, 8, 16, 32)).state_dict()): "halves the photo 6 times",
-        saved(
-            tmp_path / "older.pth", older
-        ): "finest.pointwise.weight is missing; weights of an older network",
+        saved(tmp_path / "older.pth", older): "finest.pointwise.weight is missing; weights of an older network",
         tmp_path / "other.safetensors": "neither a classic U-Net",
         tmp_path / "size.safetensors": "input_size is '97'",
         tmp_path / "threshold.safetensors": "threshold is '1.5'",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from handler.errors import BrokenImage, EmptyBody, NotAnImage, TooLarge, UnsupportedFormat
+from humanseg.segmentation.errors import BrokenImage, EmptyPhoto, NotAnImage, TooLarge, UnsupportedFormat
 from humanseg.segmentation.photo import FRAME_STEP, ORIENTATION, frame_shape, read_photo, to_frame
 
 
@@ -108,12 +108,7 @@ def test_16_bit_colour_png_is_read() -> None:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
-    data = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     pixels = read_photo(data).pixels
     assert pixels[7, 7].tolist() == [7000 >> 8, 7000 >> 8, 20000 >> 8]
 
@@ -182,7 +177,7 @@ def test_a_damaged_exif_block_does_not_spoil_the_photo(kind: str) -> None:
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
-        (b"", EmptyBody, "holds no photo"),
+        (b"", EmptyPhoto, "holds no photo"),
         (b"hello there, this is text", NotAnImage, "not a picture"),
         (bytes(range(256)) * 10, NotAnImage, "not a picture"),
         (b"%PDF-1.7 ...", UnsupportedFormat, "PDF"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from humanseg.segmentation.engine import OpenVinoEngine, TorchEngine, make_engine, sigmoid, warm_up
+from humanseg.segmentation.engine import OpenVinoEngine, make_engine, reference_engine, sigmoid, warm_up
 from humanseg.segmentation.photo import to_frame
 from humanseg.segmentation.quiet_openvino import openvino
 from humanseg.segmentation.unet import UNet
@@ -48,7 +48,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory, size: int) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(batch: np.ndarray) -> np.ndarray:
-    return TorchEngine(DEFAULT_WEIGHTS, device="cpu", threads=2, precision="auto")(batch)
+    return reference_engine(load_weights(DEFAULT_WEIGHTS).network, threads=2)(batch)
 
 
 def test_reference_gives_probabilities(reference: np.ndarray, batch: np.ndarray) -> None:
@@ -64,9 +64,7 @@ def test_openvino_in_float32_agrees_with_torch(graph: Path, batch: np.ndarray, r
     assert np.abs(engine(batch) - reference).max() < FLOAT32_MOST
 
 
-def test_openvino_in_bfloat16_agrees_with_torch(
-    graph: Path, batch: np.ndarray, reference: np.ndarray
-) -> None:
+def test_openvino_in_bfloat16_agrees_with_torch(graph: Path, batch: np.ndarray, reference: np.ndarray) -> None:
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bfloat16")
     answer = OpenVinoEngine(graph, threads=1, precision="bfloat16")(batch)
@@ -76,7 +74,9 @@ def test_openvino_in_bfloat16_agrees_with_torch(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_torch_on_cuda_agrees_with_torch_on_the_cpu(batch: np.ndarray, reference: np.ndarray) -> None:
-    answer = TorchEngine(DEFAULT_WEIGHTS, device="cuda:0", threads=1, precision="auto")(batch)
+    answer = make_engine("torch", graph=DEFAULT_WEIGHTS, weights=DEFAULT_WEIGHTS, threads=1, precision="auto", gpu=0)(
+        batch
+    )
     assert np.abs(answer - reference).mean() < BFLOAT16_MEAN
     assert ((answer > 0.5) != (reference > 0.5)).mean() < BFLOAT16_MASK
 
@@ -96,7 +96,7 @@ def test_a_frame_of_any_shape_gets_the_answer_that_torch_gives(
     frame = to_frame(photo, size)[None]
     answer = OpenVinoEngine(graph, threads=1, precision="float32")(frame)
     assert answer.shape == (1, *frame.shape[2:])
-    reference = TorchEngine(DEFAULT_WEIGHTS, device="cpu", threads=2, precision="auto")(frame)
+    reference = reference_engine(load_weights(DEFAULT_WEIGHTS).network, threads=2)(frame)
     assert np.abs(answer - reference).max() < FLOAT32_MOST
 
 
@@ -128,7 +128,7 @@ def test_the_classic_network_runs_on_both_engines(tmp_path: Path) -> None:
     save_weights(weights, UNet((4, 8)).eval(), input_size=64, threshold=0.5)
     write_graph(load_weights(weights).network, 64, tmp_path / "network.xml")
     openvino_engine = OpenVinoEngine(tmp_path / "network.xml", threads=1, precision="float32")
-    torch_engine = TorchEngine(weights, device="cpu", threads=1, precision="auto")
+    torch_engine = reference_engine(load_weights(weights).network, threads=1)
     for shape in ((2, 3, 64, 64), (1, 3, 32, 64), (1, 3, 64, 32)):
         frames = np.random.default_rng(1).random(shape, dtype=np.float32)
         assert np.abs(openvino_engine(frames) - torch_engine(frames)).max() < FLOAT32_MOST

@@ -1,0 +1,66 @@
+"""What was found in one photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from humanseg.segmentation import mask as masks
+from humanseg.segmentation.mask import BoundingBox
+from humanseg.segmentation.photo import Pixels
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A segmentation in numbers.
+
+    width, height: of the photo, upright, in pixels. coverage: share of person pixels, 0..1.
+    confidence: 0..1, see `humanseg.segmentation.mask.confidence`. box: around every person pixel, None without one.
+    """
+
+    width: int
+    height: int
+    coverage: float
+    confidence: float
+    box: BoundingBox | None
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The person in one photo.
+
+    probability_map: float32 [h, w] in 0..1, at the network's own size, its edge drawn to the photo's.
+    mask: uint8 [H, W], 0 or 255, at the photo's size.
+    threshold: 0..1, the probability above which the mask is 255.
+    keep: "all", or "largest" where only the largest region of the mask was kept.
+    """
+
+    probability_map: NDArray[np.float32]
+    mask: Pixels
+    threshold: float
+    keep: str = "all"
+
+    @property
+    def probability(self) -> Pixels:
+        """uint8 [H, W], 255 = certainly a person. Made anew each time: most pictures need the mask alone."""
+        height, width = self.mask.shape
+        return masks.to_photo_size(self.probability_map, width, height)
+
+    @property
+    def alpha(self) -> Pixels:
+        """Straight alpha with a soft edge, uint8 [H, W]; see `humanseg.segmentation.mask.soft_alpha`."""
+        region = self.mask if self.keep == "largest" else None
+        return masks.soft_alpha(self.probability, self.threshold, region)
+
+    def summary(self) -> Summary:
+        """Coverage, confidence and bounding box."""
+        height, width = self.mask.shape
+        return Summary(
+            width=width,
+            height=height,
+            coverage=masks.coverage(self.mask),
+            confidence=masks.confidence(self.probability_map, self.threshold),
+            box=masks.bounding_box(self.mask),
+        )

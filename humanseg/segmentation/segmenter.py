@@ -1,0 +1,107 @@
+"""Segmentation as a library: a file of weights to a callable, and a photo to pictures, without any server."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from humanseg.segmentation import picture, pipeline
+from humanseg.segmentation.engine import Engine, reference_engine
+from humanseg.segmentation.photo import Photo, Pixels, read_photo
+from humanseg.segmentation.result import Segmentation, Summary
+from humanseg.segmentation.weights import load_weights
+
+
+@dataclass(frozen=True)
+class SegmentedPhoto:
+    """A photo and the person found in it. The pictures are Pillow images of the photo's upright size."""
+
+    photo: Photo
+    segmentation: Segmentation
+
+    @property
+    def summary(self) -> Summary:
+        """Coverage, confidence and bounding box."""
+        return self.segmentation.summary()
+
+    def mask(self) -> Image.Image:
+        """White where a person is, else black (mode "L")."""
+        return Image.fromarray(self.segmentation.mask)
+
+    def probability(self) -> Image.Image:
+        """255 = certainly a person (mode "L")."""
+        return Image.fromarray(self.segmentation.probability)
+
+    def cutout(self) -> Image.Image:
+        """The person on a transparent background (mode "RGBA")."""
+        return self._draw("cutout")
+
+    def overlay(self) -> Image.Image:
+        """The photo with the person tinted."""
+        return self._draw("overlay")
+
+    def composite(self, background: str = "#ffffff") -> Image.Image:
+        """The person on another background: a colour (`#rrggbb`), or the photo's own, blurred ("blur")."""
+        return self._draw("composite", background)
+
+    def _draw(self, output: str, background: str = "#ffffff") -> Image.Image:
+        drawn: Pixels = picture.draw(self.photo, self.segmentation, output, background)
+        image = Image.fromarray(drawn)
+        if self.photo.icc_profile:
+            image.info["icc_profile"] = self.photo.icc_profile
+        return image
+
+
+class Segmenter:
+    """Photos in, persons out.
+
+    >>> segmenter = Segmenter.load("model_store/human_segmentation.safetensors")  # doctest: +SKIP
+    >>> segmenter("photo.jpg").cutout().save("cutout.png")  # doctest: +SKIP
+    """
+
+    def __init__(self, engine: Engine, input_size: int, threshold: float) -> None:
+        self.engine, self.input_size, self.threshold = engine, input_size, threshold
+
+    @classmethod
+    def load(cls, weights: str | os.PathLike[str], *, threads: int = 0) -> Segmenter:
+        """A segmenter that runs `weights` in PyTorch on the CPU, in float32.
+
+        Args:
+            weights: a file that `humanseg train` wrote, or a checkpoint that `build_mar.sh` takes.
+            threads: of PyTorch; 0 leaves them as they are.
+
+        Raises:
+            WeightsError: the file holds no weights that can be run.
+        """
+        loaded = load_weights(Path(weights))
+        return cls(reference_engine(loaded.network, threads=threads), loaded.input_size, loaded.threshold)
+
+    def __call__(
+        self,
+        photo: str | os.PathLike[str] | bytes,
+        *,
+        threshold: float | None = None,
+        keep: str = "all",
+        max_pixels: int = 50_000_000,
+    ) -> SegmentedPhoto:
+        """Segment one photo.
+
+        Args:
+            photo: a path, or the bytes of a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC or AVIF file.
+            threshold: 0..1, open; None takes the one that was chosen with the weights.
+            keep: "all", or "largest" for the largest region alone.
+            max_pixels: larger photos are refused.
+
+        Raises:
+            PhotoError: the photo cannot be read; the message names the cause and the fix.
+            OSError: the file cannot be opened.
+        """
+        data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
+        read = read_photo(data, max_pixels=max_pixels)
+        found = pipeline.segment(
+            self.engine, self.input_size, read.pixels, threshold=threshold or self.threshold, keep=keep
+        )
+        return SegmentedPhoto(read, found)
