@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.errors import STATUS
+from handler.errors import STATUS, TYPES
 from handler.options import FORMATS, OPTION_NAMES, OUTPUTS
 from humanseg.serve.settings import PORTS
 from tests.running import ROOT, Server
@@ -66,5 +66,5 @@ def test_every_link_leads_somewhere() -> None:
 
 
 def test_every_option_setting_and_error_is_in_the_readme() -> None:
-    for name in (*OPTION_NAMES, *OUTPUTS, *FORMATS, *PORTS, *(error.__name__ for error in STATUS)):
+    for name in (*OPTION_NAMES, *OUTPUTS, *FORMATS, *PORTS, *(TYPES.get(error, error.__name__) for error in STATUS)):
         assert f"`{name}`" in README, name

@@ -18,12 +18,16 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from humanseg.common.files import whole_file
+from humanseg.common.mar import MANIFEST
+from humanseg.common.names import MODEL_NAME
+
 ROOT = Path(__file__).resolve().parents[2]
 MODEL_STORE = ROOT / "model_store"
 DEFAULT_WEIGHTS = MODEL_STORE / "human_segmentation.safetensors"
-DEFAULT_NAME = "human_segmentation"
+DEFAULT_NAME = MODEL_NAME
 CONFIG = ROOT / "config" / "model-config.yaml"
-PACKED = ("handler", "humanseg/segmentation", "humanseg/archive")
+PACKED = ("handler", "humanseg/common", "humanseg/segmentation", "humanseg/archive")
 ORIGIN = "origin.txt"  # inside the .mar: "shipped" or "own" weights
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
@@ -119,13 +123,8 @@ def build(weights: Path, version: str, name: str, output: Path) -> Path:
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(part, copy)
             archived = run_archiver(content, version, name, Path(scratch))
-            partial = output / f".{name}.mar.{os.getpid()}"
-            try:
+            with whole_file(output / f"{name}.mar") as partial:
                 rewrite(archived, partial)
-                # A server that reads it sees the old one or the new one.
-                partial.replace(output / f"{name}.mar")
-            finally:
-                partial.unlink(missing_ok=True)
     except OSError as error:
         raise BuildError(f"{error.strerror or error}: {error.filename or output}") from None
     return output / f"{name}.mar"
@@ -147,7 +146,7 @@ def write_model(weights: Path, folder: Path) -> None:
     else:
         save_weights(
             folder / WEIGHTS,
-            loaded.network,  # type: ignore[arg-type]
+            loaded.network,
             input_size=loaded.input_size,
             threshold=loaded.threshold,
         )
@@ -190,7 +189,7 @@ def rewrite(source: Path, target: Path) -> None:
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for entry in sorted(old.namelist()):
             data = old.read(entry)
-            if entry == "MAR-INF/MANIFEST.json":
+            if entry == MANIFEST:
                 manifest = json.loads(data)
                 manifest["createdOn"] = "01/01/1980 00:00:00"
                 data = json.dumps(manifest, indent=2, sort_keys=True).encode()

@@ -20,7 +20,8 @@ def write_graph(network: nn.Module, size: int, path: Path) -> None:
     """
     example = torch.zeros(1, 3, size, size)
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the networks check their input's size
+        # the networks check their input's size
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO 2026.4 still traces with torch.jit
         graph = openvino.convert_model(network.eval(), example_input=example, input=[(1, 3, size, size)])
     side = openvino.Dimension(min(FRAME_STEP, size), size)

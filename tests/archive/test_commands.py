@@ -524,6 +524,8 @@ def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_help_is_quick_because_boto3_is_not_loaded() -> None:
-    code = "import sys, cli.archive; print([n for n in ('boto3', 'numpy', 'PIL', 'torch') if n in sys.modules])"
+    code = (
+        "import sys, humanseg.cli.archive; print([n for n in ('boto3', 'numpy', 'PIL', 'torch') if n in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 import humanseg.training.loop as loop
+from humanseg.common.settings import SettingsError
 from humanseg.segmentation.unet import EfficientUNet, UNet
 from humanseg.segmentation.weights import WeightsError, load_weights, save_weights
 from humanseg.training.loop import start_network, train
 from humanseg.training.measure import measure_samples
 from humanseg.training.samples import DataError, Source, find_samples
-from humanseg.training.settings import Settings, SettingsError, read_recipe
+from humanseg.training.settings import Settings, read_recipe
 
 MakeData = Callable[..., Path]
 

@@ -32,6 +32,7 @@ from humanseg.archive.read.export_formats import FORMATS, pack
 from humanseg.archive.read.labels import Label, edited_masks, read_labels
 from humanseg.archive.read.reader import Reader, Stored, parallel
 from humanseg.archive.read.rewrite import rewrite_as_jpeg, rewrite_as_png
+from humanseg.common.files import write_whole
 
 NAME_LENGTH = 20
 GONE = ("NoSuchKey", "404")
@@ -160,7 +161,7 @@ def export(
         fetched += new
         rows.append(_row(choice, photo, held_out_share))
     pack(fmt, to, parts, rows)
-    _replace(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_whole(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     held_out = sum(row["split"] == "val" for row in rows)
     corrected = sum(row["mask_source"] == "corrected" for row in rows)
     return Exported(len(rows), fetched, len(rows) - fetched, corrected, len(rows) - held_out, held_out, problems)
@@ -194,7 +195,7 @@ def _fetch_photo(reader: Reader, choice: Choice, folder: Path, upright: bool) ->
         raise ValueError(f"the photo {choice.photo_key} does not have the SHA-256 of its record")
     if not as_sent:
         data = rewrite_as_jpeg(data) if as_jpeg else rewrite_as_png(data)
-    _replace(path, data)
+    write_whole(path, data)
     return path, True
 
 
@@ -204,7 +205,7 @@ def _fetch_mask(reader: Reader, choice: Choice, path: Path) -> bool:
     data = reader.get(choice.mask_key)
     if hashlib.sha256(data).hexdigest() != choice.mask_sha256:
         raise ValueError(f"the mask {choice.mask_key} does not have the SHA-256 of its record")
-    _replace(path, data)
+    write_whole(path, data)
     return True
 
 
@@ -241,9 +242,3 @@ def _register(reader: Reader, to: Path, fmt: str, chosen: list[Choice], now: dat
     }
     key = f"{reader.store.target.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
     reader.put(key, json.dumps(note).encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_bytes(data)
-    temporary.replace(path)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -40,6 +39,8 @@ from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import Away, NoStore
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
+from humanseg.common.files import write_whole
+from humanseg.common.processes import end_with_parent
 
 BUCKET = "archive"
 PORT_NAMES = ("s3", "master", "volume", "filer", "admin")
@@ -102,7 +103,7 @@ class LocalStore:
             "AWS_ACCESS_KEY_ID": keys.get("AWS_ACCESS_KEY_ID") or secrets.token_hex(10).upper(),
             "AWS_SECRET_ACCESS_KEY": keys.get("AWS_SECRET_ACCESS_KEY") or secrets.token_urlsafe(30),
         }
-        _write_secret(self.environment_file, "".join(f"{key}={value}\n" for key, value in keys.items()))
+        write_whole(self.environment_file, "".join(f"{key}={value}\n" for key, value in keys.items()), mode=0o600)
 
     def start(self) -> None:
         """Starts `weed` with the prepared ports and keys; returns without waiting for it to be ready."""
@@ -225,15 +226,6 @@ def _only(values: dict[str, str], start: str) -> dict[str, str]:
     return {name: value for name, value in values.items() if name.startswith(start)}
 
 
-def _write_secret(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)
-
-
 def _free(port: int, avoid: Collection[int]) -> bool:
     for number in (port, port + GRPC_OFFSET):
         if number in avoid:
@@ -265,7 +257,7 @@ def _before_weed() -> None:
     """
     os.setpgrp()
     give_way()
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    end_with_parent(signal.SIGKILL)
 
 
 def keep_running(store: LocalStore, stopping: threading.Event, say: Callable[[str], None]) -> None:

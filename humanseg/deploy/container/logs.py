@@ -1,6 +1,7 @@
 """Every line that the container prints, as one JSON object, with the request id where a request caused it.
 
-log4j2.xml beside this file lets TorchServe write JSON; what else comes (a traceback, the supervisor's words) is wrapped.
+log4j2.xml beside this file lets TorchServe write JSON; what else comes (a traceback, the
+supervisor's words) is wrapped.
 """
 
 from __future__ import annotations
