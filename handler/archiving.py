@@ -8,13 +8,13 @@ from typing import Any
 
 from handler.metrics import Metrics
 from handler.options import Options
-from handler.probe import PROBE
 from handler.request import PhotoRequest
 from handler.response import Origin, Response
 from humanseg.archive.capture.hook import Archive
 from humanseg.archive.capture.record import Exchange
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.common.names import state_dir
+from humanseg.common.probe import PROBE
 from humanseg.segmentation.photo import Photo
 from humanseg.segmentation.picture import encode
 from humanseg.segmentation.result import Segmentation, Summary

@@ -16,7 +16,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.ports import free_ports
+from humanseg.common.ports import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "human_segmentation"

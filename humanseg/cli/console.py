@@ -31,6 +31,16 @@ def err() -> Console:
     return Console(stderr=True)
 
 
+# What `pip install humanseg` alone leaves out, and the extra that brings it.
+EXTRAS = {
+    **dict.fromkeys(("boto3", "botocore", "yaml"), "archive"),
+    **dict.fromkeys(("torch", "numpy", "cv2", "PIL", "openvino", "safetensors"), "segmentation"),
+    **dict.fromkeys(("pillow_heif", "simplejpeg", "isal"), "segmentation"),
+    **dict.fromkeys(("lightning_fabric", "albumentations", "pycocotools"), "train"),
+    **dict.fromkeys(("ts", "model_archiver"), "serve"),
+}
+
+
 def explain(error: Exception) -> int:
     """Print `error` as one sentence on stderr and return the exit status.
 
@@ -39,7 +49,10 @@ def explain(error: Exception) -> int:
     """
     if os.environ.get("HUMANSEG_DEBUG") == "1":
         traceback.print_exception(error)
-    elif isinstance(error, (CommandError, ValueError, OSError)) or type(error).__module__.startswith("client."):
+    elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
+        package = (error.name or "").partition(".")[0]
+        print(f"humanseg: this command needs {package}: pip install 'humanseg[{EXTRAS[package]}]'", file=sys.stderr)
+    elif isinstance(error, (CommandError, ValueError, OSError)) or type(error).__module__.startswith("humanseg."):
         print(f"humanseg: {error}", file=sys.stderr)
     else:
         print(

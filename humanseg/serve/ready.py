@@ -8,8 +8,8 @@ from pathlib import Path
 
 import requests
 
-from handler.probe import PROBE
 from humanseg.common.names import MODEL_NAME
+from humanseg.common.probe import PROBE
 from humanseg.serve.process import StartError
 from humanseg.serve.settings import ServeSettings
 

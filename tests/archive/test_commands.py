@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from humanseg.archive.capture.rewrite import rewrite_as_png
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.read.retention import set_retention
-from humanseg.archive.read.rewrite import rewrite_as_png
 from humanseg.archive.ship.store import Store
 from humanseg.cli.archive import app
 from humanseg.segmentation.photo import read_photo

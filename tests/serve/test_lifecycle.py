@@ -17,9 +17,9 @@ import psutil
 import pytest
 import requests
 
+from humanseg.common.ports import free_ports
 from humanseg.serve.settings import read_settings
 from humanseg.serve.store import start_store
-from tests.ports import free_ports
 from tests.running import ROOT, Server, encoded, start_server
 
 PHOTO = encoded(np.full((40, 30, 3), 100, np.uint8), "PNG")

@@ -27,11 +27,11 @@ from typing import Any
 from botocore.exceptions import ClientError, FlexibleChecksumError
 
 from humanseg.archive.capture.record import rfc3339
+from humanseg.archive.capture.rewrite import rewrite_as_jpeg, rewrite_as_png
 from humanseg.archive.errors import ArchiveError, Unscrubbable
 from humanseg.archive.read.export_formats import FORMATS, pack
 from humanseg.archive.read.labels import Label, edited_masks, read_labels
 from humanseg.archive.read.reader import Reader, Stored, parallel
-from humanseg.archive.read.rewrite import rewrite_as_jpeg, rewrite_as_png
 from humanseg.common.files import write_whole
 
 NAME_LENGTH = 20

@@ -23,8 +23,8 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from handler.probe import PROBE
 from humanseg.common.names import MODEL_NAME
+from humanseg.common.probe import PROBE
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FRESH = 5.0  # seconds that an answer is good for
