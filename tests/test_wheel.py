@@ -16,9 +16,11 @@ import requests
 from PIL import Image
 
 import humanseg
+from humanseg.serve.build_mar import DEFAULT_NAME, MODEL_STORE
 from tests.running import ROOT, Server
 
 ASTRONAUT = ROOT / "tests" / "photos" / "astronaut.jpg"
+DEFAULT_MAR = MODEL_STORE / f"{DEFAULT_NAME}.mar"
 pytestmark = pytest.mark.slow
 
 
@@ -157,8 +159,8 @@ def test_a_missing_extra_is_one_sentence_that_names_it(
 
 
 def test_with_archive_the_cloud_is_planned(with_archive: Environment) -> None:
-    where = ("--stack", "photos", "--region", "eu-central-1")
-    said = with_archive.run("humanseg", "deploy", "aws", *where, "--dry-run")
+    given = ("--stack", "photos", "--region", "eu-central-1", "--mar", str(DEFAULT_MAR))
+    said = with_archive.run("humanseg", "deploy", "aws", *given, "--dry-run")
     assert "photos" in said
     assert "AWS::" in said
 
