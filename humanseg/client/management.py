@@ -151,6 +151,7 @@ class Management:
             mar: a file name in the server's own model store, or an http(s) URL the server can read.
             workers: how many to start, 1 or more.
             model: the name to register under; None takes the one inside the .mar.
+            timeout: seconds until the workers must be READY.
 
         Raises:
             NotFoundError: no such file in the server's model store.

@@ -108,6 +108,8 @@ def from_mapping(section_type: type[Section], section: object, name: str) -> Sec
     """`section`, a mapping such as YAML gives, as a `section_type`; None gives the defaults.
 
     Args:
+        section_type: a frozen dataclass whose fields carry rules.
+        section: what the file holds.
         name: of the section, as the messages call it.
 
     Raises:

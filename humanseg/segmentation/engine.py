@@ -23,7 +23,9 @@ class Engine(Protocol):
 
     name: str
 
-    def __call__(self, batch: Batch) -> Batch: ...
+    def __call__(self, batch: Batch) -> Batch:
+        """Frames of one shape, float32 [N, 3, H, W] in 0..1, to probabilities, float32 [N, H, W] in 0..1."""
+        ...
 
 
 class OpenVinoEngine:
@@ -54,6 +56,7 @@ class OpenVinoEngine:
         self.name = f"openvino {'bfloat16' if use_bfloat16 else 'float32'}, {threads} thread{'s'[: threads != 1]}"
 
     def __call__(self, batch: Batch) -> Batch:
+        """See `Engine`."""
         return np.stack([self._one(frame) for frame in batch])
 
     def _one(self, frame: Batch) -> Batch:
@@ -87,6 +90,7 @@ class TorchEngine:
         self.name = f"torch {device} {'bfloat16' if self._half else 'float32'}"
 
     def __call__(self, batch: Batch) -> Batch:
+        """See `Engine`."""
         torch = self._torch
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             frames = torch.from_numpy(batch).to(self._device)

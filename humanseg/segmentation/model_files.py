@@ -18,8 +18,11 @@ INFO = "model.json"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """architecture: "unet" or "efficient_unet". input_size: the long side of the network's frame, pixels.
-    threshold: chosen with the weights, 0..1. weights_sha256: of the weights file that the .mar was built from."""
+    """What a worker must know of a model.
+
+    architecture: "unet" or "efficient_unet". input_size: the long side of the network's frame, pixels.
+    threshold: chosen with the weights, 0..1. weights_sha256: of the weights file that the .mar was built from.
+    """
 
     architecture: str
     input_size: int

@@ -31,6 +31,7 @@ class Result:
 
     @property
     def iou(self) -> float:
+        """Intersection over union, 0..1."""
         return self.score.iou
 
 

@@ -15,9 +15,9 @@ REQUEST_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 
 
 def as_json(line: str) -> str:
-    """One line of output as one JSON object: time (UTC), level, logger, message, request_id if it names one.
+    r"""One line of output as one JSON object: time (UTC), level, logger, message, request_id if it names one.
 
-    >>> as_json('{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "message": "{\\\\"status\\\\": 200}"}')
+    >>> as_json('{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "message": "{\\"status\\": 200}"}')
     '{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "status": 200}'
     """
     found = _object(line)
