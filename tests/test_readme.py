@@ -21,11 +21,12 @@ BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DO
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where a reader stands: with a photo, and a folder of photos."""
+    """Where a reader stands: the checkout's weights, a photo, and a folder of photos."""
     photo = ROOT / "tests" / "photos" / "astronaut.jpg"
     shutil.copy(photo, tmp_path / "photo.jpg")
     (tmp_path / "photos").mkdir()
     shutil.copy(photo, tmp_path / "photos" / "one.jpg")
+    (tmp_path / "model_store").symlink_to(ROOT / "model_store")
     return tmp_path
 
 
