@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import uuid
@@ -113,6 +114,8 @@ def _unescaped(text: str) -> str:
 
 
 def _place(url: str) -> tuple[str, int | None]:
+    if url.startswith("unix:"):
+        return os.path.realpath(url.removeprefix("unix:")), None
     parts = urlsplit(url)
     host = parts.hostname or ""
     return ("127.0.0.1" if host in ("localhost", "::1", "0.0.0.0") else host), parts.port

@@ -12,8 +12,8 @@ PORTS = {
     "MANAGEMENT_PORT": 8081,
     "METRICS_PORT": 8082,
     "GRPC_INFERENCE_PORT": 7070,
-    "GRPC_MANAGEMENT_PORT": 7071,
 }
+LONGEST_SOCKET = 107  # bytes of a unix socket's path (unix(7))
 
 
 class SettingsError(ValueError):
@@ -25,8 +25,8 @@ class ServeSettings:
     """ports: by the names of `PORTS`. workers: processes, each with `threads` threads; both at least 1.
 
     state_dir: absolute; logs, spool, rendered configuration. inference_address, metrics_address: where those
-    two listen (management never leaves 127.0.0.1). stop_deadline: seconds that stopping may take, draining
-    the archive included.
+    two listen (management never leaves this host). management_socket: a unix socket in place of MANAGEMENT_PORT.
+    grpc_management_port: None is off. stop_deadline: seconds that stopping may take, draining the archive included.
     """
 
     ports: Mapping[str, int]
@@ -35,6 +35,8 @@ class ServeSettings:
     state_dir: Path
     inference_address: str = "127.0.0.1"
     metrics_address: str = "127.0.0.1"
+    management_socket: Path | None = None
+    grpc_management_port: int | None = None
     stop_deadline: float = 25.0
 
     @property
@@ -44,7 +46,9 @@ class ServeSettings:
 
     @property
     def management_url(self) -> str:
-        """Where models are scaled and registered."""
+        """Where models are scaled and registered: `http://...`, or `unix:/...`."""
+        if self.management_socket:
+            return f"unix:{self.management_socket}"
         return f"http://127.0.0.1:{self.ports['MANAGEMENT_PORT']}"
 
 
@@ -58,6 +62,13 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
     cores = len(os.sched_getaffinity(0))
     workers = _whole(environment, "WORKERS", cores, 1, 1024)
     ports = {name: _whole(environment, name, default, 1, 65535) for name, default in PORTS.items()}
+    grpc_management = environment.get("GRPC_MANAGEMENT_PORT", "").strip()
+    if grpc_management:
+        ports["GRPC_MANAGEMENT_PORT"] = _whole(environment, "GRPC_MANAGEMENT_PORT", 7071, 1, 65535)
+    state_dir = Path(environment.get("STATE_DIR") or ".state").resolve()
+    management_socket = _management_socket(environment.get("MANAGEMENT_ADDRESS", "").strip(), state_dir)
+    if management_socket:
+        del ports["MANAGEMENT_PORT"]
     by_port: dict[int, str] = {}
     for name, port in ports.items():
         if by_port.setdefault(port, name) != name:
@@ -66,11 +77,32 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
         ports=ports,
         workers=workers,
         threads=max(1, cores // workers),
-        state_dir=Path(environment.get("STATE_DIR") or ".state").resolve(),
+        state_dir=state_dir,
         inference_address=environment.get("INFERENCE_ADDRESS") or "127.0.0.1",
         metrics_address=environment.get("METRICS_ADDRESS") or "127.0.0.1",
+        management_socket=management_socket,
+        grpc_management_port=ports.get("GRPC_MANAGEMENT_PORT"),
         stop_deadline=float(_whole(environment, "STOP_DEADLINE", 25, 1, 3600)),
     )
+
+
+def _management_socket(address: str, state_dir: Path) -> Path | None:
+    """The socket that MANAGEMENT_ADDRESS names; None for TCP on loopback."""
+    if address in ("", "127.0.0.1"):
+        return None
+    kind, _, name = address.partition(":")
+    if kind != "unix":
+        raise SettingsError(
+            f"MANAGEMENT_ADDRESS={address!r}: whoever reaches the management API runs code here. "
+            "Use 127.0.0.1, unix (a socket in STATE_DIR), or unix:/path/to/socket."
+        )
+    path = state_dir / (name or "management.sock")
+    if len(os.fsencode(path)) > LONGEST_SOCKET:
+        raise SettingsError(
+            f"MANAGEMENT_ADDRESS: {path} is longer than a socket's path may be ({LONGEST_SOCKET} bytes). "
+            "Name a shorter one, for example unix:/run/humanseg/management.sock"
+        )
+    return path
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
