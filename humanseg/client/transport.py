@@ -25,6 +25,7 @@ from humanseg.client.errors import (
     UnreachableError,
     error_class,
 )
+from humanseg.client.unix_socket import BASE, SCHEME, UnixAdapter
 
 FIRST_DELAY = 0.25  # seconds: upper bound of the first wait, doubled at each retry
 LONGEST_DELAY = 8.0  # seconds: upper bound of every wait
@@ -46,14 +47,14 @@ class Transport:
     """Sends requests to one server. Safe to share between threads.
 
     Args:
-        url: scheme, host and port, e.g. `http://127.0.0.1:8080`.
+        url: scheme, host and port, e.g. `http://127.0.0.1:8080`, or `unix:/path/to/socket`.
         timeout: seconds to wait for an answer; connecting is given up after 5 s at most.
         retries: further attempts after a failed connection or a 503; 0 turns retrying off.
         api_key: sent as `Authorization: Bearer KEY`; None sends nothing.
         sleep, chance: the clock and the dice, passed in so that tests don't wait.
 
     Raises:
-        ValueError: the URL is not http(s), or a number is out of range.
+        ValueError: the URL is neither http(s) nor a unix socket, or a number is out of range.
     """
 
     url: str
@@ -65,7 +66,7 @@ class Transport:
     _session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
+        if not self.url.startswith(("http://", "https://", f"{SCHEME}/")):
             raise ValueError(f"server URL {self.url!r} must start with http://, e.g. http://127.0.0.1:8080")
         if not self.timeout > 0:
             raise ValueError(f"timeout={self.timeout!r} must be more than 0 seconds, e.g. 60")
@@ -74,6 +75,8 @@ class Transport:
         # The pool is thread-safe; the session's cookies are not, and these servers set none.
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=64))
+        if self.url.startswith(SCHEME):
+            self._session.mount(BASE, UnixAdapter(self.url.removeprefix(SCHEME)))
 
     def send(
         self,
@@ -100,7 +103,7 @@ class Transport:
             try:
                 answer = self._session.request(
                     method,
-                    self.url + path,
+                    (BASE if self.url.startswith(SCHEME) else self.url) + path,
                     params=params,
                     data=data,
                     files=files,
