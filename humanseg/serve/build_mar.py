@@ -21,13 +21,16 @@ from pathlib import Path
 from humanseg.common.files import whole_file
 from humanseg.common.mar import MANIFEST
 from humanseg.common.names import MODEL_NAME
+from humanseg.serve.page import build_page
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL_STORE = ROOT / "model_store"
 DEFAULT_WEIGHTS = MODEL_STORE / "human_segmentation.safetensors"
 DEFAULT_NAME = MODEL_NAME
 CONFIG = ROOT / "config" / "model-config.yaml"
+PAGE = ROOT / "handler" / "page"  # parts of the page, which goes into the .mar as one file beside this folder
 PACKED = ("handler", "humanseg/common", "humanseg/segmentation", "humanseg/archive")
+MAKERS = ("build_mar.py", "page.py", "export.py", "golden.py", "golden.jpg")  # beside this file
 ORIGIN = "origin.txt"  # inside the .mar: "shipped" or "own" weights
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
@@ -74,7 +77,7 @@ def main() -> int:
 
 
 def parts() -> Iterator[Path]:
-    """Every file of the checkout that goes into a .mar, the weights aside."""
+    """Every file of the checkout that goes into a .mar or is a part of the page in it, the weights aside."""
     yield ROOT / "humanseg" / "__init__.py"
     for folder in PACKED:
         yield from sorted(
@@ -87,7 +90,7 @@ def is_fresh(target: Path, weights: Path) -> bool:
     """Whether `target` exists and is newer than all that it is made of."""
     if not target.is_file() or not weights.is_file():
         return False
-    makers = [Path(__file__).parent / name for name in ("build_mar.py", "export.py", "golden.py", "golden.jpg")]
+    makers = [Path(__file__).parent / name for name in MAKERS]
     newest = max(path.stat().st_mtime for path in (*parts(), *makers, weights, ROOT / "pyproject.toml"))
     return target.stat().st_mtime > newest
 
@@ -118,10 +121,11 @@ def build(weights: Path, version: str, name: str, output: Path) -> Path:
             write_model(weights, content)
             (content / ORIGIN).write_text("shipped" if weights.resolve() == DEFAULT_WEIGHTS else "own")
             for part in parts():
-                if part != CONFIG:
+                if part != CONFIG and PAGE not in part.parents:
                     copy = content / part.relative_to(ROOT)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(part, copy)
+            (content / "handler" / "page.html").write_text(build_page(PAGE), encoding="utf-8")
             archived = run_archiver(content, version, name, Path(scratch))
             with whole_file(output / f"{name}.mar") as partial:
                 rewrite(archived, partial)
