@@ -43,7 +43,8 @@ function growStroke(point) {
 function endStroke() {
   if (!stroke) return;
   stroke = null;
-  redraw();                         // blur and figures depend on the whole picture
+  correct(shown, current);          // in one piece, as downloads draw it
+  redraw();
 }
 
 /* A second finger came: what was meant is a pinch. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,17 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+
+def until(page: Page, expression: str, arg: object = None) -> None:
+    """Wait until a JavaScript expression holds.
+
+    Playwright's own `wait_for_function` evaluates text inside the page, which the page's policy forbids.
+    """
+    end = time.monotonic() + 30
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(20)
 
 
 def choose(page: Page, *photos: Path) -> None:
@@ -31,7 +43,7 @@ def view(page: Page, name: str, background: str | None = None) -> None:
 
 def slide(page: Page, to: float) -> None:
     page.locator("#threshold").fill(str(to))
-    page.wait_for_function("to => document.getElementById('threshold-value').textContent === to", arg=f"{to:.2f}")
+    until(page, "to => document.getElementById('threshold-value').textContent === to", arg=f"{to:.2f}")
 
 
 def canvas(page: Page) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from humanseg.client import Client
 from humanseg.serve.page import build_page
-from tests.page.driving import canvas, choose, download, slide
+from tests.page.driving import canvas, choose, download, slide, until
 from tests.running import ROOT
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def test_a_photo_that_the_browser_cannot_show_is_drawn_by_the_server(
     page.wait_for_selector("#stage[aria-busy=false]")
     with Client(server.url) as client:
         wanted = np.array(client.segment(path, output="overlay").image())
-    page.wait_for_function("drawn > 1")
+    until(page, "drawn > 1")
     page.wait_for_selector("#busy", state="hidden")
     assert np.abs(canvas(page)[..., :3].astype(int) - wanted).mean() < 2
     name, saved = download(page)
@@ -187,7 +187,7 @@ def test_the_keyboard_is_enough(page: Page, photo: Path) -> None:
     assert page.evaluate("document.activeElement.id") == "threshold"
     before = page.inner_text("#threshold-value")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("b => document.getElementById('threshold-value').textContent !== b", arg=before)
+    until(page, "b => document.getElementById('threshold-value').textContent !== b", arg=before)
 
 
 def test_consent_is_sent(page: Page, photo: Path) -> None:
