@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.segmentation import mask as masks
+from humanseg.segmentation.looks import look_closely
 from humanseg.segmentation.photo import Pixels, to_frame
 from humanseg.segmentation.result import Segmentation
 
@@ -37,16 +38,30 @@ def postprocess(
 
     threshold: 0..1, open; a pixel above it is a person. keep: "all", or "largest" for the largest region alone.
     """
-    probability_map = masks.along_edges(output, frame)
+    return at_photo_size(masks.along_edges(output, frame), width, height, threshold=threshold, keep=keep)
+
+
+def at_photo_size(
+    probability_map: NDArray[np.float32], width: int, height: int, *, threshold: float, keep: str = "all"
+) -> Segmentation:
+    """A map of probabilities, float32 [h, w] in 0..1 with the photo's edges, to a mask of `width` x `height`."""
     probability = masks.to_photo_size(probability_map, width, height)
     # In place: of a large photo, one such picture less that every worker keeps memory for.
     mask = masks.binary_mask(probability, threshold, keep, out=probability)
     return Segmentation(probability_map, mask, threshold, keep)
 
 
-def segment(run: Run, size: int, pixels: Pixels, *, threshold: float, keep: str = "all") -> Segmentation:
-    """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` whose frames have the long side `size`."""
+def segment(
+    run: Run, size: int, pixels: Pixels, *, threshold: float, keep: str = "all", quality: str = "fast"
+) -> Segmentation:
+    """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` whose frames have the long side `size`.
+
+    quality: "fast" for one look, or "best" for up to four (`humanseg.segmentation.looks`).
+    """
     height, width = pixels.shape[:2]
+    if quality == "best":
+        closely = look_closely(run, size, pixels, threshold)
+        return at_photo_size(closely, width, height, threshold=threshold, keep=keep)
     frame = preprocess(pixels, size)
     return postprocess(run(frame[None])[0], frame, width, height, threshold=threshold, keep=keep)
 
