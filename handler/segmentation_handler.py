@@ -28,8 +28,9 @@ from handler.metrics import TorchServeMetrics, count_response, observe_photo
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
-from humanseg.segmentation.engine import Batch, make_engine, warm_up
-from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+from humanseg.segmentation.engine import make_engine, warm_up
+from humanseg.segmentation.frame import Batch
+from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.picture import NEEDS_PHOTO
 from humanseg.segmentation.pipeline import postprocess, preprocess
@@ -56,16 +57,17 @@ class SegmentationHandler:
             self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
             self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
             self.page = (folder / "handler" / "page.html").read_bytes()
-            self.threshold = self.settings.threshold or self.model.threshold
+            self.threshold = self.settings.threshold or self.model.spec.threshold
             self.engine = make_engine(
                 self.settings.engine,
                 graph=folder / GRAPH,
-                weights=folder / WEIGHTS,
+                source=folder / self.model.source if self.model.source else None,
+                spec=self.model.spec,
                 threads=self.settings.threads or int(os.environ.get("OMP_NUM_THREADS", "1")),
                 precision=self.settings.precision,
                 gpu=context.system_properties.get("gpu_id"),
             )
-            warm_up(self.engine, self.model.input_size)
+            warm_up(self.engine, self.model.spec)
             self.archive = open_archive(config.get("archive"), self.metrics)
         except Exception as error:
             logger.error("The model was not loaded: %s", error)
@@ -97,9 +99,9 @@ class SegmentationHandler:
         job.photo = read_photo(
             job.request.photo,
             max_pixels=int(self.settings.max_megapixels * 1e6),
-            least_side=None if job.request.options.output in NEEDS_PHOTO else self.model.input_size,
+            least_side=None if job.request.options.output in NEEDS_PHOTO else self.model.spec.least_side,
         )
-        job.frame = preprocess(job.photo.pixels, self.model.input_size)
+        job.frame = preprocess(job.photo.pixels, self.model.spec)
         job.seconds["decode"] = time.perf_counter() - start
 
     def forward(self, jobs: list[Job]) -> None:
@@ -124,6 +126,7 @@ class SegmentationHandler:
         segmentation = postprocess(
             job.probability,
             job.frame,
+            self.model.spec,
             photo.width,
             photo.height,
             threshold=options.threshold or self.threshold,

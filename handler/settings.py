@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-ENGINES = ("auto", "openvino", "torch")
+ENGINES = ("auto", "openvino", "torch", "onnxruntime")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 # What TorchServe 0.12 itself reads from this file. It ignores what it does not know in silence,
@@ -30,8 +30,8 @@ class SettingsError(ValueError):
 class HandlerSettings:
     """The `handler:` section.
 
-    engine: "openvino" (CPU), "torch" (CUDA, or CPU as the reference), or "auto": torch where TorchServe gives
-        the worker a GPU, else openvino.
+    engine: "openvino" (CPU), "torch" (CUDA, or CPU as the reference), "onnxruntime" (an ONNX graph, where that is
+        installed), or "auto": on a GPU that TorchServe gives the worker the one that runs there, else openvino.
     precision: "bfloat16", "float32", or "auto": bfloat16 where the hardware has it.
     threads: per worker; 0 takes OMP_NUM_THREADS (serve.sh sets cores / workers), else 1.
     threshold: a pixel above it is a person, 0..1 open; None takes the one that was chosen with the weights.

@@ -1,4 +1,4 @@
-"""What can be wrong with a photo, or with the picture that is asked of it.
+"""What can be wrong with a photo, or with the picture that is asked of it; and with a file of weights.
 
 PhotoError
 ├── EmptyPhoto          no bytes
@@ -32,3 +32,7 @@ class TooLarge(PhotoError): ...
 
 
 class PictureTooLarge(PhotoError): ...
+
+
+class WeightsError(ValueError):
+    """The file holds no network that can be served; the message names the file, the cause and the fix."""

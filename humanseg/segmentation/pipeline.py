@@ -12,47 +12,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.segmentation import mask as masks
-from humanseg.segmentation.photo import Pixels, to_frame
+from humanseg.segmentation.frame import Batch, shown, to_frame
+from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.result import Segmentation
+from humanseg.segmentation.spec import Spec
 
-Batch = NDArray[np.float32]
 Run = Callable[[Batch], Batch]  # float32 [N, 3, H, W] in 0..1 to float32 [N, H, W] in 0..1
 
 
-def preprocess(pixels: Pixels, size: int) -> NDArray[np.float32]:
-    """`pixels`, uint8 [h, w, 3] RGB, to the network's frame: float32 [3, H, W] in 0..1, long side `size`."""
-    return to_frame(pixels, size)
+def preprocess(pixels: Pixels, spec: Spec) -> NDArray[np.float32]:
+    """`pixels`, uint8 [h, w, 3] RGB, to the network's frame: float32 [3, H, W] in 0..1, see `Spec`."""
+    return to_frame(pixels, spec)
 
 
 def postprocess(
     output: NDArray[np.float32],
     frame: NDArray[np.float32],
+    spec: Spec,
     width: int,
     height: int,
     *,
     threshold: float,
     keep: str = "all",
 ) -> Segmentation:
-    """The network's output, float32 [H, W] in 0..1, for `frame`, float32 [3, H, W], to a mask of `width` x `height`.
+    """The engine's output, float32 [H, W] in 0..1, for `frame`, float32 [3, H, W], to a mask of `width` x `height`.
 
     threshold: 0..1, open; a pixel above it is a person. keep: "all", or "largest" for the largest region alone.
     """
-    probability_map = masks.along_edges(output, frame)
+    probability_map = _map(output, frame, spec, width, height)
     probability = masks.to_photo_size(probability_map, width, height)
     # In place: of a large photo, one such picture less that every worker keeps memory for.
     mask = masks.binary_mask(probability, threshold, keep, out=probability)
     return Segmentation(probability_map, mask, threshold, keep)
 
 
-def segment(run: Run, size: int, pixels: Pixels, *, threshold: float, keep: str = "all") -> Segmentation:
-    """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` whose frames have the long side `size`."""
+def segment(
+    run: Run, spec: Spec, pixels: Pixels, *, threshold: float | None = None, keep: str = "all"
+) -> Segmentation:
+    """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` of a network with `spec`.
+
+    threshold: 0..1, open; None takes the spec's.
+    """
     height, width = pixels.shape[:2]
-    frame = preprocess(pixels, size)
-    return postprocess(run(frame[None])[0], frame, width, height, threshold=threshold, keep=keep)
+    frame = preprocess(pixels, spec)
+    limit = spec.threshold if threshold is None else threshold
+    return postprocess(run(frame[None])[0], frame, spec, width, height, threshold=limit, keep=keep)
 
 
-def probability(run: Run, size: int, pixels: Pixels) -> Pixels:
+def probability(run: Run, spec: Spec, pixels: Pixels) -> Pixels:
     """What the engine makes of a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person."""
     height, width = pixels.shape[:2]
-    frame = preprocess(pixels, size)
-    return masks.to_photo_size(masks.along_edges(run(frame[None])[0], frame), width, height)
+    frame = preprocess(pixels, spec)
+    return masks.to_photo_size(_map(run(frame[None])[0], frame, spec, width, height), width, height)
+
+
+def _map(
+    output: NDArray[np.float32], frame: NDArray[np.float32], spec: Spec, width: int, height: int
+) -> NDArray[np.float32]:
+    """The part of the output that shows the photo, its edge drawn to the photo's own."""
+    if spec.resize == "pad":
+        rows, columns = shown(height, width, spec)
+        output, frame = output[rows, columns], frame[:, rows, columns]
+    return masks.along_edges(output, frame)
