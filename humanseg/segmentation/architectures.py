@@ -252,7 +252,8 @@ def _smp_search(path: Path, state: Mapping[str, Tensor], outputs: int) -> nn.Mod
         if wanted.keys() <= shapes.keys() and all(shapes[key] == shape for key, shape in wanted.items()):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return smp.Unet(name, **options)
+                network: nn.Module = smp.Unet(name, **options)
+            return network
     raise WeightsError(
         f"{path}: a Unet of segmentation_models.pytorch with an encoder that none of its {len(names)} is. "
         "Save it with save_pretrained(), whose folder says which, or give it as a graph"

@@ -181,17 +181,15 @@ def _fitting(suffix: str) -> str:
 
 def load_network(source: Path, device: str = "cpu") -> tuple[nn.Module, bool]:
     """The network in a .safetensors, .torchscript or .pt2 file, and whether it takes several photos at once."""
-    import torch
+    from humanseg.segmentation.graph import load_torch_export, load_torchscript, photo_shape
 
     if source.suffix == ".safetensors":
         from humanseg.segmentation.weights import load_weights
 
         return load_weights(source).network, True
     if source.suffix == ".torchscript":
-        return torch.jit.load(str(source), map_location=device).eval(), True  # type: ignore[no-untyped-call]
+        return load_torchscript(source, device), True
     from torch.export.passes import move_to_device_pass
-
-    from humanseg.segmentation.graph import load_torch_export, photo_shape
 
     program = load_torch_export(source)
     batches = not isinstance(photo_shape(program)[0], int)

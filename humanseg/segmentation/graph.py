@@ -208,10 +208,17 @@ def _from_torchscript(path: Path, spec: Spec | None) -> Any:
 
     with _quiet():
         # Frozen, branches on the module's own settings are gone: OpenVINO reads few of them.
-        loaded = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        module = torch.jit.freeze(loaded.eval())
+        module = torch.jit.freeze(load_torchscript(path))
         shape = [1, DYNAMIC, DYNAMIC, 3] if spec and spec.layout == "NHWC" else [1, 3, DYNAMIC, DYNAMIC]
         return openvino.convert_model(module, input=[openvino.PartialShape(shape)])
+
+
+def load_torchscript(path: Path, device: str = "cpu") -> Any:
+    """The `ScriptModule` in `path`, in eval mode. Raises as torch does."""
+    import torch
+
+    with _quiet():
+        return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
 
 
 def load_torch_export(path: Path) -> Any:

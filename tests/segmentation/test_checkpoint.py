@@ -135,10 +135,10 @@ def test_weights_saved_on_an_accelerator_are_read_without_one(
 AVERAGED: dict[str, Callable[[State, State], Any]] = {
     "timm": lambda s, ema: {"state_dict": s, "state_dict_ema": ema},
     "YOLO's kind": lambda s, ema: {"model": s, "ema": ema},
-    "torch.optim.swa_utils": lambda s, ema: {"model": s, "averaged": {**under("module.", ema), "n_averaged": torch.ones(())}},
+    "torch.optim": lambda s, ema: {"model": s, "averaged": {**under("module.", ema), "n_averaged": torch.ones(())}},
     "in one state dict": lambda s, ema: {"state_dict": {**under("model.", s), **under("model_ema.module.", ema)}},
     "ours": lambda s, ema: {"network": s, "average": ema},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", AVERAGED)
