@@ -26,9 +26,11 @@ RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /app
 COPY pyproject.toml .
-# The product's pins, less the embedded store: a container has a bucket.
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']; \
-    print(*(d for d in p if not d.startswith('seaweedfs')), sep='\n')" > /opt/requirements.txt
+# The product's pins and the uploader's pyarrow, less the embedded store: a container has a bucket. Nobody asks the
+# archive from a container, so no duckdb.
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+    d = p['dependencies'] + p['optional-dependencies']['archive']; \
+    print(*(one for one in d if not one.startswith(('seaweedfs', 'duckdb'))), sep='\n')" > /opt/requirements.txt
 ARG DEVICE=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # torch first, by its full version: "+cpu" is found in no other index.

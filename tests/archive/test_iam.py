@@ -10,11 +10,11 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from humanseg.archive.ship.shipper import Shipper
 
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.capture.telemetry import SparseLog
-from humanseg.archive.ship.shipper import Shipper
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.target import Target
 from tests.archive.helpers import FAST, Numbers

@@ -35,10 +35,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 
-from humanseg.archive.capture.priority import give_way
-from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import Away, NoStore
-from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.target import Target
 
 BUCKET = "archive"
@@ -148,7 +146,7 @@ class LocalStore:
         state_dir = self.folder.parent
         if self.folder.name != "store":
             raise NoStore(f"the folder must be named store, as in STATE_DIR/store, not {self.folder.name}")
-        return Store.open(Target.find({}, state_dir), ArchiveSettings(timeout_seconds=5.0))
+        return Store.open(Target.find({}, state_dir), BucketSettings(timeout_seconds=5.0))
 
     def stop(self, seconds: float = 10.0) -> None:
         """Stops weed: SIGTERM, and SIGKILL after `seconds`. Its data survives both."""
@@ -258,13 +256,11 @@ def _free_ports(count: int, avoid: Collection[int]) -> list[int]:
 
 
 def _before_weed() -> None:
-    """Runs in the child: SIGKILL it when its keeper dies, and let answers to users go before its work.
+    """Runs in the child: SIGKILL it when its keeper dies.
 
-    A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain. Not a session of its
-    own: the kernel shares the CPU out by session first (sched(7), autogroup), so its priority would not count.
+    A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain.
     """
     os.setpgrp()
-    give_way()
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 

@@ -1,4 +1,4 @@
-"""The shipper as a command: for draining a server that stops, and for a spool whose server is gone."""
+"""The uploader as a command: for draining a server that stops, and for a spool whose server is gone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any
 
 from humanseg.archive.capture.hook import open_spool
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.capture.telemetry import NoMetrics, SparseLog
+from humanseg.archive.capture.telemetry import Metrics, NoMetrics, SparseLog
 from humanseg.archive.errors import SettingsError
-from humanseg.archive.ship.shipper import Drained, Shipper
-from humanseg.archive.ship.store import Store
+from humanseg.archive.ship import groups
+from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.uploader import Drained, Uploader
 
 
 def read_settings(config: Path) -> ArchiveSettings:
@@ -39,32 +40,37 @@ def read_settings(config: Path) -> ArchiveSettings:
     return ArchiveSettings.from_mapping(found.get("archive"))
 
 
+def uploader_for(state_dir: Path, settings: ArchiveSettings, *, metrics: Metrics, log: SparseLog) -> Uploader:
+    """The uploader of this state folder, to the store that the environment means."""
+    return Uploader(
+        open_spool(state_dir),
+        lambda: Store.open(Target.find(os.environ, state_dir), BucketSettings.of(settings)),
+        settings,
+        metrics=metrics,
+        log=log,
+    )
+
+
 def ship_spool(
     state_dir: Path,
     config: Path,
     *,
     deadline_seconds: float | None,
-    threads: int = 4,
     retry_rejected: bool = False,
     stop_signals: Sequence[signal.Signals] = (),
 ) -> Drained:
-    """Ships the spool until it is empty or the deadline is over; without a deadline, until a signal."""
-    settings = read_settings(config)
-    spool = open_spool(settings, state_dir)
+    """Ships the spool until it is empty or the deadline is over; without a deadline, until a signal.
+
+    Beside a running server the open segments are sealed at once, and this one ships when the server's own
+    uploader does not.
+    """
+    spool = open_spool(state_dir)
     if retry_rejected:
-        for entry in spool.rejected():
-            with spool.claim(entry) as mine:
-                if mine:
-                    spool.restore(entry)
-    shipper = Shipper(
-        spool,
-        lambda: Store.open(Target.find(os.environ, state_dir), settings),
-        settings,
-        metrics=NoMetrics(),
-        log=SparseLog(logging.getLogger("archive")),
-    )
+        groups.restore_rejected(spool)
+    log = SparseLog(logging.getLogger("archive"))
+    uploader = uploader_for(state_dir, read_settings(config), metrics=NoMetrics(), log=log)
     if deadline_seconds is not None:
-        return shipper.drain(deadline_seconds, threads)
+        return uploader.drain(deadline_seconds)
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -72,7 +78,7 @@ def ship_spool(
 
     for number in stop_signals:
         signal.signal(number, stop)
-    shipper.start(threads)
+    uploader.start()
     stopping.wait()
-    shipper.stop()
-    return Drained(shipper.shipped, shipper.rejected, spool.backlog())
+    uploader.stop()
+    return Drained(uploader.shipped, uploader.rejected, spool.backlog())

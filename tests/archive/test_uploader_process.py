@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from humanseg.archive.ship.side_process import SideProcess, uploads
 
 from humanseg.archive.capture.hook import Archive, Outcome, open_spool
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.ship.side_process import SideProcess, uploads
 from tests.archive.helpers import FAST, Bucket, Numbers, digest, exchange
 from tests.archive.test_shipper import said, wait_for, workers
 
