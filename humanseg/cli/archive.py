@@ -306,9 +306,7 @@ def compact(
     if as_json:
         print_json(vars(done))
     else:
-        typer.echo(
-            f"{done.merged} segments merged into {done.into}; {done.leftovers} left-over objects deleted"
-        )
+        typer.echo(f"{done.merged} segments merged into {done.into}; {done.leftovers} left-over objects deleted")
         for problem in done.problems:
             typer.echo(f"left as it is: {problem}", err=True)
     if done.problems:

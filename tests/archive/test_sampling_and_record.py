@@ -11,10 +11,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from humanseg.archive.capture.sampling import choose
 
 from humanseg.archive.capture.names import make_name, parse_name, replacement_name, segment_key, table_key
 from humanseg.archive.capture.record import StoredRecord, build_record
+from humanseg.archive.capture.sampling import choose
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import NoStore, SettingsError
 from humanseg.archive.ship.target import Target

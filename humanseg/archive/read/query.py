@@ -13,7 +13,7 @@ from typing import Any
 
 from humanseg.archive.errors import ArchiveError
 from humanseg.archive.read.reader import Reader
-from humanseg.archive.read.shelf import Listed, Shelf
+from humanseg.archive.read.shelf import Listed, Shelf, consistent
 
 
 class QueryError(ArchiveError):
@@ -34,15 +34,13 @@ def query(reader: Reader, sql: str, since: datetime | None = None, until: dateti
     Raises:
         QueryError: it is not one SELECT, or DuckDB does not understand it.
     """
-    record_days, label_days = reader.records.days(since, until), reader.labels.days()
+    wanted = [(reader.records, reader.records.days(since, until)), (reader.labels, reader.labels.days())]
 
-    def over_records(records: list[Listed]) -> Answer:
-        def over_labels(labels: list[Listed]) -> Answer:
-            return _run(sql, {"records": (reader.records, records), "labels": (reader.labels, labels)})
+    def run(tables: list[list[Listed]]) -> Answer:
+        records, labels = tables
+        return _run(sql, {"records": (reader.records, records), "labels": (reader.labels, labels)})
 
-        return reader.labels.consistent(label_days, over_labels)
-
-    return reader.records.consistent(record_days, over_records)
+    return consistent(wanted, run)
 
 
 def schema(reader: Reader) -> Iterator[tuple[str, str, str]]:
@@ -58,7 +56,8 @@ def _run(sql: str, tables: dict[str, tuple[Shelf, list[Listed]]]) -> Answer:
     with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection:
         for name, (shelf, listed) in tables.items():
             connection.register(name, shelf.dataset(listed))
-        connection.execute("SET enable_external_access = false; SET lock_configuration = true; SET TimeZone = 'UTC'")
+        for setting in ("TimeZone = 'UTC'", "enable_external_access = false", "lock_configuration = true"):
+            connection.execute(f"SET {setting}")
         try:
             statements = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type not in (

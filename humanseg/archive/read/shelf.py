@@ -118,22 +118,11 @@ class Shelf:
     def day_rows(self, day: str, *, columns: list[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
         """The rows of a day that `where` takes."""
 
-        def read(tables: list[Listed]) -> pa.Table:
+        def read(tables: list[list[Listed]]) -> pa.Table:
             names = self.schema.names if columns is None else columns
-            return self.dataset(tables).to_table(columns=names, filter=where)
+            return self.dataset(tables[0]).to_table(columns=names, filter=where)
 
-        return self.consistent([day], read)
-
-    def consistent(self, days: list[str], read: Callable[[list[Listed]], T]) -> T:
-        """What `read` makes of the tables of these days, again when some of them were rewritten meanwhile."""
-        for _ in range(TRIES):
-            listed = [one for day in days for one in self.listed(day)]
-            try:
-                return read(self.living(listed))
-            except OSError as error:  # pyarrow's S3 client has no finer ones
-                if [one for day in days for one in self.listed(day)] == listed:
-                    raise ArchiveError(f"the tables can't be read: {error}") from error
-        raise ArchiveError("the archive is being rewritten all the time; try again later")
+        return consistent([(self, [day])], read)
 
     def _fragment(self, one: Listed) -> ds.Fragment:
         day, hour = (part.partition("=")[2] for part in one.name.partition.split("/"))
@@ -148,6 +137,26 @@ class Shelf:
         if self._filesystem is None:
             self._filesystem = filesystem(self.store)
         return self._filesystem
+
+
+def consistent(wanted: list[tuple[Shelf, list[str]]], read: Callable[[list[list[Listed]]], T]) -> T:
+    """What `read` makes of the tables of these days of shelves, again when some were rewritten meanwhile.
+
+    Raises:
+        ArchiveError: the tables can't be read, or are rewritten all the time.
+    """
+    for _ in range(TRIES):
+        listed = _list(wanted)
+        try:
+            return read([shelf.living(tables) for (shelf, _), tables in zip(wanted, listed, strict=True)])
+        except OSError as error:  # pyarrow's S3 client has no finer ones
+            if _list(wanted) == listed:
+                raise ArchiveError(f"the tables can't be read: {error}") from error
+    raise ArchiveError("the archive is being rewritten all the time; try again later")
+
+
+def _list(wanted: list[tuple[Shelf, list[str]]]) -> list[list[Listed]]:
+    return [[one for day in days for one in shelf.listed(day)] for shelf, days in wanted]
 
 
 def filesystem(store: Store) -> pafs.FileSystem:

@@ -44,6 +44,8 @@ PORT_NAMES = ("s3", "master", "volume", "filer", "admin")
 GRPC_OFFSET = 10_000
 READY_SECONDS = 60.0
 LOCK_SECONDS = 3.0  # a killed keeper's weed dies with it, but not in the same moment
+PORT_TRIES = 5  # a port that was free may be taken before weed opens it
+PORT_TAKEN = (b"address already in use", b"Port allocation failed")  # weed's words for it
 LOG_BYTES = 5 * 1024**2  # the log starts anew above this, at each start
 
 
@@ -57,6 +59,7 @@ class LocalStore:
         self.folder, self._avoid = folder.resolve(), frozenset(avoid)
         self.process: subprocess.Popen[bytes] | None = None
         self._lock_fd = -1
+        self._log_from = 0  # where the log of the running weed begins
 
     @property
     def environment_file(self) -> Path:
@@ -110,6 +113,7 @@ class LocalStore:
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.unlink()
         with log.open("ab") as output:
+            self._log_from = output.tell()
             self.process = subprocess.Popen(
                 [_weed(), *self._flags()],
                 cwd=self.folder,
@@ -124,14 +128,22 @@ class LocalStore:
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Returns when the bucket takes objects.
 
-        After a kill it answers for up to 20 s with errors, until its master has found its volumes.
+        After a kill it answers for up to 20 s with errors, until its master has found its volumes. When somebody
+        took one of its ports meanwhile, it is started again on others.
 
         Raises:
             NoStore: it ended, or did not answer in time; the message says where its log is.
         """
         store = self.open_store()
         until = time.monotonic() + seconds
+        moves = 0
         while True:
+            if moves < PORT_TRIES and self._port_was_taken():
+                moves += 1
+                self.stop()
+                (self.folder / "ports.json").unlink(missing_ok=True)
+                self.start()
+                store = self.open_store()
             with contextlib.suppress(Away):
                 store.probe()
                 return
@@ -140,6 +152,14 @@ class LocalStore:
                 how = "ended" if ended else f"does not answer after {seconds:.0f} s"
                 raise NoStore(f"the embedded store {how}; see {self.folder / 'log.txt'}")
             time.sleep(0.1)
+
+    def _port_was_taken(self) -> bool:
+        """Whether weed says so; it does not always end then."""
+        with contextlib.suppress(OSError), (self.folder / "log.txt").open("rb") as log:
+            log.seek(self._log_from)
+            said = log.read()
+            return any(words in said for words in PORT_TAKEN)
+        return False
 
     def open_store(self) -> Store:
         """A connection with this store's own keys."""
