@@ -1,6 +1,6 @@
 # Sourced by serve.sh, test.sh and build_mar.sh: makes .venv with the pinned packages of pyproject.toml.
-# ensure_venv serve        what runs in production
-# ensure_venv serve,train,dev   everything
+# ensure_venv serve,archive    what runs in production
+# ensure_venv serve,archive,train,dev   everything
 # Nothing is asked of the network when the wanted packages are already there.
 
 fail() {
