@@ -8,7 +8,8 @@ ClientError
 ├── ConflictingOption   one option given twice with different values
 └── Unauthorized        no API key, or a wrong one
 
-What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`.
+What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`; so is Busy, which is raised while
+one is read.
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ class ConflictingOption(ClientError): ...
 class Unauthorized(ClientError): ...
 
 
+class Busy(PhotoError):
+    """No fault of the caller: there is no memory for this photo now. retry_after: seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 FAULTS_OF_THE_CALLER = (ClientError, PhotoError)
 
 STATUS: dict[type[Exception], int] = {
@@ -61,6 +70,7 @@ STATUS: dict[type[Exception], int] = {
     Unauthorized: 401,
     TooLarge: 413,
     UnsupportedFormat: 415,
+    Busy: 503,
 }
 
 # The `type` in an error's JSON is the class's name, but for these.
@@ -78,4 +88,5 @@ PHRASE = {
     413: "Content Too Large",
     415: "Unsupported Media Type",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }

@@ -25,6 +25,8 @@ from handler.archiving import open_archive
 from handler.errors import FAULTS_OF_THE_CALLER, error_type
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_response, observe_photo
+from handler.pixel_budget import open_budget
+from handler.probe import PROBE
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
@@ -66,6 +68,7 @@ class SegmentationHandler:
                 gpu=context.system_properties.get("gpu_id"),
             )
             warm_up(self.engine, self.model.input_size)
+            self.budget = open_budget(os.environ)
             self.archive = open_archive(config.get("archive"), self.metrics)
         except Exception as error:
             logger.error("The model was not loaded: %s", error)
@@ -74,6 +77,14 @@ class SegmentationHandler:
 
     def handle(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one body a row, with status, content type and headers set in `context`."""
+        try:
+            return self.answer(rows, context)
+        finally:
+            if self.budget:
+                self.budget.release()
+
+    def answer(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """Each step for the whole batch."""
         jobs = [Job(index, context.get_request_id(index)) for index in range(len(rows))]
         for job, row in zip(jobs, rows, strict=True):
             self.guarded(job, self.decode, row, request_headers(context, job.index))
@@ -98,6 +109,7 @@ class SegmentationHandler:
             job.request.photo,
             max_pixels=int(self.settings.max_megapixels * 1e6),
             least_side=None if job.request.options.output in NEEDS_PHOTO else self.model.input_size,
+            admit=self.budget.take if self.budget else lambda pixels: None,
         )
         job.frame = preprocess(job.photo.pixels, self.model.input_size)
         job.seconds["decode"] = time.perf_counter() - start
@@ -132,7 +144,8 @@ class SegmentationHandler:
         summary = segmentation.summary()
         origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
-        observe_photo(self.metrics, summary, job.seconds)
+        if job.request.photo != PROBE:
+            observe_photo(self.metrics, summary, job.seconds)
         now = datetime.now(timezone.utc)
         job.response.headers["x-archived"] = self.archive.keep(
             job.request, photo, segmentation, summary, origin, job.seconds, now, job.response
@@ -160,6 +173,8 @@ class SegmentationHandler:
         for name, value in answer.headers.items():
             context.set_response_header(job.index, name, value)
         output = job.request.options.output if job.request else "none"
+        if job.request and job.request.photo == PROBE:
+            return  # a health check, every few seconds: it must not look like traffic
         count_response(self.metrics, answer, output, job.error)
         if self.log_requests:
             said = {
