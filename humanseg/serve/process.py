@@ -84,7 +84,7 @@ def start_torchserve(
     command = [
         str(java),
         # A body of 64 MB lies in the heap two to three times while it is handed on: half a dozen at once need room.
-        # The parallel collector gives up, with a 507 for that body, where the serial one stalls everybody for minutes.
+        # The parallel collector gives up (507 for that body) where the serial one stalls everybody for minutes.
         *(f"-XX:MaxRAMPercentage={100 * FRONTEND_SHARE:g}", "-XX:+UseParallelGC"),
         # Only the quick compiler: the thorough one took as much CPU for minutes as the frontend's own work.
         "-XX:TieredStopAtLevel=1",
