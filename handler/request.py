@@ -17,6 +17,9 @@ from handler.errors import BadOption, BadRequest, ConflictingOption, EmptyBody, 
 from handler.options import OPTION_NAMES, Options, parse_options
 
 PHOTO_FIELDS = ("image", "data", "file")
+# A request of ours has a dozen names. Base64 has none of these characters, so they are counted before JSON is parsed.
+MAX_JSON_MARKS = {b":": 2_000, b",": 2_000, b"{": 1_000, b"[": 1_000}
+MAX_FIELDS = 64
 REPEATED = "repeated fields"  # the row key under which the handler reports fields that came twice
 
 
@@ -52,6 +55,10 @@ def parse_request(row: Mapping[str, Any], headers: Mapping[str, str], *, max_lab
     if row.get(REPEATED):
         names = ", ".join(str(name) for name in row[REPEATED])
         raise ConflictingOption(f"Given more than once, with different values: {names}. Give each once.")
+    if len(row) > MAX_FIELDS:
+        raise BadRequest(
+            f"The request has {len(row):,} fields; {MAX_FIELDS} are the most. Send a photo and its options."
+        )
     values = {name: value for name, value in row.items() if name != REPEATED}
     body = values.pop("body", None)
     given: list[tuple[str, str]] = []
@@ -98,8 +105,12 @@ def _is_json(body: Any, headers: Mapping[str, str]) -> bool:
 
 
 def _json_object(body: Any) -> dict[str, Any]:
+    text = b"" if isinstance(body, (dict, list)) else _bytes(body)
+    for mark, most in MAX_JSON_MARKS.items():
+        if text.count(mark) > most:
+            raise BadRequest(f"The JSON is too large a structure: more than {most:,} of {mark.decode()!r}.")
     try:
-        document = body if isinstance(body, (dict, list)) else json.loads(_bytes(body), object_pairs_hook=_no_repeats)
+        document = body if isinstance(body, (dict, list)) else json.loads(text, object_pairs_hook=_no_repeats)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body is not valid JSON ({error}).") from None
     if not isinstance(document, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from handler.errors import PHRASE, STATUS, error_type
 from handler.options import Options
@@ -108,7 +108,9 @@ def json_body(
 
 def error_response(error: Exception, request_id: str) -> Response:
     """An error of the caller's: {"code", "type", "message", "request_id"} under the status that the table gives."""
-    return failure(STATUS[type(error)], error_type(error), str(error), request_id)
+    response = failure(STATUS[type(error)], error_type(error), str(error), request_id)
+    wait = getattr(error, "retry_after", None)
+    return replace(response, headers={**response.headers, "retry-after": str(wait)}) if wait else response
 
 
 def failure(status: int, kind: str, message: str, request_id: str) -> Response:

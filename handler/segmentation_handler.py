@@ -25,9 +25,11 @@ from handler.archiving import open_archive
 from handler.errors import FAULTS_OF_THE_CALLER, error_type
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_response, observe_photo
+from handler.pixel_budget import open_budget
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
+from humanseg.common.probe import PROBE
 from humanseg.segmentation.engine import make_engine, warm_up
 from humanseg.segmentation.frame import Batch, probability_map
 from humanseg.segmentation.looks import FINEST, look_closely
@@ -69,6 +71,7 @@ class SegmentationHandler:
                 gpu=context.system_properties.get("gpu_id"),
             )
             warm_up(self.engine, self.model.spec)
+            self.budget = open_budget(os.environ)
             self.archive = open_archive(config.get("archive"), self.metrics)
         except Exception as error:
             logger.error("The model was not loaded: %s", error)
@@ -77,6 +80,14 @@ class SegmentationHandler:
 
     def handle(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one body a row, with status, content type and headers set in `context`."""
+        try:
+            return self.answer(rows, context)
+        finally:
+            if self.budget:
+                self.budget.release()
+
+    def answer(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """Each step for the whole batch."""
         jobs = [Job(index, context.get_request_id(index)) for index in range(len(rows))]
         for job, row in zip(jobs, rows, strict=True):
             self.guarded(job, self.decode, row, request_headers(context, job.index))
@@ -104,6 +115,7 @@ class SegmentationHandler:
             job.request.photo,
             max_pixels=int(self.settings.max_megapixels * 1e6),
             least_side=None if options.output in NEEDS_PHOTO else least_side,
+            admit=self.budget.take if self.budget else lambda pixels: None,
         )
         job.frame = None if closely else preprocess(job.photo.pixels, spec)
         job.seconds["decode"] = time.perf_counter() - start
@@ -152,7 +164,8 @@ class SegmentationHandler:
         summary = segmentation.summary()
         origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
-        observe_photo(self.metrics, summary, job.seconds)
+        if job.request.photo != PROBE:
+            observe_photo(self.metrics, summary, job.seconds)
         now = datetime.now(timezone.utc)
         job.response.headers["x-archived"] = self.archive.keep(
             job.request, photo, segmentation, summary, origin, job.seconds, now, job.response
@@ -179,6 +192,8 @@ class SegmentationHandler:
         context.set_response_content_type(job.index, answer.content_type)
         for name, value in answer.headers.items():
             context.set_response_header(job.index, name, value)
+        if job.request and job.request.photo == PROBE:
+            return  # a health check, every few seconds: it must not look like traffic
         output, quality = (
             (job.request.options.output, job.request.options.quality) if job.request else ("none", "none")
         )

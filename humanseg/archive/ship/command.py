@@ -88,7 +88,7 @@ def ship_spool(
 
 
 def main() -> int:
-    """Drain for a server that stops: `python -m humanseg.archive.ship.command CONFIG SECONDS`; 3 where some is left."""
+    """Drain for a server that stops, given CONFIG and SECONDS. Exit status 3 where something is left."""
     with contextlib.suppress(ArchiveError):
         done = ship_spool(names.state_dir(), Path(sys.argv[1]), deadline_seconds=float(sys.argv[2]))
         print(f"archive: shipped {done.shipped} records", flush=True)
