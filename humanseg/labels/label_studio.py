@@ -43,6 +43,9 @@ def read_label_studio(name: str, tasks: list[dict[str, Any]], options: Options) 
             if annotation.get("was_cancelled"):
                 reading.skipped.append(Skipped(source, "cancelled"))
                 continue
+            if annotation.get("id") is None:  # JSON-MIN lists tasks that nobody has opened, too
+                reading.skipped.append(Skipped(source, "not labelled"))
+                continue
             try:
                 mask, regions = _join(annotation.get("result") or [], options)
                 if regions == 0 and not options.empty_is_nobody:

@@ -120,6 +120,8 @@ def test_json_min_is_read(ring: np.ndarray) -> None:
     assert (only(reading) == ring).all()
     assert reading.masks[0].photo.file == "a.jpg"
     assert reading.masks[0].annotator == "2"
+    unopened = read({"id": 5, "image": "b.jpg", "mask": None, "annotation_id": None}, empty_is_nobody=True)
+    assert [one.reason for one in unopened.skipped] == ["not labelled"], "nobody said that nobody is in it"
 
 
 def test_cancelled_and_empty_annotations_are_skipped_and_empty_can_mean_nobody(ring: np.ndarray) -> None:
