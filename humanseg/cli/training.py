@@ -188,4 +188,4 @@ def _need_training() -> None:
     import importlib.util
 
     if importlib.util.find_spec("lightning_fabric") is None:
-        raise CommandError("training needs more packages: pip install -e '.[train]'")
+        raise CommandError("training needs more packages: pip install 'humanseg[train]'")

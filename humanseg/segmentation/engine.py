@@ -26,9 +26,13 @@ class Engine(Protocol):
 
     name: str
 
-    def __call__(self, batch: Batch) -> Batch: ...
+    def __call__(self, batch: Batch) -> Batch:
+        """Frames of one shape, float32 [N, 3, H, W] in 0..1, to probabilities, float32 [N, H, W] in 0..1."""
+        ...
 
-    def output(self, batch: Batch) -> Batch: ...
+    def output(self, batch: Batch) -> Batch:
+        """Frames of one shape to what the network says of them, as it is."""
+        ...
 
 
 class OpenVinoEngine:
@@ -56,10 +60,12 @@ class OpenVinoEngine:
         self.name = f"openvino {'bfloat16' if use_bfloat16 else 'float32'}, {threads} thread{'s'[: threads != 1]}"
 
     def __call__(self, batch: Batch) -> Batch:
+        """See `Engine`."""
         shape = batch.shape[-2:]
         return np.concatenate([to_probability(self._one(frame), self._spec, shape) for frame in batch])
 
     def output(self, batch: Batch) -> Batch:
+        """See `Engine`."""
         return np.concatenate([self._one(frame).copy() for frame in batch])
 
     def _one(self, frame: Batch) -> Batch:
@@ -89,9 +95,11 @@ class TorchEngine:
         self.name = f"torch {device} {'bfloat16' if self._half else 'float32'}"
 
     def __call__(self, batch: Batch) -> Batch:
+        """See `Engine`."""
         return to_probability(self.output(batch), self._spec, batch.shape[-2:])
 
     def output(self, batch: Batch) -> Batch:
+        """See `Engine`."""
         frames = to_input(batch, self._spec)
         parts = [frames] if self._batches else np.split(frames, len(frames))
         return np.concatenate([self._run(part) for part in parts])
@@ -132,9 +140,11 @@ class OnnxRuntimeEngine:
         self.name = f"onnxruntime {device} float32"
 
     def __call__(self, batch: Batch) -> Batch:
+        """See `Engine`."""
         return to_probability(self.output(batch), self._spec, batch.shape[-2:])
 
     def output(self, batch: Batch) -> Batch:
+        """See `Engine`."""
         frames = to_input(batch, self._spec)
         outputs = [self._session.run([self._output], {self._input: frame[None]})[0] for frame in frames]
         return np.concatenate(outputs)

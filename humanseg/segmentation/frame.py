@@ -117,8 +117,10 @@ def sigmoid(logits: Batch) -> Batch:
 
 
 def _log_sum_exp(logits: Batch) -> Batch:
-    """log(sum(exp)) over the channels of [N, C, H, W]: [N, H, W]. The softmax of one channel is the sigmoid of its
-    logit less that of all others."""
+    """log(sum(exp)) over the channels of [N, C, H, W]: [N, H, W].
+
+    The softmax of one channel is the sigmoid of its logit less this of all others.
+    """
     highest = logits.max(axis=1, keepdims=True)
     summed: Batch = np.log(np.exp(logits - highest).sum(axis=1)) + highest[:, 0]
     return summed

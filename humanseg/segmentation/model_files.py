@@ -22,8 +22,11 @@ INFO = "model.json"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """architecture: see `humanseg.segmentation.architectures`, or the format of a graph. spec: see `Spec`.
-    weights_sha256: of the file that the .mar was built from. source: name of the file for PyTorch or ONNX Runtime."""
+    """What a worker must know of a model.
+
+    architecture: see `humanseg.segmentation.architectures`, or the format of a graph. spec: see `Spec`.
+    weights_sha256: of the file that the .mar was built from. source: name of the file for PyTorch or ONNX Runtime.
+    """
 
     architecture: str
     spec: Spec

@@ -38,6 +38,7 @@ class DoubleConv(nn.Module):
         self.conv = double_conv(channels, out, out, norm=norm, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, D, H, W]."""
         out: Tensor = self.conv(x)
         return out
 
@@ -123,6 +124,7 @@ class InvertedResidual(nn.Module):
         self.project = nn.Conv2d(hidden, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, D, H / stride, W / stride]."""
         y = x if self.expand is None else F.relu6(self.expand(x))
         if self.stride != 1:
             y = _same(y, self.kernel, self.stride)
@@ -145,6 +147,7 @@ class Up(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Upsample `x`, [N, C, H, W], and join `skip`, [N, S, 2 H, 2 W]: [N, D, 2 H, 2 W]."""
         with torch.autocast(x.device.type, enabled=False):  # on a CPU it would make float32 of bfloat16
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         x = self.pointwise(self.depthwise(torch.cat((skip.to(x.dtype), x), dim=1)))
@@ -169,6 +172,7 @@ class Blocks(nn.Module):
         self.head_pointwise = nn.Conv2d(width, 4, 1)
 
     def forward(self, x: Tensor, photo: Tensor) -> Tensor:
+        """Features `x` and the photo they come from, [N, 3, H, W], to logits, [N, 1, H, W]."""
         blocks = F.pixel_unshuffle(photo.to(x.dtype), 2)  # [N, 12, H/2, W/2]
         x = self.pointwise(self.depthwise(torch.cat((blocks, x), dim=1)))
         x = self.head_pointwise(self.head_depthwise(F.relu(self.norm(x))))  # [N, 4, H/2, W/2]

@@ -19,6 +19,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from humanseg.common.files import whole_file
+from humanseg.common.mar import MANIFEST
+from humanseg.common.names import MODEL_NAME
 from humanseg.segmentation.spec import COMMENTS, spec_file, write_spec_file
 
 if TYPE_CHECKING:
@@ -28,9 +31,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 MODEL_STORE = ROOT / "model_store"
 DEFAULT_WEIGHTS = MODEL_STORE / "human_segmentation.safetensors"
-DEFAULT_NAME = "human_segmentation"
+DEFAULT_NAME = MODEL_NAME
 CONFIG = ROOT / "config" / "model-config.yaml"
-PACKED = ("handler", "humanseg/segmentation", "humanseg/archive")
+PACKED = ("handler", "humanseg/common", "humanseg/segmentation", "humanseg/archive")
 ORIGIN = "origin.txt"  # inside the .mar: "shipped" or "own" weights
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
@@ -180,13 +183,8 @@ def build(model: Weights | Graph, weights: Path, version: str, name: str, output
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(part, copy)
             archived = run_archiver(content, version, name, Path(scratch))
-            partial = output / f".{name}.mar.{os.getpid()}"
-            try:
+            with whole_file(output / f"{name}.mar") as partial:
                 rewrite(archived, partial)
-                # A server that reads it sees the old one or the new one.
-                partial.replace(output / f"{name}.mar")
-            finally:
-                partial.unlink(missing_ok=True)
     except OSError as error:
         raise BuildError(f"{error.strerror or error}: {error.filename or output}") from None
     return output / f"{name}.mar"
@@ -215,7 +213,7 @@ def rewrite(source: Path, target: Path) -> None:
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for entry in sorted(old.namelist()):
             data = old.read(entry)
-            if entry == "MAR-INF/MANIFEST.json":
+            if entry == MANIFEST:
                 manifest = json.loads(data)
                 manifest["createdOn"] = "01/01/1980 00:00:00"
                 data = json.dumps(manifest, indent=2, sort_keys=True).encode()

@@ -21,7 +21,8 @@ def write_graph(network: nn.Module, spec: Spec, path: Path) -> None:
     width, height = spec.input_size
     example = torch.zeros(1, 3, height, width)
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]  # the networks check their input's size
+        # the networks check their input's size
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO 2026.4 still traces with torch.jit
         graph = openvino.convert_model(network.eval(), example_input=example, input=[(1, 3, height, width)])
     if spec.resize == "fit":

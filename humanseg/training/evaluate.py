@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from humanseg.training.metrics import Score
 from humanseg.training.samples import DataError, Sample, check
 from humanseg.training.sheets import COLUMNS, sheet
 
-FIGURES = {
+FIGURES: dict[str, Callable[[Sequence[Score]], float]] = {
     "mean_iou": lambda scores: sum(score.iou for score in scores) / len(scores),
     "p10_iou": lambda scores: metrics.summary(scores)["p10_iou"],
     "pooled_iou": metrics.pooled_iou,
     "boundary_f": lambda scores: sum(score.boundary_f for score in scores) / len(scores),
 }
-EMPTY_FIGURES = {
+EMPTY_FIGURES: dict[str, Callable[[Sequence[Score]], float]] = {
     "share_over_1_percent": metrics.over_one_percent,
     "mean_coverage": lambda scores: sum(score.coverage for score in scores) / len(scores),
 }

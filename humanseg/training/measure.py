@@ -32,6 +32,7 @@ class Result:
 
     @property
     def iou(self) -> float:
+        """Intersection over union, 0..1."""
         return self.score.iou
 
 

@@ -29,6 +29,7 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index a picture with."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
@@ -78,8 +79,10 @@ def head(random: np.random.Generator, mask: Pixels, share: tuple[float, float]) 
 
 
 def look(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
-    """A whole photo in `whole_share` of all cases; of the rest, half are portraits, a fifth are faces
-    that fill the frame, and the others show any part."""
+    """A whole photo in `whole_share` of all cases.
+
+    Of the rest, half are portraits, a fifth are faces that fill the frame, and the others show any part.
+    """
     dice = random.random()
     if dice < whole_share:
         return whole(random, mask)
