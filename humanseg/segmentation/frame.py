@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from humanseg.segmentation.mask import along_edges
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.spec import Spec
 
@@ -69,6 +70,17 @@ def to_frame(pixels: Pixels, spec: Spec) -> Batch:
     planes = small.transpose(2, 0, 1).astype(np.float32)  # [3, H, W]
     planes *= np.float32(1 / 255)
     return planes
+
+
+def photo_map(output: Batch, frame: Batch, spec: Spec, height: int, width: int) -> Batch:
+    """An engine's output, float32 [H, W] in 0..1, for the `frame` of a photo of `height` x `width`.
+
+    Only the part that shows the photo, its edge drawn to the photo's own.
+    """
+    if spec.resize == "pad":
+        rows, columns = shown(height, width, spec)
+        output, frame = output[rows, columns], frame[:, rows, columns]
+    return along_edges(output, frame)
 
 
 def to_input(frames: Batch, spec: Spec) -> Batch:

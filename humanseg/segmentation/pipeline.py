@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.segmentation import mask as masks
-from humanseg.segmentation.frame import Batch, shown, to_frame
+from humanseg.segmentation.frame import Batch, photo_map, to_frame
+from humanseg.segmentation.looks import look_closely
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.result import Segmentation
 from humanseg.segmentation.spec import Spec
@@ -39,7 +40,14 @@ def postprocess(
 
     threshold: 0..1, open; a pixel above it is a person. keep: "all", or "largest" for the largest region alone.
     """
-    probability_map = _map(output, frame, spec, width, height)
+    probability_map = photo_map(output, frame, spec, height, width)
+    return at_photo_size(probability_map, width, height, threshold=threshold, keep=keep)
+
+
+def at_photo_size(
+    probability_map: NDArray[np.float32], width: int, height: int, *, threshold: float, keep: str = "all"
+) -> Segmentation:
+    """A map of probabilities, float32 [h, w] in 0..1 with the photo's edges, to a mask of `width` x `height`."""
     probability = masks.to_photo_size(probability_map, width, height)
     # In place: of a large photo, one such picture less that every worker keeps memory for.
     mask = masks.binary_mask(probability, threshold, keep, out=probability)
@@ -47,15 +55,19 @@ def postprocess(
 
 
 def segment(
-    run: Run, spec: Spec, pixels: Pixels, *, threshold: float | None = None, keep: str = "all"
+    run: Run, spec: Spec, pixels: Pixels, *, threshold: float | None = None, keep: str = "all", quality: str = "fast"
 ) -> Segmentation:
     """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` of a network with `spec`.
 
     threshold: 0..1, open; None takes the spec's.
+    quality: "fast" for one look, or "best" for up to four (`humanseg.segmentation.looks`).
     """
     height, width = pixels.shape[:2]
-    frame = preprocess(pixels, spec)
     limit = spec.threshold if threshold is None else threshold
+    if quality == "best":
+        closely = look_closely(run, spec, pixels, limit)
+        return at_photo_size(closely, width, height, threshold=limit, keep=keep)
+    frame = preprocess(pixels, spec)
     return postprocess(run(frame[None])[0], frame, spec, width, height, threshold=limit, keep=keep)
 
 
@@ -63,14 +75,4 @@ def probability(run: Run, spec: Spec, pixels: Pixels) -> Pixels:
     """What the engine makes of a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person."""
     height, width = pixels.shape[:2]
     frame = preprocess(pixels, spec)
-    return masks.to_photo_size(_map(run(frame[None])[0], frame, spec, width, height), width, height)
-
-
-def _map(
-    output: NDArray[np.float32], frame: NDArray[np.float32], spec: Spec, width: int, height: int
-) -> NDArray[np.float32]:
-    """The part of the output that shows the photo, its edge drawn to the photo's own."""
-    if spec.resize == "pad":
-        rows, columns = shown(height, width, spec)
-        output, frame = output[rows, columns], frame[:, rows, columns]
-    return masks.along_edges(output, frame)
+    return masks.to_photo_size(photo_map(run(frame[None])[0], frame, spec, height, width), width, height)

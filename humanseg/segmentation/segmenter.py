@@ -86,6 +86,7 @@ class Segmenter:
         *,
         threshold: float | None = None,
         keep: str = "all",
+        quality: str = "fast",
         max_pixels: int = 50_000_000,
     ) -> SegmentedPhoto:
         """Segment one photo.
@@ -94,6 +95,7 @@ class Segmenter:
             photo: a path, or the bytes of a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC or AVIF file.
             threshold: 0..1, open; None takes the one that was chosen with the weights.
             keep: "all", or "largest" for the largest region alone.
+            quality: "fast", or "best" for up to four looks at the photo.
             max_pixels: larger photos are refused.
 
         Raises:
@@ -102,5 +104,5 @@ class Segmenter:
         """
         data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
         read = read_photo(data, max_pixels=max_pixels)
-        found = pipeline.segment(self.engine, self.spec, read.pixels, threshold=threshold, keep=keep)
+        found = pipeline.segment(self.engine, self.spec, read.pixels, threshold=threshold, keep=keep, quality=quality)
         return SegmentedPhoto(read, found)
