@@ -136,6 +136,7 @@ def parts() -> Iterator[Path]:
         yield from sorted(
             path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
         )
+    yield ROOT / "docs" / "openapi.yaml"
     yield CONFIG
 
 
