@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
-from humanseg.segmentation import jpeg
+from humanseg.segmentation import jpeg, tiff
 from humanseg.segmentation.bounds import check_bounds
 from humanseg.segmentation.errors import (
     BrokenImage,
@@ -180,6 +180,8 @@ def _eight_bits(image: Image.Image) -> Pixels:
     """
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
+        if getattr(image, "tag_v2", {}).get(tiff.BITS) == (12,):  # which Pillow leaves in 0..4095
+            values = values << 4
         rounded: Pixels = ((np.minimum(values, 65407) + 128) // 257).astype(np.uint8)  # in uint16: v / 257
         return rounded
     # In parts: all of a large photo at once would take ten times its memory.
@@ -212,6 +214,13 @@ def _unidentified(data: bytes) -> PhotoError:
             return UnsupportedFormat(f"This is a {name} file, which can't be read here. {readable}")
     if data[4:8] == b"ftyp" and data[8:12].startswith(VIDEO_BRANDS):
         return UnsupportedFormat(f"This is a video. Send a single picture. {readable}")
+    depth = tiff.samples(data)
+    if depth is not None and depth not in ((8, False), (16, False)):
+        kind = "floating-point" if depth[1] else "whole-number"
+        return UnsupportedFormat(
+            f"This TIFF has {kind} samples of {depth[0]} bits, which can't be read here in this form. "
+            "Save it with 8 or 16 bits a sample."
+        )
     known = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
     if data.startswith(known) or data[4:8] == b"ftyp":
         return BrokenImage("The photo begins like a picture but its header is damaged. Send the whole file again.")
