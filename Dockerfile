@@ -43,6 +43,7 @@ RUN --mount=type=bind,source=deploy/container/wheels,target=/wheels --mount=type
 COPY handler handler
 COPY humanseg humanseg
 COPY config config
+COPY docs/openapi.yaml docs/
 COPY model_store/human_segmentation.safetensors model_store/
 RUN python -m humanseg.serve.build_mar
 COPY humanseg/deploy/container/slim.py /opt/
