@@ -142,6 +142,8 @@ class SegmentationHandler:
             if one.response is None:
                 self.guarded(one, self.encode)
             self.count(one)
+            if self.budget:
+                self.budget.release()
             assert one.response
             bodies.append(one.response.body)
         job.counted = True
