@@ -186,7 +186,7 @@ def test_no_python_is_one_clear_line(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("serve.sh: needs Python 3.10, 3.11 or 3.12")
+    assert done.stderr.startswith("serve.sh: needs Python 3.10 to 3.14")
     assert len(done.stderr.splitlines()) == 1
 
 
