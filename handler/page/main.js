@@ -92,6 +92,14 @@ document.addEventListener("keydown", (event) => {
 on("download", "click", savePicture);
 on("download-all", "click", saveAll);
 on("copy-picture", "click", copyPicture);
+on("api", "click", async (event) => {
+  event.preventDefault();
+  const answer = await fetch(location.pathname, { headers: { accept: "application/yaml" } });
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await answer.blob());
+  link.download = "openapi.yaml";
+  link.click();
+});
 on("copy", "click", async () => {
   try { await navigator.clipboard.writeText($("curl").textContent); $("copy").textContent = "Copied"; } catch { getSelection().selectAllChildren($("curl")); $("copy").textContent = "Selected"; }
   setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);

@@ -94,6 +94,23 @@ def test_threshold_moves_the_mask(server: Server, astronaut_jpeg: bytes) -> None
         assert np.array_equal(mask > 0, probability / 255 > threshold)
 
 
+def test_best_quality_sees_a_small_person_better(server: Server, astronaut: np.ndarray) -> None:
+    face = np.array(Image.fromarray(astronaut).resize((320, 320)))
+    wide = np.full((1500, 2000, 3), 128, np.uint8)
+    wide[600:920, 1000:1320] = face
+    data = encoded(wide, "PNG")
+    near = np.array(picture(ask(server, encoded(face, "PNG"), quality="best"))) > 0  # the same person, close up
+    found = {}
+    for quality in ("fast", "best"):
+        answer = ask(server, data, quality=quality)
+        mask = np.array(picture(answer)) > 0
+        inside = mask[600:920, 1000:1320]
+        found[quality] = (inside & near).sum() / (near.sum() + mask.sum() - (inside & near).sum())
+        assert mask.shape == (1500, 2000)
+    assert found["best"] > found["fast"]
+    assert ask(server, data, quality="quick").status_code == 400
+
+
 def test_crop_cuts_the_person_with_a_margin(server: Server, astronaut: np.ndarray) -> None:
     wide = np.zeros((600, 1500, 3), np.uint8)
     wide[50:562, 900:1412] = astronaut
