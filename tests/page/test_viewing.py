@@ -112,6 +112,9 @@ def test_buttons_and_keys_zoom_and_move(page: Page, photo: Path) -> None:
     assert stage is not None
     left, _, width, _ = place(page)
     assert abs(left + width - (stage["x"] + stage["width"])) < 2  # no gap at the edge
+    for _ in range(60):
+        page.keyboard.press("ArrowLeft")
+    assert abs(place(page)[0] - stage["x"]) < 2
     for _ in range(30):
         page.keyboard.press("+")
     assert scale(page) >= 4
