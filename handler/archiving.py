@@ -69,7 +69,7 @@ def is_mask(options: Options) -> bool:
 
 
 def open_archive(section: Mapping[str, Any] | None, metrics: Metrics) -> PhotoArchive:
-    """The archive that the `archive:` section and the environment ask for, with its shipper running."""
+    """The archive that the `archive:` section and the environment ask for, with its uploader running."""
     settings = ArchiveSettings.from_mapping(section)
     state = Path(os.environ.get("STATE_DIR", ".state"))
     return PhotoArchive(Archive.start(settings, state, metrics=metrics))
