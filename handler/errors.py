@@ -1,14 +1,7 @@
 """What can be wrong with a request, and the one table from that, and from the core's errors, to an HTTP status.
 
-ClientError
-├── EmptyBody           no photo in the request
-├── BadRequest          JSON that can't be read, two photos in one request
-├── UnknownOption       a field or key that no option has
-├── BadOption           an option's value is out of its range, or two options exclude each other
-├── ConflictingOption   one option given twice with different values
-└── Unauthorized        no API key, or a wrong one
-
-What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`.
+What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`; so is Busy, which is raised
+while one is read.
 """
 
 from __future__ import annotations
@@ -28,22 +21,36 @@ class ClientError(Exception):
     """The request is at fault. `str(error)` is one message that names the cause and the fix."""
 
 
-class EmptyBody(ClientError): ...
+class EmptyBody(ClientError):
+    """No photo in the request."""
 
 
-class BadRequest(ClientError): ...
+class BadRequest(ClientError):
+    """JSON that can't be read, or two photos in one request."""
 
 
-class UnknownOption(ClientError): ...
+class UnknownOption(ClientError):
+    """A field or key that no option has."""
 
 
-class BadOption(ClientError): ...
+class BadOption(ClientError):
+    """An option's value is out of its range, or two options exclude each other."""
 
 
-class ConflictingOption(ClientError): ...
+class ConflictingOption(ClientError):
+    """One option given twice with different values."""
 
 
-class Unauthorized(ClientError): ...
+class Unauthorized(ClientError):
+    """No API key, or a wrong one."""
+
+
+class Busy(PhotoError):
+    """No fault of the caller: there is no memory for this photo now. retry_after: seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 FAULTS_OF_THE_CALLER = (ClientError, PhotoError)
@@ -61,6 +68,7 @@ STATUS: dict[type[Exception], int] = {
     Unauthorized: 401,
     TooLarge: 413,
     UnsupportedFormat: 415,
+    Busy: 503,
 }
 
 # The `type` in an error's JSON is the class's name, but for these.
@@ -78,4 +86,5 @@ PHRASE = {
     413: "Content Too Large",
     415: "Unsupported Media Type",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }

@@ -16,11 +16,14 @@ from humanseg.segmentation.result import Summary
 class Metrics(Protocol):
     """Where a number goes. The archive counts through the same three methods (humanseg.archive.capture.telemetry)."""
 
-    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None: ...
+    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
+        """Add `amount`."""
 
-    def gauge(self, name: str, value: float) -> None: ...
+    def gauge(self, name: str, value: float) -> None:
+        """Set a gauge."""
 
-    def observe(self, name: str, value: float) -> None: ...
+    def observe(self, name: str, value: float) -> None:
+        """Add to a histogram."""
 
 
 class TorchServeMetrics:
@@ -54,9 +57,10 @@ class TorchServeMetrics:
         self._found[name].add_or_update(value, [*labels, *self._model])
 
 
-def count_response(metrics: Metrics, response: Response, output: str, error: str | None) -> None:
-    """One answered request: by output and status, and by the type of the client's error."""
-    metrics.count("humanseg_photos_total", {"output": output, "status": str(response.status)})
+def count_response(metrics: Metrics, response: Response, output: str, quality: str, error: str | None) -> None:
+    """One answered request: by output, quality and status, and by the type of the client's error."""
+    labels = {"output": output, "quality": quality, "status": str(response.status)}
+    metrics.count("humanseg_photos_total", labels)
     if error is not None:
         metrics.count("humanseg_client_errors_total", {"type": error})
 

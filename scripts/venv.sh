@@ -8,11 +8,11 @@ fail() {
   exit 1
 }
 
-# The first Python 3.10-3.12 that really starts (version managers leave stubs that do not).
+# The first Python 3.10-3.14 that really starts (version managers leave stubs that do not).
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-} python3.11 python3.12 python3.10 python3 python; do
-    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+  for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3.14 python3.10 python3 python; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' \
       >/dev/null 2>&1; then
       echo "$candidate"
       return
@@ -33,7 +33,7 @@ ensure_venv() {
 }
 
 install_venv() {
-  local groups=$1 stamp wanted python extras
+  local groups=$1 stamp wanted python
   stamp=.venv/.installed
   wanted=$(sha256sum pyproject.toml | cut -d' ' -f1)
   if [ -x .venv/bin/python ] && [ -f "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
@@ -45,7 +45,7 @@ install_venv() {
     if [ "${have_hash:-}" = "$wanted" ] && [ -z "$missing" ]; then return; fi
     groups=$(echo "$groups,${have_groups:-}" | tr ',' '\n' | sed '/^$/d' | sort -u | paste -sd,)
   fi
-  python=$(find_python) || fail "needs Python 3.10, 3.11 or 3.12 with venv. Install one (Debian: apt install python3 python3-venv) or name it: PYTHON=/path/to/python $0"
+  python=$(find_python) || fail "needs Python 3.10 to 3.14 with venv. Install one (Debian: apt install python3 python3-venv) or name it: PYTHON=/path/to/python $0"
   local free
   free=$(df -Pk . | awk 'NR == 2 {print $4}')
   if [ "$free" -lt 3000000 ]; then
@@ -57,8 +57,7 @@ install_venv() {
     "$python" -m venv .venv || fail "could not make .venv with $python; see the lines above."
   fi
   install_torch
-  extras=$(echo "$groups" | tr ',' '\n' | sed '/^serve$/d' | paste -sd,)
-  pip_install -e ".${extras:+[$extras]}"
+  pip_install -e ".[$groups]"
   echo "$wanted $groups" >"$stamp"
 }
 

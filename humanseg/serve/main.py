@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +12,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
+from humanseg.common.files import copy_whole, try_lock
+from humanseg.common.names import MODEL_NAME
+from humanseg.common.settings import SettingsError
 from humanseg.serve.build_mar import DEFAULT_NAME, MODEL_STORE
 from humanseg.serve.config import render
-from humanseg.serve.process import StartError, check_ports, start_torchserve, stop
-from humanseg.serve.ready import MODEL, wait_until_ready
-from humanseg.serve.settings import ServeSettings, SettingsError, read_settings
+from humanseg.serve.process import StartError, check_ports, remove_temporary, start_torchserve, stop
+from humanseg.serve.ready import ask, wait_until_ready
+from humanseg.serve.settings import ServeSettings, read_settings
 from humanseg.serve.store import drain, start_store
+from humanseg.serve.watch import DEAF_SECONDS, LOOK_SECONDS, Probe, Processes, Watch, kill
 
 STORE_PAUSE = 10.0  # seconds between two starts of an embedded store that ends
 FRONTEND_SHARE = 0.4  # of the stop deadline, for TorchServe; the rest is the archive's
@@ -42,6 +43,7 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
+    os.umask(0o077)  # photos, logs and sockets are for this user alone, in every process that is started from here
     try:
         settings = read_settings(os.environ)
         with locked(settings.state_dir):
@@ -65,36 +67,53 @@ def serve(settings: ServeSettings) -> None:
         environment = dict(os.environ)
         store = start_store(settings, environment)
         stores = [store] if store else []  # the last one runs
-        running.callback(lambda: [stop(each, 4) for each in stores[-1:]])
-        frontend = start_torchserve(settings, config, environment)
+        running.callback(stop_last, stores)
+        frontends = [start_torchserve(settings, config, environment)]
         ships = store is not None or bool(environment.get("ARCHIVE_BUCKET"))
-        running.callback(shut_down, frontend, settings, ships)
-        wait_until_ready(settings, lambda: frontend.poll() is None)
-        print(f"READY {settings.url}/predictions/{MODEL}", flush=True)
-        watch(frontend, stores, settings)
+        running.callback(lambda: shut_down(frontends[-1], settings, ships))
+        wait_until_ready(settings, lambda: frontends[-1].poll() is None)
+        print(f"READY {settings.url}/predictions/{MODEL_NAME}", flush=True)
+        over = threading.Event()
+        running.callback(over.set)
+        probe = Probe(lambda: ask(settings))
+        threading.Thread(target=probe.run, args=(over.wait,), daemon=True).start()
+        while True:
+            watch(frontends[-1], stores, settings, probe)
+            say("serve: TorchServe hung and is started again.")
+            stop(frontends[-1], 0)
+            frontends.append(start_torchserve(settings, config, environment))
+            wait_until_ready(settings, lambda: frontends[-1].poll() is None)
+            probe.heard = time.monotonic()
+
+
+def stop_last(stores: list[subprocess.Popen[bytes]]) -> None:
+    """Stop the store that runs, if any."""
+    for store in stores[-1:]:
+        stop(store, 4)
 
 
 def prepare(settings: ServeSettings) -> Path:
     """Make STATE_DIR ready and return the rendered configuration."""
     for name in ("logs", "spool", "model_store"):
-        (settings.state_dir / name).mkdir(parents=True, exist_ok=True)
+        make_private(settings.state_dir / name)
     # The container may serve a released .mar instead of the one in the image.
     archive = Path(os.environ.get("MODEL_MAR") or MODEL_STORE / f"{DEFAULT_NAME}.mar")
     if not archive.is_file():
         raise StartError(f"{archive} is missing. Build it with ./build_mar.sh")
-    target = settings.state_dir / "model_store" / f"{DEFAULT_NAME}.mar"
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(archive, partial)
-    partial.replace(target)
+    copy_whole(archive, settings.state_dir / "model_store" / f"{DEFAULT_NAME}.mar")
     return render(settings)
 
 
-def watch(frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes]], settings: ServeSettings) -> None:
-    """Return never, but by `Stopped` or by StartError when TorchServe ends by itself.
+def watch(
+    frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes]], settings: ServeSettings, probe: Probe
+) -> None:
+    """Return when the frontend hangs; raise StartError when it ends by itself.
 
-    A store that ends (the one of a killed server may still hold its folder) is started again, every ten seconds.
+    A worker that hangs is killed, and the frontend starts it anew. A store that ends (the one of a killed server may
+    still hold its folder) is started again, every ten seconds.
     """
-    tried = time.monotonic()
+    tried = looked = time.monotonic()
+    hangs, processes = Watch(), Processes(frontend.pid)
     while True:
         code = frontend.poll()
         if code is not None:
@@ -107,6 +126,16 @@ def watch(frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes
             again = start_store(settings, os.environ)
             if again is not None:
                 stores.append(again)
+        now = time.monotonic()
+        if now - looked >= LOOK_SECONDS:
+            looked = now
+            java, workers = processes.samples()
+            hung = hangs.look(now, [*java, *workers], probe.since)
+            if frontend.pid in hung or now - probe.heard > DEAF_SECONDS:
+                return
+            for pid in hung:
+                say(f"serve: worker {pid} hung and is replaced.")
+                kill(pid)
         time.sleep(0.5)
 
 
@@ -114,24 +143,32 @@ def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships:
     """Stop TorchServe, then, where there is a bucket, bring what is in the spool there, all within the deadline."""
     end = time.monotonic() + settings.stop_deadline - 2  # the rest is the store's
     stop(frontend, settings.stop_deadline * FRONTEND_SHARE)
+    remove_temporary(settings)
     if ships:
         drain(settings, max(1.0, end - time.monotonic() - 1.0))
 
 
 @contextlib.contextmanager
-def locked(state_dir: Path) -> Iterator[TextIO]:
+def locked(state_dir: Path) -> Iterator[None]:
     """Hold STATE_DIR for this server alone; the lock goes with the process."""
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise StartError(
-                f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR."
-            ) from None
-        yield file
+    make_private(state_dir)
+    lock = try_lock(state_dir / "lock")
+    if lock is None:
+        raise StartError(f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR.")
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder`, or close it to other users where an older version left it open.
+
+    A folder of somebody else (a volume that a cluster mounts) keeps its mode: it is theirs to close.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 def os_failure(error: OSError) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -15,10 +14,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from humanseg.common.processes import end_with_parent
+from humanseg.serve.memory import FRONTEND_SHARE, memory_bytes, pixel_budget
 from humanseg.serve.settings import ServeSettings
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class StartError(Exception):
@@ -32,7 +30,7 @@ def die_with_parent() -> None:
     CPU out by session first (sched(7), autogroup), and the archive's low priority would count for nothing.
     """
     os.setpgrp()
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
 
 
 def check_ports(settings: ServeSettings) -> None:
@@ -50,9 +48,14 @@ def check_ports(settings: ServeSettings) -> None:
                 ) from None
 
 
+def temporary_path(settings: ServeSettings) -> Path:
+    """Where `temporary_folder` is."""
+    return Path(tempfile.gettempdir()) / f"humanseg-{os.getuid()}-{settings.ports['INFERENCE_PORT']}"
+
+
 def temporary_folder(settings: ServeSettings) -> Path:
     """An empty folder of this server alone, with a short path: worker sockets lie in it (108 bytes at most)."""
-    folder = Path(tempfile.gettempdir()) / f"humanseg-{os.getuid()}-{settings.ports['INFERENCE_PORT']}"
+    folder = temporary_path(settings)
     with contextlib.suppress(FileNotFoundError):
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             raise StartError(f"{folder} belongs to someone else. Remove it, or set TMPDIR to another folder.")
@@ -78,7 +81,8 @@ def start_torchserve(
     command = [
         str(java),
         # A body of 64 MB lies in the heap two to three times while it is handed on: half a dozen at once need room.
-        *("-XX:MaxRAMPercentage=25", "-XX:+UseSerialGC"),
+        # The parallel collector gives up (507 for that body) where the serial one stalls everybody for minutes.
+        *(f"-XX:MaxRAMPercentage={100 * FRONTEND_SHARE:g}", "-XX:+UseParallelGC"),
         # Only the quick compiler: the thorough one took as much CPU for minutes as the frontend's own work.
         "-XX:TieredStopAtLevel=1",
         f"-Dmodel_server_home={home}",
@@ -96,6 +100,7 @@ def start_torchserve(
         "STATE_DIR": str(settings.state_dir),
         "TMPDIR": str(temporary),
         "OMP_NUM_THREADS": str(settings.threads),
+        "PIXEL_BUDGET_MEGAPIXELS": str(pixel_budget(memory_bytes(), settings.workers)),
         "PYTHONDONTWRITEBYTECODE": "1",
         # glibc gives a photo's buffers back to the kernel after each use and takes them anew, page fault by
         # page fault: keeping up to 64 MB saves a sixth of the time behind the forward pass.
@@ -118,6 +123,11 @@ def start_torchserve(
             cwd=settings.state_dir,
             preexec_fn=die_with_parent,
         )
+
+
+def remove_temporary(settings: ServeSettings) -> None:
+    """Leave nothing in TMPDIR: neither the workers' sockets nor the unpacked models."""
+    shutil.rmtree(temporary_path(settings), ignore_errors=True)
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float) -> None:

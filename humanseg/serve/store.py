@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from humanseg.archive.ship.local_store import find_weed
+from humanseg.serve.config import CONFIG
 from humanseg.serve.process import die_with_parent
 from humanseg.serve.settings import ServeSettings
 
@@ -52,11 +53,8 @@ def drain(settings: ServeSettings, seconds: float) -> None:
     command = [
         sys.executable,
         "-m",
-        "humanseg.cli.main",
-        "archive",
-        "ship",
-        "--drain",
-        "--deadline",
+        "humanseg.archive.ship.command",
+        str(CONFIG / "model-config.yaml"),
         f"{seconds:.0f}",
     ]
     try:

@@ -24,9 +24,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from humanseg.archive.capture.names import make_name, segment_key
+from humanseg.archive.capture.rewrite import rewrite_as_png
 from humanseg.archive.capture.tar import END
 from humanseg.archive.read.retention import set_retention
-from humanseg.archive.read.rewrite import rewrite_as_png
 from humanseg.archive.read.stats import COLUMNS, count
 from humanseg.archive.ship import groups
 from humanseg.archive.ship.store import BucketSettings, Store

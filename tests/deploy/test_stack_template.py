@@ -129,6 +129,10 @@ def test_only_predictions_pass_the_load_balancer_and_only_for_chosen_clients() -
     assert [each["Type"] for each in properties("HttpsListener")["DefaultActions"]] == ["fixed-response"]
     rule = properties("PredictionsRule")
     assert rule["Conditions"] == [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/predictions/*"]}}]
+    forms = properties("FormsRule")  # turned away before the rule that lets photos pass is looked at
+    assert forms["Priority"] < rule["Priority"]
+    assert forms["Conditions"][0]["HttpHeaderConfig"]["Values"] == ["application/x-www-form-urlencoded*"]
+    assert forms["Actions"][0]["FixedResponseConfig"]["StatusCode"] == "415"
     assert TEMPLATE["Parameters"]["ClientCidr"]["Default"] == "127.0.0.1/32"  # nobody, until somebody is named
     for rule in properties("LoadBalancerSecurityGroup")["SecurityGroupIngress"]:
         assert rule["CidrIp"] == {"Ref": "ClientCidr"}

@@ -215,7 +215,7 @@ def rfc3339(time: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """The UTC time that `rfc3339` wrote. (`fromisoformat` takes no Z before Python 3.11.)"""
+    """The UTC time that `rfc3339` wrote; `fromisoformat` takes no Z before Python 3.11."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
 
 

@@ -23,9 +23,13 @@ class Sample(Protocol):
     """What a JSON member says: whose it is, and sizes and SHA-256 of the members before it."""
 
     @property
-    def request_id(self) -> str: ...
+    def request_id(self) -> str:
+        """Name of its members."""
+        ...
 
-    def parts(self) -> dict[str, tuple[int, str]]: ...
+    def parts(self) -> dict[str, tuple[int, str]]:
+        """Size and SHA-256 of each member, by extension."""
+        ...
 
 
 S = TypeVar("S", bound=Sample)

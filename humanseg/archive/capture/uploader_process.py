@@ -1,4 +1,4 @@
-"""The worker's side of the uploader: a thread that minds the process that ships (humanseg.archive.ship.uploader).
+"""The worker's side of the uploader: a thread that minds the process that ships (humanseg.archive.ship.child).
 
 Why a process: uploading in the worker's own interpreter would take from its throughput, and pyarrow and boto3 need
 not be in its memory. One process serves all workers of a server: the worker that holds the lock on `spool/open` runs
@@ -22,7 +22,7 @@ from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import OPEN, Spool
 from humanseg.archive.capture.telemetry import Metrics, SparseLog
 
-MODULE = "humanseg.archive.ship.uploader"  # by name: a worker must not import what ships
+MODULE = "humanseg.archive.ship.child"  # by name: a worker must not import what ships
 LEAD_SECONDS = 5.0
 RESTART_SECONDS = 1.0
 

@@ -29,11 +29,12 @@ import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
 from humanseg.archive.capture.record import extension_of, rfc3339
+from humanseg.archive.capture.rewrite import rewrite_as_jpeg, rewrite_as_png
 from humanseg.archive.errors import ArchiveError, Unscrubbable
 from humanseg.archive.read.export_formats import FORMATS, pack
 from humanseg.archive.read.labels import Label, edited_masks, read_labels
 from humanseg.archive.read.reader import Damaged, Gone, Reader, cut, is_gone, parallel
-from humanseg.archive.read.rewrite import rewrite_as_jpeg, rewrite_as_png
+from humanseg.common.files import write_whole
 
 NAME_LENGTH = 20
 RUN_BYTES = 32 * 1024**2  # one request reads at most so much
@@ -183,12 +184,12 @@ def export(
         fmt in ("coco", "webdataset"),
     )
     for folder in (place.photos, place.masks):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _leave_only(folder, {choice.name for choice in chosen})
     problems, fetched = _fetch(reader, chosen, place, progress)
     rows = [_row(one, place.photo(one), held_out_share) for one in chosen if one.name not in problems]
     pack(fmt, to, parts, rows)
-    _replace(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_whole(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     held_out = sum(row["split"] == "val" for row in rows)
     corrected = sum(row["mask_source"] == "corrected" for row in rows)
     return Exported(
@@ -290,8 +291,8 @@ def _write(reader: Reader, choice: Choice, data: bytes | None, start: int, place
     except (Gone, Damaged, Unscrubbable) as error:
         return str(error)
     if not place.photo(choice).is_file():
-        _replace(place.photo(choice), photo)
-    _replace(place.mask(choice), mask)
+        write_whole(place.photo(choice), photo)
+    write_whole(place.mask(choice), mask)
     return ""
 
 
@@ -344,9 +345,3 @@ def _register(reader: Reader, to: Path, fmt: str, chosen: list[Choice], now: dat
     }
     key = f"{reader.store.target.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
     reader.store.put_new(key, json.dumps(note).encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_bytes(data)
-    temporary.replace(path)

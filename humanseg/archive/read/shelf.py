@@ -160,7 +160,7 @@ def _list(wanted: list[tuple[Shelf, list[str]]]) -> list[list[Listed]]:
 
 
 def filesystem(store: Store) -> pafs.FileSystem:
-    """pyarrow's own S3 client for the store's bucket, with the credentials that boto3 found."""
+    """Pyarrow's own S3 client for the store's bucket, with the credentials that boto3 found."""
     pa.set_io_thread_count(AT_A_TIME)
     options: dict[str, Any] = {"region": store.client.meta.region_name}
     if store.credentials is not None:

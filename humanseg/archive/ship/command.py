@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +16,12 @@ from typing import Any
 from humanseg.archive.capture.hook import open_spool
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.telemetry import Metrics, NoMetrics, SparseLog
-from humanseg.archive.errors import SettingsError
+from humanseg.archive.errors import ArchiveError, SettingsError
 from humanseg.archive.ship import groups
 from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.uploader import Drained, Uploader
+from humanseg.common import names
 
 
 def read_settings(config: Path) -> ArchiveSettings:
@@ -82,3 +85,16 @@ def ship_spool(
     stopping.wait()
     uploader.stop()
     return Drained(uploader.shipped, uploader.rejected, spool.backlog())
+
+
+def main() -> int:
+    """Drain for a server that stops, given CONFIG and SECONDS. Exit status 3 where something is left."""
+    with contextlib.suppress(ArchiveError):
+        done = ship_spool(names.state_dir(), Path(sys.argv[1]), deadline_seconds=float(sys.argv[2]))
+        print(f"archive: shipped {done.shipped} records", flush=True)
+        return 3 if done.left.segments else 0
+    return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

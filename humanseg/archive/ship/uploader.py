@@ -13,14 +13,11 @@ A store that is away is asked again for ever, with "full jitter": a pause unifor
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import random
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -262,37 +259,3 @@ class Uploader:
         """Seconds to wait after so many failures in a row."""
         longest = self._settings.backoff_base_seconds * 2 ** min(failures, 30)
         return float(self._jitter() * min(self._cap, longest))
-
-
-class _Lines:
-    """Metrics as lines on stdout."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def _say(self, *what: object) -> None:
-        with self._lock:
-            os.write(1, (json.dumps(what) + "\n").encode())
-
-    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
-        self._say("count", name, dict(labels), amount)
-
-    def gauge(self, name: str, value: float) -> None:
-        self._say("gauge", name, value)
-
-    def observe(self, name: str, value: float) -> None:
-        self._say("observe", name, value)
-
-
-def main(state_dir: Path, settings: ArchiveSettings) -> None:
-    """The uploader as a process: ships until its input ends, which is when the worker that started it ends."""
-    from humanseg.archive.ship.command import uploader_for
-
-    uploader_for(state_dir, settings, metrics=_Lines(), log=SparseLog(logging.getLogger("archive"))).start()
-    while os.read(0, 65536):
-        pass
-    os._exit(0)  # at once: locks end with the process, and whatever is under way is done again
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), ArchiveSettings(**json.loads(sys.argv[2])))

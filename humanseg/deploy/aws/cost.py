@@ -99,7 +99,7 @@ def table() -> str:
 
 def measure(inference: str, management: str, photo: Path, count: int = 60) -> float:
     """Photos per CPU second of a running server: its workers and the Java process that started them."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     from humanseg.client import Client
 
