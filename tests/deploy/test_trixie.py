@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from tests.running import MODEL, PORT_NAMES, ROOT
 
 pytestmark = pytest.mark.slow
 PACKAGES = "python3,python3-venv,ca-certificates,util-linux"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 INSTALL_SECONDS = 1200  # a gigabyte of wheels, the first time; pip's cache is this machine's own
 ENOUGH = 12 << 30  # bytes of free disk: where PyTorch's CPU build can't be reached, PyPI's takes most of it
 BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
@@ -78,7 +80,7 @@ def test_serve_sh_answers_on_debian_13(root: Path, astronaut_jpeg: bytes) -> Non
         "WORKERS": "1",
         "STATE_DIR": "/tmp/state",
         "HOME": "/root",
-        "PATH": "/usr/bin:/bin",
+        "PATH": PATH,
     }
     # Namespaces of their own: the mounts are gone and every process is ended with the first one.
     script = (
@@ -107,9 +109,13 @@ def test_serve_sh_answers_on_debian_13(root: Path, astronaut_jpeg: bytes) -> Non
         url = f"http://127.0.0.1:{ports['INFERENCE_PORT']}/predictions/{MODEL}"
         answer = requests.post(url, data=astronaut_jpeg, timeout=60)
         assert answer.status_code == 200
-        assert Image.open(BytesIO(answer.content)).size == (512, 512)
+        with Image.open(BytesIO(answer.content)) as picture:
+            assert picture.size == (512, 512)
         assert (root / "srv/humanseg/.venv/lib/python3.13").is_dir()
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
         reader.join(30)
+        assert process.stdout
+        process.stdout.close()
