@@ -62,6 +62,7 @@ class SegmentationHandler:
             self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
             self.page = (folder / "handler" / "page.html").read_bytes()
             self.openapi = (folder / "docs" / "openapi.yaml").read_bytes()
+            self.most_pixels = int(self.settings.max_megapixels * 1e6)
             self.threshold = self.settings.threshold or self.model.spec.threshold
             self.engine = make_engine(
                 self.settings.engine,
@@ -118,7 +119,7 @@ class SegmentationHandler:
         if len(requests) > 1:
             self.predict_each(job, requests)
         else:
-            self.read(job, requests[0])
+            self.read(job, requests[0], self.most_pixels)
 
     def visited(self, headers: Mapping[str, str]) -> response.Response:
         """The page for a browser, the service's facts for who asks for JSON, and OpenAPI for who asks for YAML."""
@@ -132,11 +133,17 @@ class SegmentationHandler:
         return response.document_response(self.page, "text/html; charset=utf-8")
 
     def predict_each(self, job: Job, requests: list[PhotoRequest | ClientError]) -> None:
-        """Answer the photos of one request one after the other: so it takes the memory of one."""
+        """Answer the photos of one request one after the other: so it takes the memory of one.
+
+        Together they may have as many pixels as a single photo may: a worker must answer within `responseTimeout`.
+        """
         bodies = []
+        left = self.most_pixels
         for number, request in enumerate(requests):
             one = Job(job.index, f"{job.request_id}-{number}")
-            self.guarded(one, self.read, request)
+            self.guarded(one, self.read, request, left)
+            if one.photo:
+                left -= one.photo.width * one.photo.height
             if one.response is None:
                 self.forward([one])
             if one.response is None:
@@ -149,7 +156,7 @@ class SegmentationHandler:
         job.counted = True
         job.response = response.predictions(bodies, {"x-model-version": self.version})
 
-    def read(self, job: Job, request: PhotoRequest | ClientError) -> None:
+    def read(self, job: Job, request: PhotoRequest | ClientError, most_pixels: int) -> None:
         """A photo's bytes to the network's frame."""
         if isinstance(request, ClientError):
             raise request
@@ -160,7 +167,7 @@ class SegmentationHandler:
         least_side = spec.least_side * FINEST if closely else spec.least_side
         job.photo = read_photo(
             job.request.photo,
-            max_pixels=int(self.settings.max_megapixels * 1e6),
+            max_pixels=most_pixels,
             least_side=None if options.output in NEEDS_PHOTO else least_side,
             admit=self.budget.take if self.budget else lambda pixels: None,
         )
