@@ -19,15 +19,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from humanseg.common.files import whole_file
+from humanseg.common.mar import MANIFEST
+from humanseg.common.names import MODEL_NAME
 from humanseg.segmentation.spec import COMMENTS, spec_file, write_spec_file
 
 if TYPE_CHECKING:
     from humanseg.segmentation.graph import Graph
     from humanseg.segmentation.weights import Weights
-
-from humanseg.common.files import whole_file
-from humanseg.common.mar import MANIFEST
-from humanseg.common.names import MODEL_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL_STORE = ROOT / "model_store"
@@ -137,6 +136,7 @@ def parts() -> Iterator[Path]:
         yield from sorted(
             path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
         )
+    yield ROOT / "docs" / "openapi.yaml"
     yield CONFIG
 
 

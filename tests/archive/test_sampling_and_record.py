@@ -12,8 +12,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from humanseg.archive.capture.choice import choose
-from humanseg.archive.capture.record import build_record, record_folder
+from humanseg.archive.capture.names import make_name, parse_name, replacement_name, segment_key, table_key
+from humanseg.archive.capture.record import StoredRecord, build_record
+from humanseg.archive.capture.sampling import choose
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import NoStore, SettingsError
 from humanseg.archive.ship.target import Target
@@ -82,14 +83,15 @@ def record_of(**changes: Any) -> dict[str, Any]:
         probability=0.25,
         passed_over={"declined": 1, "sampled_out": 2, "dropped": 0},
     )
-    about: dict[str, Any] = json.loads(built.files[-1][1])
+    about: dict[str, Any] = json.loads(built.stored.to_json())
     return about
 
 
-def test_record_json_follows_its_schema() -> None:
+def test_a_records_json_follows_its_schema_and_comes_back() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     about = record_of(consent=True, label="stand 3")
     jsonschema.validate(about, SCHEMA)
+    assert json.loads(StoredRecord.from_json(json.dumps(about)).to_json()) == about
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**about, "client": "10.0.0.1"}, SCHEMA)
 
@@ -107,14 +109,27 @@ def test_the_schema_has_no_place_for_who_sent_the_photo() -> None:
     assert not [name for name in names(SCHEMA) if forbidden.search(name)]
 
 
-def test_the_key_is_made_of_utc_time_and_id() -> None:
+def test_the_key_is_made_of_the_first_records_utc_time() -> None:
     zone = timezone(timedelta(hours=-7))
-    about = record_of(request_id="abc-1", time=datetime(2026, 1, 31, 20, 30, tzinfo=zone))
-    assert record_folder("some/prefix", about) == "some/prefix/v1/dt=2026-02-01/hour=03/abc-1"
+    name = make_name(datetime(2026, 1, 31, 20, 30, tzinfo=zone), "4f1c8e0a", 7)
+    assert name.text == "20260201T033000.000000Z-4f1c8e0a-000007"
+    assert segment_key("p/v2", name) == f"p/v2/segments/dt=2026-02-01/hour=03/{name.text}.tar"
+    assert table_key("p/v2", name) == f"p/v2/records/dt=2026-02-01/hour=03/{name.text}.parquet"
+    assert parse_name(table_key("p/v2", name)) == parse_name(segment_key("p/v2", name)) == name
+
+
+def test_what_replaces_segments_sorts_behind_them() -> None:
+    names = [make_name(NOON + timedelta(seconds=at), "ffffffff", 999_999) for at in range(3)]
+    once = replacement_name(names)
+    twice = replacement_name([once, names[0]])
+    assert [*(name.text for name in names), once.text, twice.text] == sorted(
+        [*(name.text for name in names), once.text, twice.text]
+    )
+    assert (once.partition, twice.generation) == (names[0].partition, 2)
 
 
 @pytest.mark.parametrize("bad", ["", "../x", "a/b", "a b", "x" * 65, "a_b", "-a"])
-def test_an_id_that_cannot_be_a_folder_is_refused(bad: str) -> None:
+def test_an_id_that_cannot_be_a_members_name_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="request id"):
         record_of(request_id=bad)
 
@@ -133,7 +148,8 @@ def test_a_time_without_zone_is_refused() -> None:
         ({"sample": True}, "archive.sample"),
         ({"fsync": "yes"}, "archive.fsync"),
         ({"spool_max_bytes": 0}, "archive.spool_max_bytes"),
-        ({"spool_max_records": 2.5}, "archive.spool_max_records"),
+        ({"segment_bytes": 2.5}, "archive.segment_bytes"),
+        ({"segment_seconds": 0}, "archive.segment_seconds"),
         ({"upload_threads": 0}, "archive.upload_threads"),
         ({"encryption": "rot13"}, "archive.encryption"),
         ({"kms_key_id": "abc"}, "archive.encryption"),
