@@ -78,22 +78,49 @@ def _read_ids(path: Path) -> set[str]:
 
 
 def import_labels(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An edited export, or a folder of ID.png masks.")],
-    by: Annotated[str, typer.Option(help="Who corrected them.", envvar="USER", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="An edited export, PNGs, or JSON of Label Studio, CVAT, any COCO tool."),
+    ],
+    by: Annotated[str, typer.Option(help="Who drew, where the file doesn't say.", envvar="USER", show_default=False)],
     accept_unchanged: Annotated[
         bool, typer.Option("--accept-unchanged", help="Unchanged masks count as looked at and right.")
     ] = False,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Name of what counts as a person, if not person; again for more.")
+    ] = None,
+    empty_is_nobody: Annotated[
+        bool, typer.Option("--empty-is-nobody", help="A photo without a region shows nobody; else it is skipped.")
+    ] = False,
+    least_agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="IoU by which several people's masks of one photo must agree.")
+    ] = 0.7,
     as_json: Json = False,
 ) -> None:
-    """Put corrected masks back; they win over the model's in every later export."""
-    from humanseg.archive.read.labels import import_labels as run
+    """Bring the masks that people drew back; they win over the model's in every later export. All, or none."""
+    from humanseg.archive.read.label_import import import_labels as run
+    from humanseg.labels.drawn import Options
 
+    options = Options(empty_is_nobody=empty_is_nobody)
+    if label:
+        options = Options(label, empty_is_nobody)
     with plain_errors():
         now = datetime.now(timezone.utc)
-        done = run(reader(), folder, by=by, now=now, accept_unchanged=accept_unchanged)
+        done = run(
+            reader(),
+            source,
+            by=by,
+            now=now,
+            accept_unchanged=accept_unchanged,
+            options=options,
+            least_agreement=least_agreement,
+        )
     if as_json:
         print_json(vars(done))
     elif not done.problems:
         typer.echo(f"{len(done.uploaded)} corrected masks uploaded, {len(done.unchanged)} unchanged left alone")
+        for one in done.skipped:
+            typer.echo(f"skipped: {one}", err=True)
+        typer.echo("Next: humanseg archive export --corrected-only --to DIR --since 90d, then train on it", err=True)
     if done.problems:
         raise CommandError("nothing was uploaded:\n" + "\n".join(done.problems))
