@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from humanseg.cli.archive_common import Json, moment, plain_errors
+from humanseg.cli.archive_common import Json, moment, plain_errors, reader
 from humanseg.cli.console import CommandError, out, print_json, print_table
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def drift(
     reference: Annotated[str, typer.Option(help="What is usual: FROM..TO, as in 28d..7d.", metavar="FROM..TO")],
     current: Annotated[str, typer.Option(help="What is looked at: FROM[..TO].", metavar="FROM[..TO]")],
     tables: Annotated[
-        Path | None, typer.Option(help="Parquet files of the archive's rows in this folder.", metavar="DIR")
+        Path | None, typer.Option(help="Rows from Parquet files in this folder, not from the bucket.", metavar="DIR")
     ] = None,
     least_effect: Annotated[float, typer.Option(min=0, max=1, help="Smaller changes are no alarm.")] = 0.1,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report.", metavar="FILE")] = None,
@@ -94,7 +94,9 @@ def _rows(folder: Path | None, since: datetime, until: datetime) -> Iterator[pa.
     from humanseg.archive.read.drift_columns import NAMES
 
     if folder is None:
-        raise CommandError("name a folder of Parquet files with --tables")
+        shelf = reader().records
+        yield from shelf.days_rows(since, until, columns=[name for name in NAMES if name in shelf.schema.names])
+        return
     rows = ds.dataset(folder, format="parquet")
     known: list[Any] = [name for name in NAMES if name in rows.schema.names]
     yield rows.to_table(columns=known, filter=(pc.field("time") >= since) & (pc.field("time") < until))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from humanseg.cli.archive_common import Json, Since, Until, moment, plain_errors, reader
 from humanseg.cli.console import CommandError, err, print_json
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def export(
@@ -23,6 +26,15 @@ def export(
     ids: Annotated[
         Path | None, typer.Option(help="Only these request ids, one a line, as of `query --csv`.", metavar="FILE")
     ] = None,
+    choose: Annotated[
+        int | None,
+        typer.Option(min=1, help="Those most worth labelling, at most so many; needs humanseg[train]."),
+    ] = None,
+    model: Annotated[Path, typer.Option(help="Weights that choose: those that run.", metavar="WEIGHTS")] = Path(
+        "model_store/human_segmentation.safetensors"
+    ),
+    pool: Annotated[int, typer.Option(min=1, help="Photos that the model looks at to choose from.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the random part of the choice.")] = 0,
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share marked val, by the photo's hash.")] = 0.1,
     as_json: Json = False,
 ) -> None:
@@ -38,12 +50,18 @@ def export(
     with (
         plain_errors(),
         Progress(
-            TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err()
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err()
         ) as bar,
     ):
         task = bar.add_task("photos", total=None)
         first = moment(since)
         assert first is not None
+        only, chosen = _read_ids(ids) if ids else None, None
+        if choose is not None:
+            if ids or corrected_only:
+                raise CommandError("--choose goes with neither --ids nor --corrected-only")
+            chosen = _choose(model, choose, pool, seed, first, moment(until), bar)
+            only = set(chosen)
         done = run(
             reader(),
             to,
@@ -52,7 +70,8 @@ def export(
             now=datetime.now(timezone.utc),
             fmt=fmt,
             corrected_only=corrected_only,
-            only=_read_ids(ids) if ids else None,
+            only=only,
+            chosen_as=chosen,
             held_out_share=held_out,
             progress=lambda number, total: bar.update(task, completed=number, total=total),
         )
@@ -63,10 +82,45 @@ def export(
             f"{done.photos} photos in {to} ({done.fetched} fetched, {done.skipped} there already), "
             f"{done.corrected} with corrected masks, {done.train} train and {done.held_out} val"
         )
+        if choose is not None:
+            typer.echo(
+                f"Next: label {to} (with Label Studio: --format label-studio), then "
+                f"humanseg archive import-labels {to} --by NAME",
+                err=True,
+            )
     for problem in done.problems:
         typer.echo(f"left out: {problem}", err=True)
     if done.problems:
         raise typer.Exit(1)
+
+
+def _choose(
+    weights: Path, count: int, pool: int, seed: int, since: datetime, until: datetime | None, bar: Progress
+) -> dict[str, dict[str, Any]]:
+    """Why and with what probability each photo was chosen, by request id."""
+    from humanseg.loop.choose import pick
+    from humanseg.segmentation.weights import load_weights
+    from humanseg.training.encoder import Encoder
+
+    loaded = load_weights(weights)
+    task = bar.add_task("looked at", total=None)
+    picked = pick(
+        reader(),
+        Encoder(loaded.network, loaded.spec),
+        loaded.sha256,
+        count=count,
+        since=since,
+        until=until,
+        pool=pool,
+        seed=seed,
+        progress=lambda done, total: bar.update(task, completed=done, total=total),
+    )
+    if not picked.chosen:
+        raise CommandError("there are no photos in that time that nobody has labelled; give an earlier --since")
+    reasons = [str(one["why"]) for one in picked.chosen.values()]
+    counts = ", ".join(f"{reasons.count(why)} {why}" for why in dict.fromkeys(sorted(reasons)))
+    typer.echo(f"chosen {len(reasons)} of {picked.photos} photos ({picked.looked_at} looked at): {counts}", err=True)
+    return picked.chosen
 
 
 def _read_ids(path: Path) -> set[str]:
@@ -121,6 +175,6 @@ def import_labels(
         typer.echo(f"{len(done.uploaded)} corrected masks uploaded, {len(done.unchanged)} unchanged left alone")
         for one in done.skipped:
             typer.echo(f"skipped: {one}", err=True)
-        typer.echo("Next: humanseg archive export --corrected-only --to DIR --since 90d, then train on it", err=True)
+        typer.echo("Next: humanseg train --archive 90d --init WEIGHTS --out runs/next", err=True)
     if done.problems:
         raise CommandError("nothing was uploaded:\n" + "\n".join(done.problems))

@@ -94,8 +94,10 @@ def choose(
         names = list(parts)
         stacked = np.stack([parts[name] for name in names])  # [3, rest]
         chances = inclusion(stacked.sum(axis=0), number - len(new))
+        random = np.random.default_rng(seed)
         for place in systematic(chances, seed):
-            why = names[int(stacked[:, place].argmax())]
+            # the part that the photo came through, as if each part were drawn on its own
+            why = names[int(random.choice(len(names), p=stacked[:, place] / stacked[:, place].sum()))]
             index = int(rest[place])
             chosen.append(Chosen(index, why, float(chances[place]), int(alike[index])))
     return sorted(chosen, key=lambda one: one.index)
