@@ -52,6 +52,9 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
     hold_out: Annotated[float | None, typer.Option(help="Share of photos kept for validation.")] = None,
+    archive: Annotated[
+        str | None, typer.Option(metavar="SINCE", help="Also the archive's photos that people labelled, as in 90d.")
+    ] = None,
 ) -> None:
     """Train on your photos, on the CPU or on every GPU there is; with torchrun on several machines."""
     _need_training()
@@ -62,6 +65,8 @@ def train(
 
     settings = Settings() if recipe is None else read_recipe(recipe)
     sources = _sources(data, soft, empty, things)
+    if archive is not None:
+        sources = (*sources, _from_archive(archive, out / "archive"))
     changes: dict[str, Any] = {
         "data": sources or None,
         "init": init,
@@ -77,6 +82,9 @@ def train(
         raise CommandError("no photos given: name a folder with --data DIR, or a --recipe that names them")
     weights = run(settings, out, resume=resume)
     err().print(f"Weights: {weights}   log: {out / 'log.csv'}   sheets: {out / 'sheets'}")
+    if archive is not None:
+        measured = f"--data {out / 'archive'} --held-out {settings.hold_out:g}"
+        err().print(f"Next: humanseg compare OLD {weights} {measured}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -176,6 +184,26 @@ def _sources(
                 raise CommandError(f"--data {text}: the weight is {weight!r}; it must be a number above 0")
             sources.append(Source(Path(path), share, kind))  # type: ignore[arg-type]
     return tuple(sources)
+
+
+def _from_archive(since: str, folder: Path) -> Source:
+    """The archive's photos with masks that people drew, exported into `folder`."""
+    from datetime import datetime, timezone
+
+    from humanseg.archive.read.export import export
+    from humanseg.cli.archive_common import moment, plain_errors, reader
+    from humanseg.training.samples import Source
+
+    first = moment(since)
+    if first is None:
+        raise CommandError("--archive: give a time, as in 90d")
+    with plain_errors():
+        now = datetime.now(timezone.utc)
+        done = export(reader(), folder, since=first, until=None, now=now, corrected_only=True)
+    if not done.photos:
+        raise CommandError("the archive holds no labelled photos of that time; bring some with archive import-labels")
+    err().print(f"{done.photos} labelled photos of the archive in {folder}")
+    return Source(folder)
 
 
 def _name(source: Source) -> str:
