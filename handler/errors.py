@@ -6,7 +6,8 @@ ClientError
 ├── UnknownOption       a field or key that no option has
 ├── BadOption           an option's value is out of its range, or two options exclude each other
 ├── ConflictingOption   one option given twice with different values
-└── Unauthorized        no API key, or a wrong one
+├── Unauthorized        no API key, or a wrong one
+└── TooManyRequests     more photos at a time than the API key may have, or many wrong keys
 
 What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`; so is Busy, which is raised while
 one is read.
@@ -47,6 +48,14 @@ class ConflictingOption(ClientError): ...
 class Unauthorized(ClientError): ...
 
 
+class TooManyRequests(ClientError):
+    """Too many at a time. retry_after: seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Busy(PhotoError):
     """No fault of the caller: there is no memory for this photo now. retry_after: seconds."""
 
@@ -70,6 +79,7 @@ STATUS: dict[type[Exception], int] = {
     Unauthorized: 401,
     TooLarge: 413,
     UnsupportedFormat: 415,
+    TooManyRequests: 429,
     Busy: 503,
 }
 
@@ -87,6 +97,7 @@ PHRASE = {
     401: "Unauthorized",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }

@@ -16,7 +16,8 @@ from humanseg.segmentation.photo import Photo
 class Job:
     """index: place in the batch. frame: float32 [3, H, W]. probability: float32 [H, W]. seconds: by stage.
 
-    Once `response` is set, no further step touches the photo. `error` names the client's fault, if any.
+    Once `response` is set, no further step touches the photo. `error` names the client's fault, if any;
+    `key` the API key that was sent.
     """
 
     index: int
@@ -27,4 +28,5 @@ class Job:
     probability: NDArray[np.float32] | None = None
     response: Response | None = None
     error: str | None = None
+    key: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)

@@ -54,11 +54,13 @@ class TorchServeMetrics:
         self._found[name].add_or_update(value, [*labels, *self._model])
 
 
-def count_response(metrics: Metrics, response: Response, output: str, error: str | None) -> None:
-    """One answered request: by output and status, and by the type of the client's error."""
+def count_response(metrics: Metrics, response: Response, output: str, error: str | None, key: str | None) -> None:
+    """One answered request: by output and status, by the client's error, and by the name of the API key."""
     metrics.count("humanseg_photos_total", {"output": output, "status": str(response.status)})
     if error is not None:
         metrics.count("humanseg_client_errors_total", {"type": error})
+    if key is not None:
+        metrics.count("humanseg_key_requests_total", {"key": key, "status": str(response.status)})
 
 
 def observe_photo(metrics: Metrics, summary: Summary, seconds: Mapping[str, float]) -> None:

@@ -116,7 +116,8 @@ def error_response(error: Exception, request_id: str) -> Response:
 def failure(status: int, kind: str, message: str, request_id: str) -> Response:
     """The JSON that every answer but a good one has."""
     document = {"code": status, "type": kind, "message": message, "request_id": request_id}
-    headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+    # Who tries keys has to connect anew for each.
+    headers = {"www-authenticate": "Bearer", "connection": "close"} if status == 401 else {}
     return Response(status, "application/json", json.dumps(document).encode(), headers)
 
 

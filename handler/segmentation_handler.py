@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from handler import response
-from handler.apikeys import check_key, read_key_hashes
+from handler.apikeys import KEY_FIELD, KeyLimit, KeyRing, sent_key
 from handler.archiving import open_archive
 from handler.errors import FAULTS_OF_THE_CALLER, error_type
 from handler.job import Job
@@ -53,7 +53,11 @@ class SegmentationHandler:
             # The container sets it: a JSON line for each request costs throughput, access_log.log has them without.
             self.log_requests = os.environ.get("LOG_REQUESTS") == "1"
             keys = os.environ.get("API_KEYS_FILE")
-            self.key_hashes = read_key_hashes(Path(keys)) if keys else None
+            self.keys = KeyRing(Path(keys), os.environ.get("HEALTH_KEY_HASH")) if keys else None
+            self.key_limit = None
+            if self.settings.photos_per_key:
+                state = Path(os.environ.get("STATE_DIR", folder))
+                self.key_limit = KeyLimit(state / "key-slots", self.settings.photos_per_key)
             self.model = ModelInfo.read(folder)
             self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
             self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
@@ -80,8 +84,9 @@ class SegmentationHandler:
         try:
             return self.answer(rows, context)
         finally:
-            if self.budget:
-                self.budget.release()
+            for taken in (self.budget, self.key_limit):
+                if taken:
+                    taken.release()
 
     def answer(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Each step for the whole batch."""
@@ -101,8 +106,12 @@ class SegmentationHandler:
         if is_page_view(row, headers):
             job.response = response.page_response(self.page)
             return
-        if self.key_hashes is not None:
-            check_key(headers, self.key_hashes)
+        if self.keys is not None:
+            key = self.keys.check(sent_key(headers, row))
+            job.key = key.name
+            if self.key_limit:
+                self.key_limit.take(key)
+        row = {name: value for name, value in row.items() if name != KEY_FIELD}
         job.request = parse_request(row, headers, max_label=self.settings.max_label)
         start = time.perf_counter()
         job.photo = read_photo(
@@ -175,13 +184,14 @@ class SegmentationHandler:
         output = job.request.options.output if job.request else "none"
         if job.request and job.request.photo == PROBE:
             return  # a health check, every few seconds: it must not look like traffic
-        count_response(self.metrics, answer, output, job.error)
+        count_response(self.metrics, answer, output, job.error, job.key)
         if self.log_requests:
             said = {
                 "request_id": job.request_id,
                 "status": answer.status,
                 "output": output,
                 "error": job.error,
+                **({"key": job.key} if job.key else {}),
             }
             milliseconds = {stage: round(1000 * seconds, 1) for stage, seconds in job.seconds.items()}
             archived = answer.headers.get("x-archived")

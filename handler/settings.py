@@ -36,6 +36,7 @@ class HandlerSettings:
     threads: per worker; 0 takes OMP_NUM_THREADS (serve.sh sets cores / workers), else 1.
     threshold: a pixel above it is a person, 0..1 open; None takes the one that was chosen with the weights.
     max_megapixels: larger photos are answered 413.
+    photos_per_key: photos that one API key may have under work at a time, in all workers; 0: any number.
     max_label: longest `x-label`, in characters.
     """
 
@@ -44,6 +45,7 @@ class HandlerSettings:
     threads: int = field(default=0, metadata={"least": 0, "most": 1024})
     threshold: float | None = field(default=None, metadata={"above": 0.0, "below": 1.0})
     max_megapixels: float = field(default=50.0, metadata={"above": 0.0, "below": 10_000.0})
+    photos_per_key: int = field(default=0, metadata={"least": 0, "most": 1024})
     max_label: int = field(default=200, metadata={"least": 0, "most": 2000})
 
 

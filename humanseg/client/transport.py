@@ -1,6 +1,6 @@
 """One HTTP exchange with a server: timeouts, retries, and errors as Python classes.
 
-Retried are connections that fail or break and answers of 503, nothing else, with the full-jitter exponential
+Retried are connections that fail or break and answers of 503 and 429, nothing else, with the full-jitter exponential
 backoff of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. A read timeout is not
 retried: the server may still be working on the photo, and asking again would double its load.
 """
