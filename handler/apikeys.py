@@ -49,7 +49,7 @@ class ApiKey:
 def parse_keys(text: str, source: object) -> tuple[ApiKey, ...]:
     """The keys in the text of a file.
 
-    Raises ValueError, naming `source` and line, for anything that is none, for a name or key that comes twice, and for
+    Raises ValueError, naming `source` and line, for anything that is none, a name or key that comes twice, and for
     a file without a key: a server that was told to check keys must not come up open or with a lock that no key fits.
     """
     keys: list[ApiKey] = []

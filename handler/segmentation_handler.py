@@ -179,7 +179,7 @@ class SegmentationHandler:
         assert answer
         context.set_response_status(answer.status, response.phrase(answer.status), job.index)
         context.set_response_content_type(job.index, answer.content_type)
-        for name, value in answer.headers.items():
+        for name, value in {**answer.headers, "x-content-type-options": "nosniff"}.items():
             context.set_response_header(job.index, name, value)
         output = job.request.options.output if job.request else "none"
         if job.request and job.request.photo == PROBE:
