@@ -45,6 +45,14 @@ class Unauthorized(ClientError):
     """No API key, or a wrong one."""
 
 
+class TooManyRequests(ClientError):
+    """Too many at a time. retry_after: seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Busy(PhotoError):
     """No fault of the caller: there is no memory for this photo now. retry_after: seconds."""
 
@@ -68,6 +76,7 @@ STATUS: dict[type[Exception], int] = {
     Unauthorized: 401,
     TooLarge: 413,
     UnsupportedFormat: 415,
+    TooManyRequests: 429,
     Busy: 503,
 }
 
@@ -85,6 +94,7 @@ PHRASE = {
     401: "Unauthorized",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
 from handler.errors import BadOption, UnknownOption
@@ -47,7 +47,7 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
     unknown = [name for name in given if name not in OPTION_NAMES]
     if unknown:
         raise UnknownOption(
-            f"Unknown option {', '.join(map(repr, sorted(unknown)))}. "
+            f"Unknown option {some(unknown)}. "
             f"The photo goes in 'image', 'data' or 'file'; options are {', '.join(OPTION_NAMES)}."
         )
     output = _choice(given, "output", OUTPUTS)
@@ -65,6 +65,16 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
         archive=_choice(given, "archive", ("yes", "no")) if "archive" in given else None,
         label=_label(given["label"], max_label) if "label" in given else None,
     )
+
+
+def some(names: Collection[str]) -> str:
+    """At most three of the names that somebody sent, each cut to 40 characters, and how many more there are.
+
+    >>> some(["b", "a" * 50, "c", "d", "e"])
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'b', 'c' and 2 more"
+    """
+    shown = ", ".join(repr(name[:40]) for name in sorted(names)[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"
 
 
 def _choice(given: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handler.errors import BadOption, BadRequest, ClientError, ConflictingOption, EmptyBody, UnknownOption
-from handler.options import OPTION_NAMES, Options, parse_options
+from handler.options import OPTION_NAMES, Options, parse_options, some
 from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
 
 PHOTO_FIELDS = ("image", "data", "file")
@@ -94,7 +94,7 @@ def parse_request(
         # Whatever the frontend made of it, it was no photo: a photo's bytes do not survive that parsing.
         raise EmptyBody(_no_photo(lower))
     if row.get(REPEATED):
-        names = ", ".join(str(name) for name in row[REPEATED])
+        names = some([str(name) for name in row[REPEATED]])
         raise ConflictingOption(f"Given more than once, with different values: {names}. Give each once.")
     if len(row) > MAX_FIELDS:
         raise BadRequest(
@@ -113,7 +113,7 @@ def parse_request(
             photos.append(_bytes(body))
     photos += [_bytes(values.pop(name)) for name in PHOTO_FIELDS if name in values]
     given += [(name, _text(value, name)) for name, value in values.items()]
-    given += [(name, lower[f"x-{name}"]) for name in OPTION_NAMES if f"x-{name}" in lower]
+    given += [(name, _header_text(lower[f"x-{name}"])) for name in OPTION_NAMES if f"x-{name}" in lower]
 
     merged = _merge(given)
     if "output" not in merged and (kserve or _accepts_json(lower.get("accept", ""))):
@@ -225,6 +225,18 @@ def _text(value: Any, name: str) -> str:
     if name not in OPTION_NAMES:
         raise UnknownOption(f"Unknown key {name[:40]!r}. Options are {', '.join(OPTION_NAMES)}.")
     raise BadOption(f"{name} must be a text or a number.")
+
+
+def _header_text(value: str) -> str:
+    """A header's value as it was sent: the frontend reads its bytes as ISO 8859-1, and people send UTF-8.
+
+    >>> _header_text("caf\u00c3\u00a9"), _header_text("caf\u00e9")
+    ('café', 'café')
+    """
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _bytes(value: Any) -> bytes:

@@ -1,6 +1,6 @@
 """One HTTP exchange with a server: timeouts, retries, and errors as Python classes.
 
-Retried are connections that fail or break and responses of 503, with the full-jitter exponential backoff of
+Retried are connections that fail or break and responses of 503 and 429, with the full-jitter exponential backoff of
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/, and once a response that says that the
 worker died: it may have been stopped by someone else, but a photo that kills workers must not go round them all. A
 read timeout is not retried: the server may still be working on the photo, and asking again would double its load.
