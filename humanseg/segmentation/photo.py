@@ -235,14 +235,19 @@ def frame_shape(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def to_frame(pixels: Pixels, size: int) -> NDArray[np.float32]:
-    """`pixels`, uint8 [h, w, 3], as the network sees them: float32 [3, H, W] in 0..1, see `frame_shape`.
+    """`pixels`, uint8 [h, w, 3], as the network sees them: float32 [3, H, W] in 0..1, see `frame_shape`."""
+    planes = to_frame_size(pixels, size).transpose(2, 0, 1).astype(np.float32)  # [3, H, W]
+    planes *= np.float32(1 / 255)
+    return planes
+
+
+def to_frame_size(pixels: Pixels, size: int) -> Pixels:
+    """`pixels`, uint8 [h, w, 3], at the size of the network's frame: uint8 [H, W, 3], see `frame_shape`.
 
     Nothing is padded: looking at black bars takes the network's time and makes its masks worse (model card).
     Shrinking averages over areas, so that detail finer than the network's pixels does not turn into noise.
+    What has the size already stays as it is.
     """
     height, width = frame_shape(pixels.shape[0], pixels.shape[1], size)
     how = cv2.INTER_AREA if size < max(pixels.shape[:2]) else cv2.INTER_LINEAR
-    frame = cv2.resize(pixels, (width, height), interpolation=how)
-    planes = frame.transpose(2, 0, 1).astype(np.float32)  # [3, H, W]
-    planes *= np.float32(1 / 255)
-    return planes
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=how), np.uint8)
