@@ -52,7 +52,10 @@ def backdrop(wanted: str) -> Backdrop:
 def still(wanted: str) -> Pixels:
     """The picture, or the first frame of the clip, in the file `wanted`: uint8 [h, w, 3]. Raises as `backdrop`."""
     made = backdrop(wanted)
-    return made.first() if isinstance(made, _Running) else made.picture  # type: ignore[attr-defined, no-any-return]
+    if isinstance(made, _Running):
+        return made.first()
+    assert isinstance(made, _Still)
+    return made.picture
 
 
 def covering(picture: Pixels, width: int, height: int) -> Pixels:

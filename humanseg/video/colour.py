@@ -78,7 +78,8 @@ def tone_mapped(wide: NDArray[np.uint16], transfer: int, primaries: int = BT2020
     linear = np.maximum(linear, 0)
     brightest = linear.max(axis=2, keepdims=True)  # one factor for all three channels keeps the hue
     linear = linear * (_rolled_off(brightest) / np.maximum(brightest, 1e-6))
-    return _to_code()[np.clip(linear * 4095 + 0.5, 0, 4095).astype(np.uint16)]
+    coded: Pixels = _to_code()[np.clip(linear * 4095 + 0.5, 0, 4095).astype(np.uint16)]
+    return coded
 
 
 def _rolled_off(light: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -63,7 +63,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """frames: that the result has. resumed: how many of them an earlier run made. broken: why the clip ended early."""
+    """frames: in the result. resumed: those of them that an earlier run made. broken: why the clip ended early."""
 
     frames: int
     resumed: int
@@ -90,6 +90,10 @@ def convert(
     """Make `target` of the clip `info`. Where it is stopped by any exception, what is done stays, and plays.
 
     Args:
+        info: the clip, as `probe` read it.
+        target: where the result goes.
+        look: what to make.
+        network: what finds the persons.
         options: all that shapes the result; a stopped run only goes on where they are the same.
         force: replace a result that is there.
         progress: told the number of frames done, after each.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from humanseg.segmentation.photo import Pixels
 from humanseg.video.colour import to_rgb
 from humanseg.video.errors import BrokenClip, UnsupportedClip
-from humanseg.video.probe import ClipInfo, error_text, open_clip
+from humanseg.video.probe import ClipInfo, error_text, open_clip, video_stream
 
 THREADS = 2  # of the decoder; more only keep more frames in memory
 LEAST = Fraction(1, 1000)  # seconds between two frames: the tick of WebM
@@ -54,9 +54,9 @@ def frames(info: ClipInfo, warn: Callable[[str], None] = lambda _: None) -> Iter
     usual = 1 / info.rate if info.rate else Fraction(1, 25)
     fault: str | None = None
     with open_clip(info.path) as container:
-        stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+        stream: Any = video_stream(container, info.path)
         stream.codec_context.thread_count = THREADS
-        stream.thread_type = "AUTO"  # type: ignore[assignment]
+        stream.thread_type = "AUTO"
         try:
             for packet in container.demux(stream, *container.streams.audio[:1]):
                 end = max(end, _end(packet) - info.start)
@@ -67,8 +67,8 @@ def frames(info: ClipInfo, warn: Callable[[str], None] = lambda _: None) -> Iter
                 packets += packet.size > 0
                 if packet.size and packet.is_corrupt:
                     fault = "it breaks off"
-                for decoded in packet.decode():
-                    own = decoded.time_base * decoded.pts + shift if decoded.pts is not None else last + usual
+                for decoded in cast("list[av.VideoFrame]", packet.decode()):
+                    own = _own_time(decoded, shift, last + usual)
                     if own < last - JUMP:  # two recordings in one file: the second begins anew
                         shift += last + usual - own
                         own = last + usual
@@ -84,6 +84,10 @@ def frames(info: ClipInfo, warn: Callable[[str], None] = lambda _: None) -> Iter
     fault = fault or _shortfall(info, packets, end)
     if fault is not None:
         warn(f"{info.path.name} is broken after frame {index}, at {float(last):.2f} s ({fault})")
+
+
+def _own_time(frame: av.VideoFrame, shift: Fraction, otherwise: Fraction) -> Fraction:
+    return frame.time_base * frame.pts + shift if frame.pts is not None and frame.time_base else otherwise
 
 
 def _end(packet: av.Packet[Any]) -> Fraction:
@@ -106,7 +110,7 @@ def upright(frame: av.VideoFrame, info: ClipInfo) -> Pixels:
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]  # x' = a x + c y, y' = b x + d y
+    a, b, _, c, d = np.frombuffer(bytes(cast(Any, matrix)), np.int32)[:5]  # x' = a x + c y, y' = b x + d y
     if abs(int(a)) < abs(int(b)):
         pixels, across, down = pixels.transpose(1, 0, 2), c, b
     else:

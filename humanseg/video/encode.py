@@ -12,7 +12,7 @@ Colours go out as BT.709, limited range, and are tagged so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -51,7 +51,6 @@ CODECS = {
     ("mov", True): Codec("prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}),
 }
 LONGEST_SIDE = {"libvpx-vp9": 16_384, "libx264": 16_384, "prores_ks": 16_384}
-EVEN = ("yuv420p",)  # with libx264
 FRAGMENTS = {"movflags": "+hybrid_fragmented"}  # playable at any moment, an ordinary file once it is closed
 
 
@@ -91,7 +90,7 @@ class ClipWriter:
         size: tuple[int, int],
         info: ClipInfo,
         *,
-        before: Iterator[Any] = iter(()),
+        before: Iterable[Any] = (),
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         codec = codec_for(container, output)

@@ -92,7 +92,7 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> ClipInfo:
             raise NotAClip(
                 f"{path.name} is a picture ({what}), not a clip. Give it a picture's name, or send a clip."
             )
-        stream = _video_stream(container, path)
+        stream = video_stream(container, path)
         context = stream.codec_context
         if context is None or not context.is_decoder:
             raise UnsupportedClip(f"{path.name} is coded in a way that is not read here. Convert it to H.264 first.")
@@ -121,7 +121,8 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> ClipInfo:
         )
 
 
-def _video_stream(container: InputContainer, path: Path) -> Any:
+def video_stream(container: InputContainer, path: Path) -> Any:
+    """The first stream of moving pictures; a cover in an album is none. Raises NotAClip."""
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if streams:
         return streams[0]

@@ -70,8 +70,8 @@ class Unfinished:
             name = "h264_mp4toannexb" if stream.codec_context.name == "h264" else "null"
             framing = av.BitStreamFilterContext(name, stream)
             for packet in part.demux(stream):
-                for framed in framing.filter(packet) if packet.size else ():
-                    yield framed
+                if packet.size:
+                    yield from framing.filter(packet)
 
     def copied(self) -> None:
         """The packets are in the new file: the old one can go."""

@@ -35,7 +35,7 @@ class Sound:
         assert info.sound
         self._info, self._out, self._warn = info, out, warn
         self._source = open_clip(info.path)
-        self._stream = next(s for s in self._source.streams.audio if s.codec_context is not None)
+        self._stream: Any = next(s for s in self._source.streams.audio if s.codec_context is not None)
         if is_copied(info.sound, container):
             self._packets = self._copied(out.add_stream_from_template(self._stream))
         else:
@@ -81,7 +81,9 @@ class Sound:
     def _encoded(self, target: Any, size: int) -> Iterator[tuple[Fraction, Any]]:
         context = target.codec_context
         resampler = av.AudioResampler(context.format, context.layout, context.rate, size)
-        base, at = Fraction(1, context.rate), None
+        base = Fraction(1, context.rate)
+        at = 0
+        began = False
 
         def sent(frame: Any) -> Iterator[tuple[Fraction, Any]]:
             for packet in target.encode(frame):
@@ -95,10 +97,10 @@ class Sound:
                 yield from sent(part)
 
         for frame in self._source.decode(self._stream):
-            if at is None:
-                at = round(((frame.time or 0) - self._info.start) / base)
+            if not began:
+                began, at = True, round(((frame.time or 0) - self._info.start) / base)
             frame.pts = None
             yield from resampled(frame)
-        if at is not None:
+        if began:
             yield from resampled(None)
             yield from sent(None)
