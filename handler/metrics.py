@@ -57,9 +57,10 @@ class TorchServeMetrics:
         self._found[name].add_or_update(value, [*labels, *self._model])
 
 
-def count_response(metrics: Metrics, response: Response, output: str, error: str | None) -> None:
-    """One answered request: by output and status, and by the type of the client's error."""
-    metrics.count("humanseg_photos_total", {"output": output, "status": str(response.status)})
+def count_response(metrics: Metrics, response: Response, output: str, quality: str, error: str | None) -> None:
+    """One answered request: by output, quality and status, and by the type of the client's error."""
+    labels = {"output": output, "quality": quality, "status": str(response.status)}
+    metrics.count("humanseg_photos_total", labels)
     if error is not None:
         metrics.count("humanseg_client_errors_total", {"type": error})
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from handler.errors import PHRASE, STATUS, error_type
 from handler.options import Options
@@ -30,12 +32,13 @@ class Response:
 
 @dataclass(frozen=True)
 class Origin:
-    """Which request was answered, and by which model."""
+    """Which request was answered, and by which model. frames: of what size and shape that model looks at photos."""
 
     request_id: str
     model_name: str
     model_version: str
     weights_sha256: str
+    frames: Mapping[str, Any] = field(default_factory=dict)
 
 
 def respond(
@@ -100,6 +103,7 @@ def json_body(
             "name": origin.model_name,
             "version": origin.model_version,
             "weights_sha256": origin.weights_sha256,
+            "frames": dict(origin.frames),
         },
         "milliseconds": {stage: round(1000 * took, 2) for stage, took in seconds.items()},
     }

@@ -28,11 +28,13 @@ from handler.metrics import TorchServeMetrics, count_response, observe_photo
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
-from humanseg.segmentation.engine import Batch, make_engine, warm_up
-from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+from humanseg.segmentation.engine import make_engine, warm_up
+from humanseg.segmentation.frame import Batch, probability_map
+from humanseg.segmentation.looks import FINEST, look_closely
+from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.picture import NEEDS_PHOTO
-from humanseg.segmentation.pipeline import postprocess, preprocess
+from humanseg.segmentation.pipeline import at_photo_size, preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -56,16 +58,19 @@ class SegmentationHandler:
             self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
             self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
             self.page = (folder / "handler" / "page.html").read_bytes()
-            self.threshold = self.settings.threshold or self.model.threshold
+            spec = self.model.spec.as_mapping()
+            self.frames = {name: spec[name] for name in ("input_size", "resize", "multiple")}
+            self.threshold = self.settings.threshold or self.model.spec.threshold
             self.engine = make_engine(
                 self.settings.engine,
                 graph=folder / GRAPH,
-                weights=folder / WEIGHTS,
+                source=folder / self.model.source if self.model.source else None,
+                spec=self.model.spec,
                 threads=self.settings.threads or int(os.environ.get("OMP_NUM_THREADS", "1")),
                 precision=self.settings.precision,
                 gpu=context.system_properties.get("gpu_id"),
             )
-            warm_up(self.engine, self.model.input_size)
+            warm_up(self.engine, self.model.spec)
             self.archive = open_archive(config.get("archive"), self.metrics)
         except Exception as error:
             logger.error("The model was not loaded: %s", error)
@@ -94,19 +99,27 @@ class SegmentationHandler:
             check_key(headers, self.key_hashes)
         job.request = parse_request(row, headers, max_label=self.settings.max_label)
         start = time.perf_counter()
+        options, spec = job.request.options, self.model.spec
+        closely = options.quality == "best"
+        least_side = spec.least_side and spec.least_side * (FINEST if closely else 1)
         job.photo = read_photo(
             job.request.photo,
             max_pixels=int(self.settings.max_megapixels * 1e6),
-            least_side=None if job.request.options.output in NEEDS_PHOTO else self.model.input_size,
+            least_side=None if options.output in NEEDS_PHOTO else least_side,
         )
-        job.frame = preprocess(job.photo.pixels, self.model.input_size)
+        job.frame = None if closely else preprocess(job.photo.pixels, spec)
         job.seconds["decode"] = time.perf_counter() - start
 
     def forward(self, jobs: list[Job]) -> None:
-        """The network, once for all photos of a shape; each photo is told its share of the time."""
+        """The network, once for all photos of a shape; each photo is told its share of the time.
+
+        A photo of which several looks are asked for has the network to itself.
+        """
         alike: dict[tuple[int, ...], list[tuple[Job, Batch]]] = {}
         for job in jobs:
-            assert job.frame is not None
+            if job.frame is None:
+                self.guarded(job, self.look)
+                continue
             alike.setdefault(job.frame.shape, []).append((job, job.frame))
         for group in alike.values():
             start = time.perf_counter()
@@ -116,21 +129,30 @@ class SegmentationHandler:
                 job.probability = probability
                 job.seconds["forward"] = share
 
+    def look(self, job: Job) -> None:
+        """Several looks at one photo."""
+        assert job.photo
+        start = time.perf_counter()
+        job.probability = look_closely(self.engine, self.model.spec, job.photo.pixels, self.threshold)
+        job.seconds["forward"] = time.perf_counter() - start
+
     def encode(self, job: Job) -> None:
         """Probability to the response, and the record into the archive's spool."""
-        assert job.request and job.photo and job.frame is not None and job.probability is not None
+        assert job.request and job.photo and job.probability is not None
         start = time.perf_counter()
         photo, options = job.photo, job.request.options
-        segmentation = postprocess(
-            job.probability,
-            job.frame,
+        drawn = job.probability
+        if job.frame is not None:
+            drawn = probability_map(job.probability, job.frame, self.model.spec, photo.width, photo.height)
+        segmentation = at_photo_size(
+            drawn,
             photo.width,
             photo.height,
             threshold=options.threshold or self.threshold,
             keep=options.keep,
         )
         summary = segmentation.summary()
-        origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
+        origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256, self.frames)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
         observe_photo(self.metrics, summary, job.seconds)
         now = datetime.now(timezone.utc)
@@ -159,8 +181,10 @@ class SegmentationHandler:
         context.set_response_content_type(job.index, answer.content_type)
         for name, value in answer.headers.items():
             context.set_response_header(job.index, name, value)
-        output = job.request.options.output if job.request else "none"
-        count_response(self.metrics, answer, output, job.error)
+        output, quality = (
+            (job.request.options.output, job.request.options.quality) if job.request else ("none", "none")
+        )
+        count_response(self.metrics, answer, output, quality, job.error)
         if self.log_requests:
             said = {
                 "request_id": job.request_id,

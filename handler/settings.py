@@ -25,8 +25,8 @@ OWN_KEYS = frozenset({"handler", "archive"})
 class HandlerSettings:
     """The `handler:` section.
 
-    engine: "openvino" (CPU), "torch" (CUDA, or CPU as the reference), or "auto": torch where TorchServe gives
-        the worker a GPU, else openvino.
+    engine: "openvino" (CPU), "torch" (CUDA, or CPU as the reference), "onnxruntime" (an ONNX graph, where that is
+        installed), or "auto": on a GPU that TorchServe gives the worker the one that runs there, else openvino.
     precision: "bfloat16", "float32", or "auto": bfloat16 where the hardware has it.
     threads: per worker; 0 takes OMP_NUM_THREADS (serve.sh sets cores / workers), else 1.
     threshold: a pixel above it is a person, 0..1 open; None takes the one that was chosen with the weights.
@@ -34,7 +34,7 @@ class HandlerSettings:
     max_label: longest `x-label`, in characters.
     """
 
-    engine: str = one_of("auto", "openvino", "torch")
+    engine: str = one_of("auto", "openvino", "torch", "onnxruntime")
     precision: str = one_of("auto", "float32", "bfloat16")
     threads: int = integer(0, least=0, most=1024)
     threshold: float | None = number(None, least=0, most=1, open_ends=True)

@@ -1,4 +1,4 @@
-"""What all commands share at the terminal: two consoles, one way to fail, tables and JSON."""
+"""What all commands share at the terminal: two consoles, one way to fail, JSON, and tables (table.py)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from humanseg.cli.table import print_table as print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,16 +67,3 @@ def explain(error: Exception) -> int:
 def print_json(value: Any) -> None:
     """Print `value` as indented JSON on stdout, plain: for other programs to read."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-
-
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under `columns` on stdout; no cell is read as markup."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    out().print(table)

@@ -7,6 +7,7 @@ Where a server on this host has its store stands in the configuration that `serv
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,8 @@ def _unescaped(text: str) -> str:
 
 
 def _place(url: str) -> tuple[str, int | None]:
+    if url.startswith("unix:"):
+        return os.path.realpath(url.removeprefix("unix:")), None
     parts = urlsplit(url)
     host = parts.hostname or ""
     return ("127.0.0.1" if host in ("localhost", "::1", "0.0.0.0") else host), parts.port

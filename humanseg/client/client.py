@@ -76,6 +76,7 @@ class Client:
         format: Format | None = None,
         threshold: float | None = None,
         background: str | None = None,
+        quality: Literal["fast", "best"] | None = None,
         keep: Literal["all", "largest"] | None = None,
         crop: Literal["none", "person"] | None = None,
         archive: bool | None = None,
@@ -92,6 +93,7 @@ class Client:
             format: `png`, `webp` or `jpeg` (not where alpha is needed).
             threshold: decision threshold between 0 and 1, both excluded.
             background: `#rrggbb` or `blur`, for `composite`.
+            quality: `fast`, or `best` for a better mask, of small people above all, in several times the time.
             keep: `all`, or `largest` for the largest connected person region only.
             crop: `none`, or `person` for the mask's bounding box plus 5 %.
             archive: True or False to agree or object to the photo being kept.
@@ -108,6 +110,7 @@ class Client:
             "format": format,
             "threshold": None if threshold is None else repr(float(threshold)),
             "background": background,
+            "quality": quality,
             "keep": keep,
             "crop": crop,
             "archive": None if archive is None else ("yes" if archive else "no"),

@@ -68,7 +68,8 @@ class Management:
     """The management API of one server.
 
     Args:
-        url: the management address. It has no guard of its own: keep it on loopback.
+        url: the management address, `http://...` or `unix:/path/to/socket`. It has no guard of its own: keep it on
+            loopback, or better on a socket, which neither web pages nor other users of the host reach.
         timeout: seconds to wait for an ordinary answer.
         retries: further attempts of the calls that only read. A change is sent once.
     """

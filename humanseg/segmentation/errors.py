@@ -1,4 +1,4 @@
-"""What can be wrong with a photo, or with the picture that is asked of it."""
+"""What can be wrong with a photo, or with the picture that is asked of it; and with a file of weights."""
 
 from __future__ import annotations
 
@@ -29,3 +29,7 @@ class TooLarge(PhotoError):
 
 class PictureTooLarge(PhotoError):
     """A result that its file format cannot hold."""
+
+
+class WeightsError(ValueError):
+    """The file holds no network that can be served; the message names the file, the cause and the fix."""

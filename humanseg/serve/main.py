@@ -18,7 +18,7 @@ from humanseg.common.names import MODEL_NAME
 from humanseg.common.settings import SettingsError
 from humanseg.serve.build_mar import DEFAULT_NAME, MODEL_STORE
 from humanseg.serve.config import render
-from humanseg.serve.process import StartError, check_ports, start_torchserve, stop
+from humanseg.serve.process import StartError, check_ports, remove_temporary, start_torchserve, stop
 from humanseg.serve.ready import wait_until_ready
 from humanseg.serve.settings import ServeSettings, read_settings
 from humanseg.serve.store import drain, start_store
@@ -42,6 +42,7 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
+    os.umask(0o077)  # photos, logs and sockets are for this user alone, in every process that is started from here
     try:
         settings = read_settings(os.environ)
         with locked(settings.state_dir):
@@ -83,7 +84,7 @@ def stop_last(stores: list[subprocess.Popen[bytes]]) -> None:
 def prepare(settings: ServeSettings) -> Path:
     """Make STATE_DIR ready and return the rendered configuration."""
     for name in ("logs", "spool", "model_store"):
-        (settings.state_dir / name).mkdir(parents=True, exist_ok=True)
+        make_private(settings.state_dir / name)
     # The container may serve a released .mar instead of the one in the image.
     archive = Path(os.environ.get("MODEL_MAR") or MODEL_STORE / f"{DEFAULT_NAME}.mar")
     if not archive.is_file():
@@ -117,6 +118,7 @@ def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships:
     """Stop TorchServe, then, where there is a bucket, bring what is in the spool there, all within the deadline."""
     end = time.monotonic() + settings.stop_deadline - 2  # the rest is the store's
     stop(frontend, settings.stop_deadline * FRONTEND_SHARE)
+    remove_temporary(settings)
     if ships:
         drain(settings, max(1.0, end - time.monotonic() - 1.0))
 
@@ -124,7 +126,7 @@ def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships:
 @contextlib.contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
     """Hold STATE_DIR for this server alone; the lock goes with the process."""
-    state_dir.mkdir(parents=True, exist_ok=True)
+    make_private(state_dir)
     lock = try_lock(state_dir / "lock")
     if lock is None:
         raise StartError(f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR.")
@@ -132,6 +134,16 @@ def locked(state_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder`, or close it to other users where an older version left it open.
+
+    A folder of somebody else (a volume that a cluster mounts) keeps its mode: it is theirs to close.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 def os_failure(error: OSError) -> str:

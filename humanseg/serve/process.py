@@ -47,9 +47,14 @@ def check_ports(settings: ServeSettings) -> None:
                 ) from None
 
 
+def temporary_path(settings: ServeSettings) -> Path:
+    """Where `temporary_folder` is."""
+    return Path(tempfile.gettempdir()) / f"humanseg-{os.getuid()}-{settings.ports['INFERENCE_PORT']}"
+
+
 def temporary_folder(settings: ServeSettings) -> Path:
     """An empty folder of this server alone, with a short path: worker sockets lie in it (108 bytes at most)."""
-    folder = Path(tempfile.gettempdir()) / f"humanseg-{os.getuid()}-{settings.ports['INFERENCE_PORT']}"
+    folder = temporary_path(settings)
     with contextlib.suppress(FileNotFoundError):
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             raise StartError(f"{folder} belongs to someone else. Remove it, or set TMPDIR to another folder.")
@@ -115,6 +120,11 @@ def start_torchserve(
             cwd=settings.state_dir,
             preexec_fn=die_with_parent,
         )
+
+
+def remove_temporary(settings: ServeSettings) -> None:
+    """Leave nothing in TMPDIR: neither the workers' sockets nor the unpacked models."""
+    shutil.rmtree(temporary_path(settings), ignore_errors=True)
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float) -> None:

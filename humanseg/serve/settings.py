@@ -10,14 +10,16 @@ from pathlib import Path
 from humanseg.common.names import state_dir
 from humanseg.common.settings import SettingsError, from_environment, integer
 
+LONGEST_SOCKET = 107  # bytes of a unix socket's path (unix(7))
+
 
 @dataclass(frozen=True)
 class ServeSettings:
     """ports: by the names of `PORTS`. workers: processes, each with `threads` threads; both at least 1.
 
     state_dir: absolute; logs, spool, rendered configuration. inference_address, metrics_address: where those
-    two listen (management never leaves 127.0.0.1). stop_deadline: seconds that stopping may take, draining
-    the archive included.
+    two listen (management never leaves this host). management_socket: a unix socket in place of MANAGEMENT_PORT.
+    grpc_management_port: None is off. stop_deadline: seconds that stopping may take, draining the archive included.
     """
 
     ports: Mapping[str, int]
@@ -26,6 +28,8 @@ class ServeSettings:
     state_dir: Path
     inference_address: str = "127.0.0.1"
     metrics_address: str = "127.0.0.1"
+    management_socket: Path | None = None
+    grpc_management_port: int | None = None
     stop_deadline: float = 25.0
 
     @property
@@ -35,7 +39,9 @@ class ServeSettings:
 
     @property
     def management_url(self) -> str:
-        """Where models are scaled and registered."""
+        """Where models are scaled and registered: `http://...`, or `unix:/...`."""
+        if self.management_socket:
+            return f"unix:{self.management_socket}"
         return f"http://127.0.0.1:{self.ports['MANAGEMENT_PORT']}"
 
 
@@ -52,12 +58,14 @@ class Variables:
     management_port: int = integer(8081, least=1, most=65535)
     metrics_port: int = integer(8082, least=1, most=65535)
     grpc_inference_port: int = integer(7070, least=1, most=65535)
-    grpc_management_port: int = integer(7071, least=1, most=65535)
+    grpc_management_port: int = integer(0, least=1, most=65535)  # 0: gRPC management is off
     workers: int = integer(0, least=1, most=1024)  # 0: one for each core
     stop_deadline: int = integer(25, least=1, most=3600)
 
 
-PORTS = {each.name.upper(): each.default for each in fields(Variables) if each.name.endswith("_port")}
+PORTS = {
+    each.name.upper(): each.default for each in fields(Variables) if each.name.endswith("_port") and each.default
+}
 
 
 def read_settings(environment: Mapping[str, str]) -> ServeSettings:
@@ -66,6 +74,12 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
     cores = len(os.sched_getaffinity(0))
     workers = given.workers or cores
     ports = {name: int(getattr(given, name.lower())) for name in PORTS}
+    if given.grpc_management_port:
+        ports["GRPC_MANAGEMENT_PORT"] = given.grpc_management_port
+    state = state_dir(environment).resolve()
+    management_socket = _management_socket(environment.get("MANAGEMENT_ADDRESS", "").strip(), state)
+    if management_socket:
+        del ports["MANAGEMENT_PORT"]
     by_port: dict[int, str] = {}
     for name, port in ports.items():
         if by_port.setdefault(port, name) != name:
@@ -74,8 +88,29 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
         ports=ports,
         workers=workers,
         threads=max(1, cores // workers),
-        state_dir=state_dir(environment).resolve(),
+        state_dir=state,
         inference_address=environment.get("INFERENCE_ADDRESS") or "127.0.0.1",
         metrics_address=environment.get("METRICS_ADDRESS") or "127.0.0.1",
+        management_socket=management_socket,
+        grpc_management_port=ports.get("GRPC_MANAGEMENT_PORT"),
         stop_deadline=float(given.stop_deadline),
     )
+
+
+def _management_socket(address: str, state_dir: Path) -> Path | None:
+    """The socket that MANAGEMENT_ADDRESS names; None for TCP on loopback."""
+    if address in ("", "127.0.0.1"):
+        return None
+    kind, _, name = address.partition(":")
+    if kind != "unix":
+        raise SettingsError(
+            f"MANAGEMENT_ADDRESS={address!r}: whoever reaches the management API runs code here. "
+            "Use 127.0.0.1, unix (a socket in STATE_DIR), or unix:/path/to/socket."
+        )
+    path = state_dir / (name or "management.sock")
+    if len(os.fsencode(path)) > LONGEST_SOCKET:
+        raise SettingsError(
+            f"MANAGEMENT_ADDRESS: {path} is longer than a socket's path may be ({LONGEST_SOCKET} bytes). "
+            "Name a shorter one, for example unix:/run/humanseg/management.sock"
+        )
+    return path

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from humanseg.segmentation.graph import Graph
 from humanseg.segmentation.weights import Weights
 from humanseg.training import metrics
 from humanseg.training.measure import Engine, Result, measure_samples
@@ -43,7 +44,7 @@ class SetReport:
 
 
 def evaluate(
-    weights: Weights,
+    weights: Weights | Graph,
     sets: Sequence[tuple[str, list[Sample]]],
     out: Path | None = None,
     *,
@@ -63,8 +64,9 @@ def evaluate(
             sheet(extremes(report), out / f"{report.name.replace('/', '_')}.png")
         content = {
             "weights_sha256": weights.sha256,
-            "input_size": weights.input_size,
-            "threshold": weights.threshold if threshold is None else threshold,
+            "architecture": weights.architecture,
+            "input_size": weights.spec.long_side,
+            "threshold": weights.spec.threshold if threshold is None else threshold,
             "sets": [as_plain(report) for report in reports],
         }
         (out / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n")

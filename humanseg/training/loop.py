@@ -41,8 +41,9 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from humanseg.common.settings import SettingsError
+from humanseg.segmentation.checkpoint import read_safetensors
 from humanseg.segmentation.unet import EfficientUNet
-from humanseg.segmentation.weights import Network, load_weights, read_safetensors, save_weights
+from humanseg.segmentation.weights import Network, load_weights, save_weights, trainable
 from humanseg.training.imagenet import load_encoder
 from humanseg.training.losses import segmentation_loss
 from humanseg.training.measure import measure_samples
@@ -66,7 +67,7 @@ def start_network(init: str, renew: tuple[str, ...] = ()) -> Network:
         if init == "imagenet":
             load_encoder(network)
         return network
-    return load_weights(Path(init)).network
+    return trainable(Path(init), load_weights(Path(init)).network)
 
 
 def _partly_new(path: Path, renew: tuple[str, ...]) -> EfficientUNet:

@@ -95,7 +95,7 @@ def look(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
 
 
 def resize(picture: Pixels, height: int, width: int) -> Pixels:
-    """Resize as `humanseg.segmentation.photo.to_frame` does: area averaging to shrink, bilinear to grow."""
+    """Resize as `humanseg.segmentation.frame.to_frame` does: area averaging to shrink, bilinear to grow."""
     how = cv2.INTER_AREA if height * width < picture.shape[0] * picture.shape[1] else cv2.INTER_LINEAR
     return cv2.resize(picture, (width, height), interpolation=how)  # type: ignore[return-value]
 

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.segmentation import mask as masks
-from humanseg.segmentation.photo import Photo, Pixels, to_frame_size
+from humanseg.segmentation.frame import to_frame_size
+from humanseg.segmentation.photo import Photo, Pixels
 from humanseg.segmentation.picture import draw
-from humanseg.segmentation.result import Segmentation
+from humanseg.segmentation.pipeline import at_photo_size
+from humanseg.segmentation.spec import Spec
 from humanseg.video.backdrop import Backdrop
 from humanseg.video.decode import Frame, frames
 from humanseg.video.encode import ClipWriter, FolderWriter, Writer, codec_for
@@ -31,12 +32,12 @@ OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite")
 class Network:
     """What finds persons in a frame.
 
-    size: the long side of its frames, in pixels. threshold: its own, 0..1. version: of the model.
+    spec: the size and shape of its frames. threshold: its own, 0..1. version: of the model.
     ask: a frame of that size, uint8 [h, w, 3] RGB, to the probability of a person, uint8 [h, w]. May be called by
     `parallel` threads at a time.
     """
 
-    size: int
+    spec: Spec
     threshold: float
     version: str
     ask: Callable[[Pixels], Pixels]
@@ -115,7 +116,7 @@ def convert(
     writer = _writer(target, look, size, info, unfinished, done, warn)
     try:
         steady = Steady()
-        asked = _asked(_from(first, source, done - RUN_UP, size), network.size)
+        asked = _asked(_from(first, source, done - RUN_UP, size), network.spec)
         ahead = max(1, min(2 * network.parallel, FRAMES_IN_FLIGHT // first.pixels.nbytes))
         answers = in_order(asked, lambda one: network.ask(one.small), parallel=network.parallel, ahead=ahead)
         for one, answer in answers:
@@ -167,16 +168,14 @@ def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
     yield from rest
 
 
-def _asked(source: Iterator[Frame], size: int) -> Iterator[_Asked]:
+def _asked(source: Iterator[Frame], spec: Spec) -> Iterator[_Asked]:
     for frame in source:
-        yield _Asked(frame, to_frame_size(frame.pixels, size))
+        yield _Asked(frame, to_frame_size(frame.pixels, spec))
 
 
 def drawn(frame: Frame, probability: NDArray[np.float32], look: Look, threshold: float) -> Pixels:
     """The picture of one frame: uint8 [h, w], [h, w, 3] or [h, w, 4]; see `humanseg.segmentation.picture.draw`."""
     height, width = frame.pixels.shape[:2]
-    grey = masks.to_photo_size(probability, width, height)
-    mask = masks.binary_mask(grey, threshold, look.keep)
-    segmentation = Segmentation(probability, mask, threshold, look.keep)
+    segmentation = at_photo_size(probability, width, height, threshold=threshold, keep=look.keep)
     photo = Photo(frame.pixels, width, height, "video")
     return draw(photo, segmentation, look.output, look.backdrop(frame.time, (width, height)))

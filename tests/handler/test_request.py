@@ -45,6 +45,14 @@ def test_options_mean_the_same_whichever_way_they_come(row: dict[str, Any], head
     assert request.options == Options(output="cutout", threshold=0.25)
 
 
+def test_quality_is_an_option_that_the_archive_keeps_where_it_is_not_the_default() -> None:
+    assert parse_request({"image": PHOTO}, {}).options.quality == "fast"
+    asked = parse_request({"image": PHOTO, "quality": b"Best"}, {}).options
+    assert (asked.quality, asked.given()) == ("best", {"quality": "best"})
+    with pytest.raises(BadOption, match="fast, best"):
+        parse_request({"image": PHOTO}, {"x-quality": "good"})
+
+
 def test_accept_json_asks_for_json_unless_an_output_is_named() -> None:
     accept = {"Accept": "application/json"}
     assert parse_request({"body": PHOTO}, accept).options.output == "json"

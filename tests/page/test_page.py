@@ -75,8 +75,22 @@ def test_cutout_and_overlay_are_the_servers_own(
             got = np.array(saved.convert("RGBA"))
             assert (name, saved.format) == (f"a-{view}.png", "PNG")
             assert np.abs(got[..., 3].astype(int) - wanted[..., 3]).max() <= 1
+            if view == "cutout":  # the server's own bytes, with the person's colours at the edge
+                assert np.array_equal(got, wanted)
             opaque = wanted[..., 3] == 255
             assert np.abs(got[opaque].astype(int) - wanted[opaque]).max() <= 2
+
+
+def test_a_closer_look_asks_for_the_best_quality(page: Page, server: Server, photo: Path) -> None:
+    choose(page, photo)
+    with page.expect_response(lambda answer: answer.request.method == "POST"):
+        page.check("#best")
+    page.wait_for_selector("#busy", state="hidden")
+    with Client(server.url) as client:
+        wanted = client.segment(photo, quality="best")
+        assert not np.array_equal(np.array(wanted.image()), np.array(client.segment(photo).image()))
+    assert np.array_equal(canvas(page)[..., 0], np.array(wanted.image()))
+    assert "-F quality=best" in page.inner_text("#curl")
 
 
 def test_the_slider_redraws_without_asking_again(page: Page, photo: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
+from humanseg.segmentation.spec import Spec
 from humanseg.video.convert import Network
 
 BT709, LIMITED = 1, 1
@@ -122,4 +123,4 @@ def bright(frame: np.ndarray) -> np.ndarray:
     return np.where(frame.mean(axis=2) > 128, np.uint8(250), np.uint8(5))
 
 
-BRIGHT = Network(size=96, threshold=0.5, version="test", ask=bright, parallel=2)
+BRIGHT = Network(spec=Spec((96, 96)), threshold=0.5, version="test", ask=bright, parallel=2)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
+from humanseg.segmentation.spec import Spec
 from humanseg.video.backdrop import backdrop
 from humanseg.video.convert import Look, Network, Outcome, Target, convert
 from humanseg.video.errors import ClipError, ClipTooLarge, NotAClip, UnsupportedClip
@@ -20,7 +21,7 @@ from humanseg.video.kinds import is_clip
 from humanseg.video.probe import probe
 from tests.video.clips import bright, disc_frames, shown, write_clip
 
-NETWORK = Network(64, 0.5, "test", bright, parallel=2)
+NETWORK = Network(Spec((64, 64)), 0.5, "test", bright, parallel=2)
 
 
 def masks(source: Path, result: Path, heard: list[str] | None = None) -> Outcome:

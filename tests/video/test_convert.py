@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from humanseg.segmentation.spec import Spec
 from humanseg.video.backdrop import backdrop
 from humanseg.video.convert import Look, Network, Outcome, Target, convert
 from humanseg.video.errors import ResultRefused
@@ -204,7 +205,7 @@ def test_a_network_that_fails_leaves_what_is_done(tmp_path: Path) -> None:
         return bright(frame)
 
     source = write_clip(tmp_path / "in.mp4", disc_frames(30))
-    network = Network(96, 0.5, "1", failing)
+    network = Network(Spec((96, 96)), 0.5, "1", failing)
     with pytest.raises(ConnectionError):
         convert(probe(source), Target(tmp_path / "o.webm", "webm"), Look("mask", backdrop("blur")), network)
     assert len(shown(tmp_path / "o.webm")) == 12

@@ -133,8 +133,9 @@ def export(
     _register(reader, to, fmt, chosen, now)  # before the first copy is made
     parts = to if fmt == "folder" else to / ".parts"
     photos = parts / "img" if fmt in ("folder", "webdataset") else to / "img"
+    to.mkdir(mode=0o700, parents=True, exist_ok=True)  # people's photos: for nobody else on this machine
     for folder in (photos, parts / "mask"):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _leave_only(folder, {choice.name for choice in chosen})
     upright = fmt in ("coco", "webdataset")  # their usual readers leave the EXIF orientation alone
 
