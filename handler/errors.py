@@ -14,6 +14,14 @@ from humanseg.segmentation.errors import (
     TooLarge,
     UnsupportedFormat,
 )
+from humanseg.video.errors import (
+    BrokenClip,
+    ClipError,
+    ClipTooLarge,
+    NotAClip,
+    ResultRefused,
+    UnsupportedClip,
+)
 
 
 class ClientError(Exception):
@@ -44,7 +52,11 @@ class Unauthorized(ClientError):
     """No API key, or a wrong one."""
 
 
-FAULTS_OF_THE_CALLER = (ClientError, PhotoError)
+class Busy(ClientError):
+    """There is one place for clips, and it is taken."""
+
+
+FAULTS_OF_THE_CALLER = (ClientError, PhotoError, ClipError)
 
 STATUS: dict[type[Exception], int] = {
     EmptyBody: 400,
@@ -59,10 +71,22 @@ STATUS: dict[type[Exception], int] = {
     Unauthorized: 401,
     TooLarge: 413,
     UnsupportedFormat: 415,
+    NotAClip: 400,
+    BrokenClip: 400,
+    ResultRefused: 400,
+    ClipTooLarge: 413,
+    UnsupportedClip: 415,
+    Busy: 503,
 }
 
 # The `type` in an error's JSON is the class's name, but for these.
-TYPES: dict[type[Exception], str] = {EmptyPhoto: EmptyBody.__name__, PictureTooLarge: BadOption.__name__}
+TYPES: dict[type[Exception], str] = {
+    EmptyPhoto: EmptyBody.__name__,
+    PictureTooLarge: BadOption.__name__,
+    ResultRefused: BadOption.__name__,
+    ClipTooLarge: TooLarge.__name__,
+    UnsupportedClip: UnsupportedFormat.__name__,
+}
 
 
 def error_type(error: Exception) -> str:
@@ -76,4 +100,5 @@ PHRASE = {
     413: "Content Too Large",
     415: "Unsupported Media Type",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }

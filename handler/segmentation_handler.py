@@ -22,12 +22,14 @@ import numpy as np
 from handler import response
 from handler.apikeys import check_key, read_key_hashes
 from handler.archiving import open_archive
+from handler.clips import ClipRoom, make_clip, progress_response, wants_clip
 from handler.errors import FAULTS_OF_THE_CALLER, error_type
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_response, observe_photo
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
+from humanseg.segmentation import pipeline
 from humanseg.segmentation.engine import make_engine, warm_up
 from humanseg.segmentation.frame import Batch, probability_map
 from humanseg.segmentation.looks import FINEST, look_closely
@@ -37,6 +39,8 @@ from humanseg.segmentation.picture import NEEDS_PHOTO
 from humanseg.segmentation.pipeline import at_photo_size, preprocess
 
 logger = logging.getLogger(__name__)
+
+CLIP_SHARE = 0.75  # of the time after which TorchServe gives up a worker: what a clip may take of it
 
 
 class SegmentationHandler:
@@ -71,6 +75,13 @@ class SegmentationHandler:
                 gpu=context.system_properties.get("gpu_id"),
             )
             warm_up(self.engine, self.model.spec)
+            self.clips = ClipRoom(
+                ask=lambda pixels: pipeline.probability(self.engine, self.model.spec, pixels),
+                spec=spec,
+                threshold=self.threshold,
+                max_seconds=self.settings.max_video_seconds,
+                deadline=CLIP_SHARE * float(config.get("responseTimeout", 120)),
+            )
             self.archive = open_archive(config.get("archive"), self.metrics)
         except Exception as error:
             logger.error("The model was not loaded: %s", error)
@@ -98,6 +109,12 @@ class SegmentationHandler:
         if self.key_hashes is not None:
             check_key(headers, self.key_hashes)
         job.request = parse_request(row, headers, max_label=self.settings.max_label)
+        if not job.request.photo and job.request.options.progress:
+            job.response = progress_response(job.request.options.progress)
+            return
+        if wants_clip(job.request.photo, job.request.options):
+            job.response = make_clip(job.request.photo, job.request.options, self.clips, self.version)
+            return
         start = time.perf_counter()
         options, spec = job.request.options, self.model.spec
         closely = options.quality == "best"

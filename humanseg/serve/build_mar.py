@@ -34,7 +34,7 @@ MODEL_STORE = ROOT / "model_store"
 DEFAULT_WEIGHTS = MODEL_STORE / "human_segmentation.safetensors"
 DEFAULT_NAME = MODEL_NAME
 CONFIG = ROOT / "config" / "model-config.yaml"
-PACKED = ("handler", "humanseg/common", "humanseg/segmentation", "humanseg/archive")
+PACKED = ("handler", "humanseg/common", "humanseg/segmentation", "humanseg/video", "humanseg/archive")
 ORIGIN = "origin.txt"  # inside the .mar: "shipped" or "own" weights
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 

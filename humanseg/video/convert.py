@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from humanseg.segmentation.spec import Spec
 from humanseg.video.backdrop import Backdrop
 from humanseg.video.decode import Frame, frames
 from humanseg.video.encode import ClipWriter, FolderWriter, Writer, codec_for
+from humanseg.video.errors import ClipTooLarge
 from humanseg.video.probe import ClipInfo
 from humanseg.video.resume import Unfinished
 from humanseg.video.steady import Steady
@@ -85,6 +87,7 @@ def convert(
     *,
     options: Mapping[str, str] = {},
     force: bool = False,
+    longest: Fraction | None = None,
     progress: Callable[[int], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -97,6 +100,7 @@ def convert(
         network: what finds the persons.
         options: all that shapes the result; a stopped run only goes on where they are the same.
         force: replace a result that is there.
+        longest: seconds; a clip that turns out longer is refused, whatever its header says.
         progress: told the number of frames done, after each.
         warn: told what went wrong without ending the work.
 
@@ -116,7 +120,7 @@ def convert(
     writer = _writer(target, look, size, info, unfinished, done, warn)
     try:
         steady = Steady()
-        asked = _asked(_from(first, source, done - RUN_UP, size), network.spec)
+        asked = _asked(_from(first, source, done - RUN_UP, size, longest), network.spec)
         ahead = max(1, min(2 * network.parallel, FRAMES_IN_FLIGHT // first.pixels.nbytes))
         answers = in_order(asked, lambda one: network.ask(one.small), parallel=network.parallel, ahead=ahead)
         for one, answer in answers:
@@ -129,6 +133,8 @@ def convert(
             progress(done)
     finally:
         writer.close()
+        if done == 0:  # no frame, no clip that plays
+            unfinished.drop()
     unfinished.finish()
     for fault in broken:
         warn(fault)
@@ -152,9 +158,13 @@ def _writer(
     return writer
 
 
-def _from(first: Frame, rest: Iterator[Frame], begin: int, size: tuple[int, int]) -> Iterator[Frame]:
+def _from(
+    first: Frame, rest: Iterator[Frame], begin: int, size: tuple[int, int], longest: Fraction | None
+) -> Iterator[Frame]:
     """The frames from number `begin` on, all of one size: a clip that changes it is scaled to its first frame's."""
     for frame in _chained(first, rest):
+        if longest is not None and frame.time > longest:
+            raise ClipTooLarge(f"The clip lasts more than the {float(longest):.0f} s that are taken here.")
         if frame.index < begin:
             continue
         if frame.pixels.shape[1::-1] != size:

@@ -28,7 +28,7 @@ class Unfinished:
 
     def __init__(self, result: Path, source: Path, options: Mapping[str, str], *, folder: bool) -> None:
         self._result, self._folder = result, folder
-        self._note = result / FOLDER_NOTE if folder else result.with_name(f".{result.name}.humanseg.json")
+        self._note = _note(result, folder)
         self._part = result.with_name(f".{result.stem}.part{result.suffix}")
         status = source.stat()
         self._made_of = {
@@ -77,6 +77,12 @@ class Unfinished:
         """The packets are in the new file: the old one can go."""
         self._part.unlink(missing_ok=True)
 
+    def drop(self) -> None:
+        """There is nothing to go on with."""
+        self._note.unlink(missing_ok=True)
+        if not self._folder:
+            self._result.unlink(missing_ok=True)
+
     def finish(self) -> None:
         """The result is whole."""
         self.copied()
@@ -99,6 +105,15 @@ class Unfinished:
         if self._folder and self._result.is_dir():
             for picture in self._result.glob("[0-9]" * 8 + ".png"):
                 picture.unlink()
+
+
+def is_begun(result: Path) -> bool:
+    """Whether an earlier run began `result` and did not end it."""
+    return _note(result, result.is_dir()).exists()
+
+
+def _note(result: Path, folder: bool) -> Path:
+    return result / FOLDER_NOTE if folder else result.with_name(f".{result.name}.humanseg.json")
 
 
 def _read(note: Path) -> Any:
