@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from humanseg.client import Client
+from tests.video.clips import shown, write_clip
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -294,3 +295,28 @@ def test_a_server_with_keys_is_asked_with_one(
     assert page.is_hidden("#key-form")
     assert page.is_hidden("#error")
     assert '-H "Authorization: Bearer $KEY"' in page.inner_text("#curl")
+
+
+def test_a_clip_is_worked_on_and_played(page: Page, astronaut: np.ndarray, tmp_path: Path) -> None:
+    small = np.array(Image.fromarray(astronaut).resize((160, 160)))
+    path = write_clip(
+        tmp_path / "my clip.webm", [np.roll(small, at, axis=1) for at in range(10)],
+        codec="libvpx-vp9", codec_options={"deadline": "realtime", "cpu-used": "8"},
+    )  # fmt: skip
+    page.set_input_files("#file", path)
+    page.wait_for_selector("#clip:visible")
+    page.wait_for_function("document.getElementById('clip').videoWidth === 160")
+    mask = page.get_attribute("#clip", "src")
+    page.check("input[value=cutout]", force=True)  # the server is asked again
+    page.wait_for_function("mask => document.getElementById('clip').src !== mask", arg=mask)
+    page.wait_for_function("document.getElementById('clip').videoWidth === 160")
+    assert page.inner_text("#title") == "my clip.webm"
+    assert page.is_hidden("#canvas")
+    with page.expect_download() as waiting:
+        page.click("#download")
+    assert waiting.value.suggested_filename == "my clip-cutout.webm"
+    assert 0.3 < (shown(Path(waiting.value.path()), "rgba")[3][1][..., 3] > 127).mean() < 0.8
+    Image.fromarray(small).save(tmp_path / "a.png")
+    page.set_input_files("#file", tmp_path / "a.png")
+    page.wait_for_selector("#canvas:visible")
+    assert page.is_hidden("#clip")

@@ -31,6 +31,10 @@ def post(server: Server, clip: bytes, **options: str) -> requests.Response:
     return requests.post(server.predictions, files={"image": clip}, data=options, timeout=120)
 
 
+def ask_progress(server: Server, token: str) -> requests.Response:
+    return requests.post(server.predictions, files={"progress": (None, token)}, timeout=60)
+
+
 def test_a_clip_is_answered_with_a_clip(server: Server, portrait: Path, tmp_path: Path) -> None:
     answer = post(server, portrait.read_bytes(), output="overlay")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4"), answer.text
@@ -96,13 +100,13 @@ def test_a_server_with_one_worker_takes_no_clip(make_server, portrait: Path) -> 
 def test_beside_a_clip_photos_are_answered_a_second_clip_waits_and_progress_is_told(
     server: Server, portrait: Path, tmp_path: Path
 ) -> None:
-    frames = [frame for _, frame in shown(portrait)] * 40
+    frames = [frame for _, frame in shown(portrait)] * 15
     slow = write_clip(tmp_path / "slow.mp4", frames, rate=60).read_bytes()
     token, done = secrets.token_hex(16), threading.Event()
 
     def answers() -> Iterator[tuple[str, requests.Response]]:
         while not done.is_set():
-            told = requests.post(server.predictions, data={"progress": token}, timeout=60)
+            told = ask_progress(server, token)
             yield told.json()["state"], post(server, PHOTO if told.json()["frames"] < 5 else portrait.read_bytes())
 
     with ThreadPoolExecutor(1) as pool:
@@ -113,7 +117,7 @@ def test_beside_a_clip_photos_are_answered_a_second_clip_waits_and_progress_is_t
     working = [answer.status_code for state, answer in seen if state == "working"]
     assert 200 in working
     assert set(working) <= {200, 503}
-    assert requests.post(server.predictions, data={"progress": token}, timeout=60).json()["state"] == "unknown"
+    assert ask_progress(server, token).json() == {"state": "unknown", "frames": 0, "of": 0}
 
 
 def test_damaged_clips_are_answered_below_500_and_the_workers_live(server: Server, portrait: Path) -> None:
