@@ -124,6 +124,6 @@ def clip(plan: Plan, person: Pixels, alpha: Pixels, seed: int = 0) -> Iterator[M
 
 
 def flicker(now: NDArray[np.float32], before: NDArray[np.float32], moment: Moment) -> float:
-    """Change of the alpha, float32 [h, w] in 0..1, that the true motion does not explain, as a share of the person."""
+    """Change of the alpha, float32 [h, w] in 0..1, that the true motion does not explain, by the person's size."""
     expected = cv2.remap(before, moment.back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return float(np.abs(now - expected)[moment.known].sum() / max(1, moment.truth.sum()))

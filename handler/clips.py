@@ -78,7 +78,7 @@ def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Re
 
     threshold = options.threshold or room.threshold
     with _alone(), tempfile.TemporaryDirectory(prefix="clip-") as folder, _progress(options.progress) as progress:
-        source, result = Path(folder) / "clip", Path(folder) / f"result.{container}"
+        source, result = Path(folder) / "The clip", Path(folder) / f"result.{container}"
         source.write_bytes(data)
         job = ClipJob(
             source=str(source),
@@ -133,7 +133,7 @@ def _alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy("The server is at work on another clip. Try again in some seconds.") from None
+            raise Busy("The server is at work on another clip. Try again in some seconds.", 5) from None
         yield
 
 

@@ -1,6 +1,7 @@
 """What can be wrong with a request, and the one table from that, and from the core's errors, to an HTTP status.
 
-What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`.
+What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`; so is Busy, which is raised
+while one is read.
 """
 
 from __future__ import annotations
@@ -52,8 +53,12 @@ class Unauthorized(ClientError):
     """No API key, or a wrong one."""
 
 
-class Busy(ClientError):
-    """There is one place for clips, and it is taken."""
+class Busy(PhotoError):
+    """No fault of the caller: no memory for this photo, or no place for this clip, now. retry_after: seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 FAULTS_OF_THE_CALLER = (ClientError, PhotoError, ClipError)

@@ -58,21 +58,18 @@ def network(server: Client, parallel: int) -> Network:
     import cv2
     import numpy as np
 
-    from humanseg.common.probe import PROBE
-    from humanseg.segmentation.spec import Spec
+    from humanseg.segmentation.spec import KEYS, Spec
     from humanseg.video.convert import Network
 
-    said: Mapping[str, Any] = server.segment(PROBE, output="json", archive=False).document or {}
-    frames = said.get("model", {}).get("frames")
-    if not frames:
-        raise CommandError(f"{server.url} is an older server, which does not say how it looks at frames: update it")
+    facts = server.facts()
+    spec = Spec.from_mapping({name: value for name, value in facts["network"].items() if name in KEYS})
 
     def ask(frame: Pixels) -> Pixels:
         packed = cv2.imencode(".bmp", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
         answer = server.segment(packed, output="probability", archive=False)
         return cast("Pixels", cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_GRAYSCALE))
 
-    return Network(Spec.from_mapping(frames), said["threshold"], said["model"]["version"], ask, parallel)
+    return Network(spec, spec.threshold, facts["version"], ask, parallel)
 
 
 def work(server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, force: bool) -> Made:

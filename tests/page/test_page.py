@@ -16,37 +16,14 @@ import pytest
 from PIL import Image
 
 from humanseg.client import Client
-from tests.video.clips import shown, write_clip
+from humanseg.serve.page import build_page
+from tests.page.driving import canvas, choose, download, slide, until
+from tests.running import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from tests.running import Server
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def choose(page: Page, photo: Path) -> None:
-    page.set_input_files("#file", photo)
-    page.wait_for_selector("#result:visible")
-    page.wait_for_selector("#busy", state="hidden")
-
-
-def slide(page: Page, to: float) -> None:
-    page.locator("#threshold").fill(str(to))
-    page.wait_for_function("to => document.getElementById('threshold-value').textContent === to", arg=f"{to:.2f}")
-
-
-def canvas(page: Page) -> np.ndarray:
-    """What the page shows: uint8 [H, W, 4]."""
-    url = page.evaluate("document.getElementById('canvas').toDataURL()")
-    return np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGBA"))
-
-
-def download(page: Page) -> tuple[str, Image.Image]:
-    with page.expect_download() as waiting:
-        page.click("#download")
-    return waiting.value.suggested_filename, Image.open(io.BytesIO(Path(waiting.value.path()).read_bytes()))
 
 
 def test_a_chosen_photo_shows_its_mask_and_the_facts(page: Page, server: Server, photo: Path) -> None:
@@ -201,7 +178,7 @@ def test_a_photo_that_the_browser_cannot_show_is_drawn_by_the_server(
     page.wait_for_selector("#stage[aria-busy=false]")
     with Client(server.url) as client:
         wanted = np.array(client.segment(path, output="overlay").image())
-    page.wait_for_function("drawn > 1")
+    until(page, "drawn > 1")
     page.wait_for_selector("#busy", state="hidden")
     assert np.abs(canvas(page)[..., :3].astype(int) - wanted).mean() < 2
     name, saved = download(page)
@@ -222,7 +199,7 @@ def test_the_keyboard_is_enough(page: Page, photo: Path) -> None:
     assert page.evaluate("document.activeElement.id") == "threshold"
     before = page.inner_text("#threshold-value")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("b => document.getElementById('threshold-value').textContent !== b", arg=before)
+    until(page, "b => document.getElementById('threshold-value').textContent !== b", arg=before)
 
 
 def test_consent_is_sent(page: Page, photo: Path) -> None:
@@ -233,7 +210,7 @@ def test_consent_is_sent(page: Page, photo: Path) -> None:
 
 
 def test_nothing_comes_from_elsewhere(open_page: Callable[..., Page], server: Server) -> None:
-    source = (ROOT / "handler" / "page.html").read_text()
+    source = build_page(ROOT / "handler" / "page")
     assert set(re.findall(r"https?://[^\s'\"<]+", source)) <= {"http://www.w3.org/2000/svg"}
     page = open_page()
     asked: list[str] = []
@@ -273,7 +250,7 @@ def test_dark_and_light_follow_the_system_and_can_be_read(open_page: Callable[..
     for scheme in ("light", "dark"):
         page = open_page(color_scheme=scheme)
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-        assert min(contrast(page, one) for one in ("#title", ".hint", ".consent", "#copy")) >= 4.5  # WCAG AA
+        assert min(contrast(page, one) for one in ("#title", ".hint", ".check", "#copy")) >= 4.5  # WCAG AA
     assert len(grounds) == 2
 
 
@@ -295,28 +272,3 @@ def test_a_server_with_keys_is_asked_with_one(
     assert page.is_hidden("#key-form")
     assert page.is_hidden("#error")
     assert '-H "Authorization: Bearer $KEY"' in page.inner_text("#curl")
-
-
-def test_a_clip_is_worked_on_and_played(page: Page, astronaut: np.ndarray, tmp_path: Path) -> None:
-    small = np.array(Image.fromarray(astronaut).resize((160, 160)))
-    path = write_clip(
-        tmp_path / "my clip.webm", [np.roll(small, at, axis=1) for at in range(10)],
-        codec="libvpx-vp9", codec_options={"deadline": "realtime", "cpu-used": "8"},
-    )  # fmt: skip
-    page.set_input_files("#file", path)
-    page.wait_for_selector("#clip:visible")
-    page.wait_for_function("document.getElementById('clip').videoWidth === 160")
-    mask = page.get_attribute("#clip", "src")
-    page.check("input[value=cutout]", force=True)  # the server is asked again
-    page.wait_for_function("mask => document.getElementById('clip').src !== mask", arg=mask)
-    page.wait_for_function("document.getElementById('clip').videoWidth === 160")
-    assert page.inner_text("#title") == "my clip.webm"
-    assert page.is_hidden("#canvas")
-    with page.expect_download() as waiting:
-        page.click("#download")
-    assert waiting.value.suggested_filename == "my clip-cutout.webm"
-    assert 0.3 < (shown(Path(waiting.value.path()), "rgba")[3][1][..., 3] > 127).mean() < 0.8
-    Image.fromarray(small).save(tmp_path / "a.png")
-    page.set_input_files("#file", tmp_path / "a.png")
-    page.wait_for_selector("#canvas:visible")
-    assert page.is_hidden("#clip")
