@@ -93,15 +93,15 @@ def work(server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, f
     job.result.parent.mkdir(parents=True, exist_ok=True)
     warnings: list[str] = []
     done = 0
-    with _progress() as bar:
-        task = bar.add_task(job.photo.name, total=info.frames)
+    try:
+        with _progress() as bar:
+            task = bar.add_task(job.photo.name, total=info.frames)
 
-        def progress(frames: int) -> None:
-            nonlocal done
-            done = frames
-            bar.update(task, completed=frames, total=max(frames, info.frames or 0))
+            def progress(frames: int) -> None:
+                nonlocal done
+                done = frames
+                bar.update(task, completed=frames, total=max(frames, info.frames or 0))
 
-        try:
             outcome = convert(
                 info,
                 Target(job.result, container),
@@ -112,10 +112,10 @@ def work(server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, f
                 progress=progress,
                 warn=warnings.append,
             )
-        except KeyboardInterrupt:
-            raise CommandError(
-                f"stopped after {done} frames: {job.result} plays up to there; run the same command again to go on"
-            ) from None
+    except KeyboardInterrupt:
+        raise CommandError(
+            f"stopped after {done} frames: {job.result} plays up to there; run the same command again to go on"
+        ) from None
     return Made(job, outcome, asks.version, tuple(warnings))
 
 
