@@ -22,6 +22,7 @@ import numpy as np
 from handler import response
 from handler.apikeys import KEY_FIELD, KeyLimit, KeyRing, sent_key
 from handler.archiving import open_archive
+from handler.clips import ClipRoom, make_clip, progress_response, wants_clip
 from handler.errors import FAULTS_OF_THE_CALLER, ClientError, error_type
 from handler.facts import service_facts
 from handler.job import Job
@@ -31,6 +32,7 @@ from handler.request import PhotoRequest, is_visit, parse_requests, wanted_type
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
 from humanseg.common.probe import PROBE
+from humanseg.segmentation import pipeline
 from humanseg.segmentation.engine import make_engine, warm_up
 from humanseg.segmentation.frame import Batch, photo_map
 from humanseg.segmentation.looks import FINEST, look_closely
@@ -40,6 +42,8 @@ from humanseg.segmentation.picture import NEEDS_PHOTO
 from humanseg.segmentation.pipeline import at_photo_size, preprocess
 
 logger = logging.getLogger(__name__)
+
+CLIP_SHARE = 0.75  # of the time after which TorchServe gives up a worker: what a clip may take of it
 
 
 class SegmentationHandler:
@@ -78,6 +82,13 @@ class SegmentationHandler:
                 gpu=context.system_properties.get("gpu_id"),
             )
             warm_up(self.engine, self.model.spec)
+            self.clips = ClipRoom(
+                ask=lambda pixels: pipeline.probability(self.engine, self.model.spec, pixels),
+                spec=self.model.spec.as_mapping(),
+                threshold=self.threshold,
+                max_seconds=self.settings.max_video_seconds,
+                deadline=CLIP_SHARE * float(config.get("responseTimeout", 120)),
+            )
             self.budget = open_budget(os.environ)
             self.facts = service_facts(
                 self.name, self.version, self.model, self.engine.name, self.threshold, self.settings
@@ -174,6 +185,12 @@ class SegmentationHandler:
         if isinstance(request, ClientError):
             raise request
         job.request = request
+        if not request.photo and request.options.progress:
+            job.response = progress_response(request.options.progress)
+            return
+        if wants_clip(request.photo, request.options):
+            job.response = make_clip(request.photo, request.options, self.clips, self.version)
+            return
         start = time.perf_counter()
         options, spec = job.request.options, self.model.spec
         closely = options.quality == "best"
