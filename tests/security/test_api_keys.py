@@ -138,7 +138,8 @@ def test_health_has_a_key_that_no_file_names(file: Path) -> None:
 def test_a_key_has_a_share_of_all_workers(tmp_path: Path) -> None:
     mine, other = ApiKey(digest("a"), "a"), ApiKey(digest("b"), "b")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom handler.apikeys import KeyLimit\nfrom humanseg.common.apikeys import ApiKey\n"
+        "import sys\nfrom pathlib import Path\nfrom handler.apikeys import KeyLimit\n"
+        "from humanseg.common.apikeys import ApiKey\n"
         "limit = KeyLimit(Path(sys.argv[1]), 2)\nlimit.take(ApiKey(sys.argv[2], 'a'))\nprint(flush=True)\ninput()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "slots"), mine.digest]
