@@ -34,6 +34,10 @@ class Settings:
     scenes: float = 0.25  # share of samples composed of cut-outs and backgrounds; 0 turns it off
     empty: float = 0.12  # share of samples with nobody in them; 0 turns it off
     whole: float = 0.3  # share of whole photos among the others; the rest are portraits, faces and parts
+    relight: float = 0.12  # share of samples in hard light: dark, coloured, flat, against the light; 0 turns it off
+    distil: str = ""  # weights file of a frozen teacher, which sees the sample undisturbed, and its mirror image
+    distil_drawn: float = 0.25  # the teacher's share of the target where the mask was drawn or composed
+    distil_soft: float = 0.5  # the same where the mask is soft, a teacher's already
     augment: Literal["phone", "none"] = "phone"  # none: whole photos as they are
     hold_out: float = 0.05  # share of photos kept for validation, chosen by content hash
     hold_out_empty: float = 0.33  # the same for photos with nobody in them
@@ -56,7 +60,7 @@ class Settings:
         need(self.size > 0 and self.size % 32 == 0, "size", "a multiple of 32, such as 256")
         for key in ("samples", "batch", "report_every"):
             need(getattr(self, key) >= 1, key, "at least 1")
-        for key in ("scenes", "empty", "warmup", "whole"):
+        for key in ("scenes", "empty", "warmup", "whole", "relight", "distil_drawn", "distil_soft"):
             need(0 <= getattr(self, key) <= 1, key, "a share in 0..1")
         for key in ("hold_out", "hold_out_empty", "ema_decay"):
             need(0 <= getattr(self, key) < 1, key, "in 0..1, below 1")
