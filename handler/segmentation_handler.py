@@ -28,6 +28,7 @@ from handler.metrics import TorchServeMetrics, count_response, observe_photo
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
+from humanseg.segmentation.calibration import Calibration
 from humanseg.segmentation.engine import Batch, make_engine, warm_up
 from humanseg.segmentation.looks import FINEST, look_closely
 from humanseg.segmentation.mask import along_edges
@@ -58,6 +59,7 @@ class SegmentationHandler:
             self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
             self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
             self.page = (folder / "handler" / "page.html").read_bytes()
+            self.calibration = Calibration.from_text(self.model.calibration)
             self.threshold = self.settings.threshold or self.model.threshold
             self.engine = make_engine(
                 self.settings.engine,
@@ -145,7 +147,7 @@ class SegmentationHandler:
             threshold=options.threshold or self.threshold,
             keep=options.keep,
         )
-        summary = segmentation.summary()
+        summary = segmentation.summary(self.calibration)
         origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
         observe_photo(self.metrics, summary, job.seconds)

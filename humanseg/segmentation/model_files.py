@@ -19,12 +19,14 @@ INFO = "model.json"
 @dataclass(frozen=True)
 class ModelInfo:
     """architecture: "unet" or "efficient_unet". input_size: the long side of the network's frame, pixels.
-    threshold: chosen with the weights, 0..1. weights_sha256: of the weights file that the .mar was built from."""
+    threshold: chosen with the weights, 0..1. weights_sha256: of the weights file that the .mar was built from.
+    calibration: what the network's confidence means, as `Calibration.text` writes it."""
 
     architecture: str
     input_size: int
     threshold: float
     weights_sha256: str
+    calibration: str
 
     def write(self, folder: Path) -> None:
         """Write model.json into `folder`."""

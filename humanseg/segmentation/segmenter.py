@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from humanseg.segmentation import picture, pipeline
+from humanseg.segmentation.calibration import UNCHANGED, Calibration
 from humanseg.segmentation.engine import Engine, reference_engine
 from humanseg.segmentation.photo import Photo, Pixels, read_photo
 from humanseg.segmentation.result import Segmentation, Summary
@@ -21,11 +22,12 @@ class SegmentedPhoto:
 
     photo: Photo
     segmentation: Segmentation
+    calibration: Calibration = UNCHANGED
 
     @property
     def summary(self) -> Summary:
         """Coverage, confidence and bounding box."""
-        return self.segmentation.summary()
+        return self.segmentation.summary(self.calibration)
 
     def mask(self) -> Image.Image:
         """White where a person is, else black (mode "L")."""
@@ -62,8 +64,10 @@ class Segmenter:
     >>> segmenter("photo.jpg").cutout().save("cutout.png")  # doctest: +SKIP
     """
 
-    def __init__(self, engine: Engine, input_size: int, threshold: float) -> None:
-        self.engine, self.input_size, self.threshold = engine, input_size, threshold
+    def __init__(
+        self, engine: Engine, input_size: int, threshold: float, calibration: Calibration = UNCHANGED
+    ) -> None:
+        self.engine, self.input_size, self.threshold, self.calibration = engine, input_size, threshold, calibration
 
     @classmethod
     def load(cls, weights: str | os.PathLike[str], *, threads: int = 0) -> Segmenter:
@@ -77,7 +81,8 @@ class Segmenter:
             WeightsError: the file holds no weights that can be run.
         """
         loaded = load_weights(Path(weights))
-        return cls(reference_engine(loaded.network, threads=threads), loaded.input_size, loaded.threshold)
+        engine = reference_engine(loaded.network, threads=threads)
+        return cls(engine, loaded.input_size, loaded.threshold, loaded.calibration)
 
     def __call__(
         self,
@@ -111,4 +116,4 @@ class Segmenter:
             keep=keep,
             quality=quality,
         )
-        return SegmentedPhoto(read, found)
+        return SegmentedPhoto(read, found, self.calibration)

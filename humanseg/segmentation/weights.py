@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from humanseg.segmentation.calibration import UNCHANGED, Calibration
 from humanseg.segmentation.photo import FRAME_STEP
 from humanseg.segmentation.unet import EfficientUNet, UNet
 
@@ -46,13 +47,14 @@ class Weights:
     """A network in eval mode on the CPU, and what serving must know of it.
 
     `input_size` is the long side of its input in pixels, `threshold` the probability above which a
-    pixel is a person, `sha256` the hash of the file.
+    pixel is a person, `sha256` the hash of the file, `calibration` what its confidence means.
     """
 
     network: Network
     input_size: int
     threshold: float
     sha256: str
+    calibration: Calibration = UNCHANGED
 
     @property
     def architecture(self) -> Architecture:
@@ -79,6 +81,7 @@ def load_weights(path: Path) -> Weights:
         input_size=_input_size(path, metadata, default_size, multiple),
         threshold=_threshold(path, metadata),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        calibration=_calibration(path, metadata),
     )
 
 
@@ -108,13 +111,22 @@ def architecture_of(network: Network) -> Architecture:
     return "unet" if isinstance(network, UNet) else "efficient_unet"
 
 
-def save_weights(path: Path, network: Network, *, input_size: int, threshold: float, **notes: str) -> None:
+def save_weights(
+    path: Path,
+    network: Network,
+    *,
+    input_size: int,
+    threshold: float,
+    calibration: Calibration = UNCHANGED,
+    notes: Mapping[str, str] | None = None,
+) -> None:
     """Write what `load_weights` reads; `notes` are further metadata (where the weights come from)."""
     metadata = {
         "architecture": architecture_of(network),
         "input_size": str(input_size),
         "threshold": repr(float(threshold)),
-        **notes,
+        "calibration": calibration.text(),
+        **(notes or {}),
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, str(path), metadata)
@@ -195,3 +207,13 @@ def _threshold(path: Path, metadata: Mapping[str, str]) -> float:
     if not 0.0 < value < 1.0:
         raise WeightsError(f"{path}: threshold is {text!r}; it must be between 0 and 1")
     return value
+
+
+def _calibration(path: Path, metadata: Mapping[str, str]) -> Calibration:
+    text = metadata.get("calibration")
+    if text is None:
+        return UNCHANGED
+    try:
+        return Calibration.from_text(text)
+    except ValueError as error:
+        raise WeightsError(f"{path}: calibration can't be read: {error}") from None

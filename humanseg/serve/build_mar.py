@@ -150,11 +150,13 @@ def write_model(weights: Path, folder: Path) -> None:
             loaded.network,  # type: ignore[arg-type]
             input_size=loaded.input_size,
             threshold=loaded.threshold,
+            calibration=loaded.calibration,
         )
         sort_metadata(folder / WEIGHTS)
     write_graph(loaded.network, loaded.input_size, folder / GRAPH)
     write_golden(folder / GRAPH, loaded.input_size, folder)
-    ModelInfo(loaded.architecture, loaded.input_size, loaded.threshold, loaded.sha256).write(folder)
+    calibration = loaded.calibration.text()
+    ModelInfo(loaded.architecture, loaded.input_size, loaded.threshold, loaded.sha256, calibration).write(folder)
 
 
 def sort_metadata(path: Path) -> None:

@@ -99,7 +99,7 @@ def test_the_input_size_of_a_deep_unet_can_be_halved_at_every_level(tmp_path: Pa
 @pytest.mark.parametrize("network", [UNet((4, 8)), EfficientUNet(), EfficientUNet((32, 24, 16, 12, 8))])
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, network: UNet | EfficientUNet) -> None:
     path = tmp_path / "a.safetensors"
-    save_weights(path, network.eval(), input_size=96, threshold=0.42, source="a test")
+    save_weights(path, network.eval(), input_size=96, threshold=0.42, notes={"source": "a test"})
     weights = load_weights(path)
     assert (weights.input_size, weights.threshold) == (96, 0.42)
     assert weights.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
