@@ -27,8 +27,9 @@ ENV PATH=/opt/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTIO
 WORKDIR /app
 COPY pyproject.toml .
 # The product's pins, less the embedded store: a container has a bucket.
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']; \
-    print(*(d for d in p if not d.startswith('seaweedfs')), sep='\n')" > /opt/requirements.txt
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
+    wanted = [*p['dependencies'], *e['segmentation'], *e['archive'], *e['serve']]; \
+    print(*sorted({d for d in wanted if not d.startswith(('seaweedfs', 'cryptography', 'humanseg'))}), sep='\n')" > /opt/requirements.txt
 ARG DEVICE=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # torch first, by its full version: "+cpu" is found in no other index.
@@ -59,7 +60,7 @@ USER 10001:10001
 WORKDIR /app
 # HOME and TMPDIR are the tmpfs of a read-only container.
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp TMPDIR=/tmp \
-    STATE_DIR=/state INFERENCE_ADDRESS=0.0.0.0 LOG_REQUESTS=1
+    STATE_DIR=/state INFERENCE_ADDRESS=0.0.0.0 MANAGEMENT_ADDRESS=unix LOG_REQUESTS=1
 VOLUME /state
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=15s --start-period=90s --retries=3 CMD ["/opt/venv/bin/python", "-m", "humanseg.deploy.container.health"]

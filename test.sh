@@ -13,8 +13,6 @@ if [ "${1:-}" = --quick ]; then
   choice=(-m "not slow")
   shift
 fi
-.venv/bin/ruff check .
-.venv/bin/ruff format --check --quiet . || fail "the files above are not formatted: .venv/bin/ruff format ."
-.venv/bin/mypy
+scripts/check.sh
 .venv/bin/python -m humanseg.serve.build_mar --if-stale
 exec .venv/bin/python -m pytest "${choice[@]}" "$@"

@@ -14,7 +14,9 @@ from humanseg.segmentation.photo import Photo
 
 @dataclass
 class Job:
-    """index: place in the batch. frame: float32 [3, H, W], None where several looks are asked for.
+    """One photo of a batch.
+
+    index: place in the batch. frame: float32 [3, H, W], None where several looks are asked for.
     probability: float32 [H, W], the network's answer to `frame`, or the map of several looks. seconds: by stage.
 
     Once `response` is set, no further step touches the photo. `error` names the client's fault, if any.

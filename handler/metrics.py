@@ -16,11 +16,14 @@ from humanseg.segmentation.result import Summary
 class Metrics(Protocol):
     """Where a number goes. The archive counts through the same three methods (humanseg.archive.capture.telemetry)."""
 
-    def count(self, name: str, labels: Mapping[str, str]) -> None: ...
+    def count(self, name: str, labels: Mapping[str, str]) -> None:
+        """Add one."""
 
-    def gauge(self, name: str, value: float) -> None: ...
+    def gauge(self, name: str, value: float) -> None:
+        """Set a gauge."""
 
-    def observe(self, name: str, value: float) -> None: ...
+    def observe(self, name: str, value: float) -> None:
+        """Add to a histogram."""
 
 
 class TorchServeMetrics:

@@ -28,11 +28,10 @@ from handler.metrics import TorchServeMetrics, count_response, observe_photo
 from handler.request import is_page_view, parse_request
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
-from humanseg.segmentation.calibration import Calibration
-from humanseg.segmentation.engine import Batch, make_engine, warm_up
+from humanseg.segmentation.engine import make_engine, warm_up
+from humanseg.segmentation.frame import Batch, probability_map
 from humanseg.segmentation.looks import FINEST, look_closely
-from humanseg.segmentation.mask import along_edges
-from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.picture import NEEDS_PHOTO
 from humanseg.segmentation.pipeline import at_photo_size, preprocess
@@ -59,17 +58,17 @@ class SegmentationHandler:
             self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
             self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
             self.page = (folder / "handler" / "page.html").read_bytes()
-            self.calibration = Calibration.from_text(self.model.calibration)
-            self.threshold = self.settings.threshold or self.model.threshold
+            self.threshold = self.settings.threshold or self.model.spec.threshold
             self.engine = make_engine(
                 self.settings.engine,
                 graph=folder / GRAPH,
-                weights=folder / WEIGHTS,
+                source=folder / self.model.source if self.model.source else None,
+                spec=self.model.spec,
                 threads=self.settings.threads or int(os.environ.get("OMP_NUM_THREADS", "1")),
                 precision=self.settings.precision,
                 gpu=context.system_properties.get("gpu_id"),
             )
-            warm_up(self.engine, self.model.input_size)
+            warm_up(self.engine, self.model.spec)
             self.archive = open_archive(config.get("archive"), self.metrics)
         except Exception as error:
             logger.error("The model was not loaded: %s", error)
@@ -98,15 +97,15 @@ class SegmentationHandler:
             check_key(headers, self.key_hashes)
         job.request = parse_request(row, headers, max_label=self.settings.max_label)
         start = time.perf_counter()
-        options, size = job.request.options, self.model.input_size
+        options, spec = job.request.options, self.model.spec
         closely = options.quality == "best"
-        least_side = size * FINEST if closely else size
+        least_side = spec.least_side and spec.least_side * (FINEST if closely else 1)
         job.photo = read_photo(
             job.request.photo,
             max_pixels=int(self.settings.max_megapixels * 1e6),
             least_side=None if options.output in NEEDS_PHOTO else least_side,
         )
-        job.frame = None if closely else preprocess(job.photo.pixels, size)
+        job.frame = None if closely else preprocess(job.photo.pixels, spec)
         job.seconds["decode"] = time.perf_counter() - start
 
     def forward(self, jobs: list[Job]) -> None:
@@ -132,7 +131,7 @@ class SegmentationHandler:
         """Several looks at one photo."""
         assert job.photo
         start = time.perf_counter()
-        job.probability = look_closely(self.engine, self.model.input_size, job.photo.pixels, self.threshold)
+        job.probability = look_closely(self.engine, self.model.spec, job.photo.pixels, self.threshold)
         job.seconds["forward"] = time.perf_counter() - start
 
     def encode(self, job: Job) -> None:
@@ -140,14 +139,17 @@ class SegmentationHandler:
         assert job.request and job.photo and job.probability is not None
         start = time.perf_counter()
         photo, options = job.photo, job.request.options
+        drawn = job.probability
+        if job.frame is not None:
+            drawn = probability_map(job.probability, job.frame, self.model.spec, photo.width, photo.height)
         segmentation = at_photo_size(
-            job.probability if job.frame is None else along_edges(job.probability, job.frame),
+            drawn,
             photo.width,
             photo.height,
             threshold=options.threshold or self.threshold,
             keep=options.keep,
         )
-        summary = segmentation.summary(self.calibration)
+        summary = segmentation.summary(self.model.spec.calibration)
         origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
         observe_photo(self.metrics, summary, job.seconds)

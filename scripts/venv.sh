@@ -33,7 +33,7 @@ ensure_venv() {
 }
 
 install_venv() {
-  local groups=$1 stamp wanted python extras
+  local groups=$1 stamp wanted python
   stamp=.venv/.installed
   wanted=$(sha256sum pyproject.toml | cut -d' ' -f1)
   if [ -x .venv/bin/python ] && [ -f "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
@@ -57,8 +57,7 @@ install_venv() {
     "$python" -m venv .venv || fail "could not make .venv with $python; see the lines above."
   fi
   install_torch
-  extras=$(echo "$groups" | tr ',' '\n' | sed '/^serve$/d' | paste -sd,)
-  pip_install -e ".${extras:+[$extras]}"
+  pip_install -e ".[$groups]"
   echo "$wanted $groups" >"$stamp"
 }
 

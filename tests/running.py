@@ -16,7 +16,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.ports import free_ports
+from humanseg.common.ports import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "human_segmentation"
@@ -28,7 +28,6 @@ PORT_NAMES = (
     "MANAGEMENT_PORT",
     "METRICS_PORT",
     "GRPC_INFERENCE_PORT",
-    "GRPC_MANAGEMENT_PORT",
 )
 
 

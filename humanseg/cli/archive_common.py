@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from humanseg.cli.console import CommandError
+from humanseg.common import names
 
 if TYPE_CHECKING:
     from humanseg.archive.capture.settings import ArchiveSettings
@@ -26,7 +27,7 @@ CONFIG = Path("config/model-config.yaml")
 
 def state_dir() -> Path:
     """The server's state folder: STATE_DIR, or .state here."""
-    return Path(os.environ.get("STATE_DIR") or ".state")
+    return names.state_dir()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from humanseg.cli import archive, deploy, release, segment, server, training
+from humanseg.cli import archive, deploy, doctor, release, segment, server, training
 from humanseg.cli.console import explain
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ GROUPS = (
     ("Photos", segment.app, None),
     ("Server", server.app, None),
     ("Server", release.app, None),
+    ("Server", doctor.app, None),
     ("Archive", archive.app, "archive"),
     ("Training", training.app, None),
     ("Cloud", deploy.app, "deploy"),

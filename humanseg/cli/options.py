@@ -2,18 +2,21 @@
 
 An option wins over the environment, the environment over the default:
 `--url`, HUMANSEG_URL, INFERENCE_PORT (on this host), http://127.0.0.1:8080;
-`--management-url`, HUMANSEG_MANAGEMENT_URL, MANAGEMENT_PORT (on this host), http://127.0.0.1:8081.
+`--management-url`, HUMANSEG_MANAGEMENT_URL, MANAGEMENT_ADDRESS (a unix socket, in STATE_DIR if it names none),
+MANAGEMENT_PORT (on this host), http://127.0.0.1:8081.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from humanseg.cli.console import CommandError
+from humanseg.common.names import MODEL_NAME
 
 if TYPE_CHECKING:
     from humanseg.client import Client
@@ -31,7 +34,7 @@ ManagementUrl = Annotated[
     typer.Option(
         "--management-url",
         envvar="HUMANSEG_MANAGEMENT_URL",
-        help="Management address. Default: http://127.0.0.1:MANAGEMENT_PORT (8081).",
+        help="Management address, http:// or unix:/path/to/socket. Default: http://127.0.0.1:MANAGEMENT_PORT (8081).",
     ),
 ]
 ApiKey = Annotated[
@@ -46,7 +49,7 @@ Model = Annotated[str, typer.Option("--model", help="Name of the model on the se
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-DEFAULT_MODEL = "human_segmentation"
+DEFAULT_MODEL = MODEL_NAME
 
 
 def inference_url(given: str | None, environment: Mapping[str, str] = os.environ) -> str:
@@ -55,7 +58,11 @@ def inference_url(given: str | None, environment: Mapping[str, str] = os.environ
 
 
 def management_url(given: str | None, environment: Mapping[str, str] = os.environ) -> str:
-    """The management address: `given`, or from MANAGEMENT_PORT, or the default."""
+    """The management address: `given`, or from MANAGEMENT_ADDRESS or MANAGEMENT_PORT, or the default."""
+    kind, _, path = environment.get("MANAGEMENT_ADDRESS", "").strip().partition(":")
+    if not given and kind == "unix":
+        state_dir = Path(environment.get("STATE_DIR") or ".state")
+        return f"unix:{(state_dir / (path or 'management.sock')).resolve()}"
     return given or f"http://127.0.0.1:{_port(environment, 'MANAGEMENT_PORT', 8081)}"
 
 

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 from humanseg.client.answer import Segmentation, read_answer
 from humanseg.client.management import Management
 from humanseg.client.transport import Transport
+from humanseg.common.names import MODEL_NAME
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 Output = Literal["mask", "probability", "cutout", "overlay", "composite", "json"]
 Format = Literal["png", "webp", "jpeg"]
-
-MODEL = "human_segmentation"
 
 
 class Client:
@@ -151,7 +150,7 @@ def split_url(url: str) -> tuple[str, str, str | None]:
     base = f"{parts.scheme}://{parts.netloc}" if parts.netloc else url
     match [part for part in parts.path.split("/") if part] if parts.netloc else []:
         case []:
-            return base, MODEL, None
+            return base, MODEL_NAME, None
         case ["predictions", model]:
             return base, model, None
         case ["predictions", model, version]:

@@ -68,7 +68,8 @@ class Management:
     """The management API of one server.
 
     Args:
-        url: the management address. It has no guard of its own: keep it on loopback.
+        url: the management address, `http://...` or `unix:/path/to/socket`. It has no guard of its own: keep it on
+            loopback, or better on a socket, which neither web pages nor other users of the host reach.
         timeout: seconds to wait for an ordinary answer.
         retries: further attempts of the calls that only read. A change is sent once.
     """
@@ -151,6 +152,7 @@ class Management:
             mar: a file name in the server's own model store, or an http(s) URL the server can read.
             workers: how many to start, 1 or more.
             model: the name to register under; None takes the one inside the .mar.
+            timeout: seconds until the workers must be READY.
 
         Raises:
             NotFoundError: no such file in the server's model store.

@@ -1,8 +1,9 @@
 """One HTTP exchange with a server: timeouts, retries, and errors as Python classes.
 
-Retried are connections that fail or break and answers of 503, nothing else, with the full-jitter exponential
-backoff of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. A read timeout is not
-retried: the server may still be working on the photo, and asking again would double its load.
+Retried are connections that fail or break and responses of 503, with the full-jitter exponential backoff of
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/, and once a response that says that the
+worker died: it may have been stopped by someone else, but a photo that kills workers must not go round them all. A
+read timeout is not retried: the server may still be working on the photo, and asking again would double its load.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from humanseg.client.errors import (
     UnreachableError,
     error_class,
 )
+from humanseg.client.unix_socket import BASE, SCHEME, UnixAdapter
 
 FIRST_DELAY = 0.25  # seconds: upper bound of the first wait, doubled at each retry
 LONGEST_DELAY = 8.0  # seconds: upper bound of every wait
@@ -45,14 +47,14 @@ class Transport:
     """Sends requests to one server. Safe to share between threads.
 
     Args:
-        url: scheme, host and port, e.g. `http://127.0.0.1:8080`.
+        url: scheme, host and port, e.g. `http://127.0.0.1:8080`, or `unix:/path/to/socket`.
         timeout: seconds to wait for an answer; connecting is given up after 5 s at most.
         retries: further attempts after a failed connection or a 503; 0 turns retrying off.
         api_key: sent as `Authorization: Bearer KEY`; None sends nothing.
         sleep, chance: the clock and the dice, passed in so that tests don't wait.
 
     Raises:
-        ValueError: the URL is not http(s), or a number is out of range.
+        ValueError: the URL is neither http(s) nor a unix socket, or a number is out of range.
     """
 
     url: str
@@ -64,7 +66,7 @@ class Transport:
     _session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
+        if not self.url.startswith(("http://", "https://", f"{SCHEME}/")):
             raise ValueError(f"server URL {self.url!r} must start with http://, e.g. http://127.0.0.1:8080")
         if not self.timeout > 0:
             raise ValueError(f"timeout={self.timeout!r} must be more than 0 seconds, e.g. 60")
@@ -73,6 +75,8 @@ class Transport:
         # The pool is thread-safe; the session's cookies are not, and these servers set none.
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=64))
+        if self.url.startswith(SCHEME):
+            self._session.mount(BASE, UnixAdapter(self.url.removeprefix(SCHEME)))
 
     def send(
         self,
@@ -92,13 +96,14 @@ class Transport:
         """
         attempts = 1 + (self.retries if retries is None else retries)
         wait = timeout or self.timeout
+        deaths = 0
         for attempt in range(attempts):
             if attempt:
                 self.sleep(self.chance() * min(LONGEST_DELAY, FIRST_DELAY * 2 ** (attempt - 1)))
             try:
                 answer = self._session.request(
                     method,
-                    self.url + path,
+                    (BASE if self.url.startswith(SCHEME) else self.url) + path,
                     params=params,
                     data=data,
                     files=files,
@@ -119,7 +124,9 @@ class Transport:
             if answer.status_code < 400:
                 return answer
             error = status_error(answer)
-            if not isinstance(error, UnavailableError):
+            died = worker_died(error)
+            deaths += died
+            if not isinstance(error, UnavailableError) and not (died and deaths == 1):
                 break
         raise error
 
@@ -151,6 +158,11 @@ def status_error(answer: requests.Response) -> StatusError:
         message or f"{answer.url} answered {answer.status_code} {answer.reason} without saying why",
         str(said.get("request_id") or answer.headers.get("x-request-id") or ""),
     )
+
+
+def worker_died(error: StatusError) -> bool:
+    """Whether TorchServe says that the worker ended while it had the request (tried with SIGKILL: 507, or 500)."""
+    return error.status in (500, 507) and "worker died" in error.message.lower()
 
 
 def _cause(fault: BaseException) -> str:

@@ -42,21 +42,26 @@ class Server:
     def parse(cls, text: str) -> Server:
         """INFERENCE[,MANAGEMENT[,METRICS]]; what is left out is the port after the one before.
 
+        MANAGEMENT may be unix:/path/to/socket.
+
         >>> Server.parse("http://127.0.0.1:8080").metrics_url
         'http://127.0.0.1:8082'
         """
         given = [each.rstrip("/") for each in text.split(",")]
-        for each in given:
+        for number, each in enumerate(given):
             parts = urlsplit(each)
-            if parts.scheme not in ("http", "https") or not parts.hostname or len(given) > 3:
+            socket = number == 1 and each.startswith("unix:/")
+            http = parts.scheme in ("http", "https") and parts.hostname
+            if not (socket or http) or len(given) > 3:
                 raise ReleaseError(
                     f"--server {text!r}: give INFERENCE[,MANAGEMENT[,METRICS]], "
                     "for example http://127.0.0.1:8080 or http://127.0.0.1:8080,http://127.0.0.1:9081"
                 )
         while len(given) < 3:
-            parts = urlsplit(given[-1])
+            step = 2 if given[-1].startswith("unix:") else 1
+            parts = urlsplit(given[0] if step == 2 else given[-1])
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            given.append(f"{parts.scheme}://{parts.hostname}:{port + 1}")
+            given.append(f"{parts.scheme}://{parts.hostname}:{port + step}")
         return cls(*given)
 
 

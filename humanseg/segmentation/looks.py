@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.segmentation.mask import along_edges
-from humanseg.segmentation.photo import Pixels, to_frame
+from humanseg.segmentation.frame import probability_map, to_frame
+from humanseg.segmentation.photo import Pixels
+from humanseg.segmentation.spec import Spec
 
 # Chosen on 60 scenes that were composed of held-out photos of ccp/train and no_people (model card).
 PARTS = 2  # regions that get a look of their own; with one, it is looked at in the mirror as well
@@ -72,12 +73,12 @@ class Part:
         return slice(top, min(bottom, height)), slice(left, min(right, width))
 
 
-def look_closely(run: Run, size: int, pixels: Pixels, threshold: float) -> Map:
+def look_closely(run: Run, spec: Spec, pixels: Pixels, threshold: float) -> Map:
     """The probability of a person in several looks.
 
     Args:
         run: the engine, called two or three times, with four frames at the most.
-        size: long side of the network's frame, pixels.
+        spec: how a photo goes into the network.
         pixels: the photo, uint8 [H, W, 3] RGB.
         threshold: 0..1, above which a pixel belongs to a region; the one that was chosen with the weights.
 
@@ -85,14 +86,15 @@ def look_closely(run: Run, size: int, pixels: Pixels, threshold: float) -> Map:
         float32 [h, w] in 0..1, its edges drawn to the photo's. Of the frame's size where there was nothing small to
         look at, else finer, up to FINEST times as long.
     """
-    whole = _mean_looks(run, [to_frame(pixels, size)], mirrored=True)[0]
+    whole = _mean_looks(run, spec, [pixels], mirrored=True)[0]
     parts = small_parts(whole, threshold)
     if not parts:
         return whole
     height, width = pixels.shape[:2]
     places = [part.slices(height, width) for part in parts]
-    frames = [to_frame(np.ascontiguousarray(pixels[place]), size) for place in places]
-    looks = _mean_looks(run, frames, mirrored=len(parts) < PARTS)
+    parts_pixels = [np.ascontiguousarray(pixels[place]) for place in places]
+    looks = _mean_looks(run, spec, parts_pixels, mirrored=len(parts) < PARTS)
+    size = spec.long_side
     scale = max(size, min(FINEST * size, max(height, width))) / max(height, width)
     finer = max(1, round(height * scale)), max(1, round(width * scale))
     map_ = _resized(whole, *finer)
@@ -101,20 +103,24 @@ def look_closely(run: Run, size: int, pixels: Pixels, threshold: float) -> Map:
     return map_
 
 
-def _mean_looks(run: Run, frames: list[NDArray[np.float32]], *, mirrored: bool) -> list[Map]:
-    """The network's answer to each frame, float32 [3, h, w]; with `mirrored` the mean with its mirror image's.
+def _mean_looks(run: Run, spec: Spec, photos: list[Pixels], *, mirrored: bool) -> list[Map]:
+    """The probability map of each photo, uint8 [H, W, 3]; with `mirrored` the mean with its mirror image's.
 
     Frames of one shape go through the engine as one batch.
     """
-    answers: list[Map] = []
+    frames = [to_frame(photo, spec) for photo in photos]
+    outputs: list[Map] = []
     alike = len({frame.shape for frame in frames}) == 1
     for group in [frames] if alike else [[frame] for frame in frames]:
         shown = group + [np.ascontiguousarray(frame[:, :, ::-1]) for frame in group] if mirrored else group
         found = run(np.stack(shown))
         if mirrored:
             found = (found[: len(group)] + found[len(group) :, :, ::-1]) * np.float32(0.5)
-        answers += [along_edges(answer, frame) for answer, frame in zip(found, group, strict=True)]
-    return answers
+        outputs += list(found)
+    return [
+        probability_map(output, frame, spec, photo.shape[1], photo.shape[0])
+        for output, frame, photo in zip(outputs, frames, photos, strict=True)
+    ]
 
 
 def small_parts(probability_map: Map, threshold: float) -> list[Part]:

@@ -12,33 +12,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.segmentation import mask as masks
+from humanseg.segmentation.frame import Batch, probability_map, to_frame
 from humanseg.segmentation.looks import look_closely
-from humanseg.segmentation.photo import Pixels, to_frame
+from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.result import Segmentation
+from humanseg.segmentation.spec import Spec
 
-Batch = NDArray[np.float32]
 Run = Callable[[Batch], Batch]  # float32 [N, 3, H, W] in 0..1 to float32 [N, H, W] in 0..1
 
 
-def preprocess(pixels: Pixels, size: int) -> NDArray[np.float32]:
-    """`pixels`, uint8 [h, w, 3] RGB, to the network's frame: float32 [3, H, W] in 0..1, long side `size`."""
-    return to_frame(pixels, size)
+def preprocess(pixels: Pixels, spec: Spec) -> NDArray[np.float32]:
+    """`pixels`, uint8 [h, w, 3] RGB, to the network's frame: float32 [3, H, W] in 0..1, see `Spec`."""
+    return to_frame(pixels, spec)
 
 
 def postprocess(
     output: NDArray[np.float32],
     frame: NDArray[np.float32],
+    spec: Spec,
     width: int,
     height: int,
     *,
     threshold: float,
     keep: str = "all",
 ) -> Segmentation:
-    """The network's output, float32 [H, W] in 0..1, for `frame`, float32 [3, H, W], to a mask of `width` x `height`.
+    """The engine's output, float32 [H, W] in 0..1, for `frame`, float32 [3, H, W], to a mask of `width` x `height`.
 
     threshold: 0..1, open; a pixel above it is a person. keep: "all", or "largest" for the largest region alone.
     """
-    return at_photo_size(masks.along_edges(output, frame), width, height, threshold=threshold, keep=keep)
+    drawn = probability_map(output, frame, spec, width, height)
+    return at_photo_size(drawn, width, height, threshold=threshold, keep=keep)
 
 
 def at_photo_size(
@@ -52,22 +55,30 @@ def at_photo_size(
 
 
 def segment(
-    run: Run, size: int, pixels: Pixels, *, threshold: float, keep: str = "all", quality: str = "fast"
+    run: Run,
+    spec: Spec,
+    pixels: Pixels,
+    *,
+    threshold: float | None = None,
+    keep: str = "all",
+    quality: str = "fast",
 ) -> Segmentation:
-    """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` whose frames have the long side `size`.
+    """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` of a network with `spec`.
 
+    threshold: 0..1, open; None takes the spec's.
     quality: "fast" for one look, or "best" for up to four (`humanseg.segmentation.looks`).
     """
     height, width = pixels.shape[:2]
+    limit = spec.threshold if threshold is None else threshold
     if quality == "best":
-        closely = look_closely(run, size, pixels, threshold)
-        return at_photo_size(closely, width, height, threshold=threshold, keep=keep)
-    frame = preprocess(pixels, size)
-    return postprocess(run(frame[None])[0], frame, width, height, threshold=threshold, keep=keep)
+        closely = look_closely(run, spec, pixels, limit)
+        return at_photo_size(closely, width, height, threshold=limit, keep=keep)
+    frame = preprocess(pixels, spec)
+    return postprocess(run(frame[None])[0], frame, spec, width, height, threshold=limit, keep=keep)
 
 
-def probability(run: Run, size: int, pixels: Pixels) -> Pixels:
+def probability(run: Run, spec: Spec, pixels: Pixels) -> Pixels:
     """What the engine makes of a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person."""
     height, width = pixels.shape[:2]
-    frame = preprocess(pixels, size)
-    return masks.to_photo_size(masks.along_edges(run(frame[None])[0], frame), width, height)
+    frame = preprocess(pixels, spec)
+    return masks.to_photo_size(probability_map(run(frame[None])[0], frame, spec, width, height), width, height)

@@ -10,10 +10,11 @@ from PIL import Image
 
 from humanseg.segmentation import picture, pipeline
 from humanseg.segmentation.calibration import UNCHANGED, Calibration
-from humanseg.segmentation.engine import Engine, reference_engine
+from humanseg.segmentation.engine import Engine
+from humanseg.segmentation.models import load_model, reference
 from humanseg.segmentation.photo import Photo, Pixels, read_photo
 from humanseg.segmentation.result import Segmentation, Summary
-from humanseg.segmentation.weights import load_weights
+from humanseg.segmentation.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -64,25 +65,22 @@ class Segmenter:
     >>> segmenter("photo.jpg").cutout().save("cutout.png")  # doctest: +SKIP
     """
 
-    def __init__(
-        self, engine: Engine, input_size: int, threshold: float, calibration: Calibration = UNCHANGED
-    ) -> None:
-        self.engine, self.input_size, self.threshold, self.calibration = engine, input_size, threshold, calibration
+    def __init__(self, engine: Engine, spec: Spec) -> None:
+        self.engine, self.spec = engine, spec
 
     @classmethod
     def load(cls, weights: str | os.PathLike[str], *, threads: int = 0) -> Segmenter:
-        """A segmenter that runs `weights` in PyTorch on the CPU, in float32.
+        """A segmenter that runs `weights` on the CPU, in float32: a checkpoint in PyTorch, a graph in OpenVINO.
 
         Args:
-            weights: a file that `humanseg train` wrote, or a checkpoint that `build_mar.sh` takes.
+            weights: a file that `humanseg train` wrote, or a checkpoint or graph that `build_mar.sh` takes.
             threads: of PyTorch; 0 leaves them as they are.
 
         Raises:
             WeightsError: the file holds no weights that can be run.
         """
-        loaded = load_weights(Path(weights))
-        engine = reference_engine(loaded.network, threads=threads)
-        return cls(engine, loaded.input_size, loaded.threshold, loaded.calibration)
+        model = load_model(Path(weights))
+        return cls(reference(model, threads=threads), model.spec)
 
     def __call__(
         self,
@@ -110,10 +108,10 @@ class Segmenter:
         read = read_photo(data, max_pixels=max_pixels)
         found = pipeline.segment(
             self.engine,
-            self.input_size,
+            self.spec,
             read.pixels,
-            threshold=threshold or self.threshold,
+            threshold=threshold,
             keep=keep,
             quality=quality,
         )
-        return SegmentedPhoto(read, found, self.calibration)
+        return SegmentedPhoto(read, found, self.spec.calibration)

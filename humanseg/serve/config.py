@@ -9,6 +9,9 @@ from xml.sax.saxutils import escape
 from humanseg.serve.settings import ServeSettings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
+# TorchServe 0.12 always starts its gRPC management, and takes whatever address this host can listen on. TCP knows no
+# multicast (RFC 9293, 3.9.2.3), so nobody can connect to a listener there, from this host or another.
+NOWHERE = "224.0.0.1"
 
 
 def render(settings: ServeSettings) -> Path:
@@ -17,7 +20,11 @@ def render(settings: ServeSettings) -> Path:
         **{name: str(port) for name, port in settings.ports.items()},
         "INFERENCE_ADDRESS": settings.inference_address,
         "METRICS_ADDRESS": settings.metrics_address,
+        "MANAGEMENT_ADDRESS": settings.management_url,
+        "GRPC_MANAGEMENT_ADDRESS": "127.0.0.1" if settings.grpc_management_port else NOWHERE,
+        "GRPC_MANAGEMENT_PORT": str(settings.grpc_management_port or 0),
         "STATE_DIR": str(settings.state_dir),
+        "STATE_DIR_PATTERN": as_pattern(str(settings.state_dir)),
         "WORKERS": str(settings.workers),
         # Only a name, no real port: each server has ten thousand of its own.
         "INITIAL_WORKER_PORT": str(settings.ports["INFERENCE_PORT"] * 10_000),
@@ -28,6 +35,18 @@ def render(settings: ServeSettings) -> Path:
     path = settings.state_dir / "config.properties"
     path.write_text(_fill(CONFIG / "config.properties", {name: in_java(text) for name, text in values.items()}))
     return path
+
+
+def as_pattern(text: str) -> str:
+    r"""A java.util.regex pattern that matches `text` and nothing else, without a comma, at which TorchServe splits.
+
+    >>> as_pattern("/srv/a,b+c")
+    '/srv/a\\x{2c}b\\x{2b}c'
+    """
+    plain = "/_-"
+    return "".join(
+        one if (one.isascii() and one.isalnum()) or one in plain else f"\\x{{{ord(one):x}}}" for one in text
+    )
 
 
 def in_java(text: str) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +12,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
+from humanseg.common.files import copy_whole, try_lock
+from humanseg.common.names import MODEL_NAME
+from humanseg.common.settings import SettingsError
 from humanseg.serve.build_mar import DEFAULT_NAME, MODEL_STORE
 from humanseg.serve.config import render
-from humanseg.serve.process import StartError, check_ports, start_torchserve, stop
-from humanseg.serve.ready import MODEL, wait_until_ready
-from humanseg.serve.settings import ServeSettings, SettingsError, read_settings
+from humanseg.serve.process import StartError, check_ports, remove_temporary, start_torchserve, stop
+from humanseg.serve.ready import wait_until_ready
+from humanseg.serve.settings import ServeSettings, read_settings
 from humanseg.serve.store import drain, start_store
 
 STORE_PAUSE = 10.0  # seconds between two starts of an embedded store that ends
@@ -42,6 +42,7 @@ def main() -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
+    os.umask(0o077)  # photos, logs and sockets are for this user alone, in every process that is started from here
     try:
         settings = read_settings(os.environ)
         with locked(settings.state_dir):
@@ -65,27 +66,30 @@ def serve(settings: ServeSettings) -> None:
         environment = dict(os.environ)
         store = start_store(settings, environment)
         stores = [store] if store else []  # the last one runs
-        running.callback(lambda: [stop(each, 4) for each in stores[-1:]])
+        running.callback(stop_last, stores)
         frontend = start_torchserve(settings, config, environment)
         ships = store is not None or bool(environment.get("ARCHIVE_BUCKET"))
         running.callback(shut_down, frontend, settings, ships)
         wait_until_ready(settings, lambda: frontend.poll() is None)
-        print(f"READY {settings.url}/predictions/{MODEL}", flush=True)
+        print(f"READY {settings.url}/predictions/{MODEL_NAME}", flush=True)
         watch(frontend, stores, settings)
+
+
+def stop_last(stores: list[subprocess.Popen[bytes]]) -> None:
+    """Stop the store that runs, if any."""
+    for store in stores[-1:]:
+        stop(store, 4)
 
 
 def prepare(settings: ServeSettings) -> Path:
     """Make STATE_DIR ready and return the rendered configuration."""
     for name in ("logs", "spool", "model_store"):
-        (settings.state_dir / name).mkdir(parents=True, exist_ok=True)
+        make_private(settings.state_dir / name)
     # The container may serve a released .mar instead of the one in the image.
     archive = Path(os.environ.get("MODEL_MAR") or MODEL_STORE / f"{DEFAULT_NAME}.mar")
     if not archive.is_file():
         raise StartError(f"{archive} is missing. Build it with ./build_mar.sh")
-    target = settings.state_dir / "model_store" / f"{DEFAULT_NAME}.mar"
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(archive, partial)
-    partial.replace(target)
+    copy_whole(archive, settings.state_dir / "model_store" / f"{DEFAULT_NAME}.mar")
     return render(settings)
 
 
@@ -114,24 +118,32 @@ def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships:
     """Stop TorchServe, then, where there is a bucket, bring what is in the spool there, all within the deadline."""
     end = time.monotonic() + settings.stop_deadline - 2  # the rest is the store's
     stop(frontend, settings.stop_deadline * FRONTEND_SHARE)
+    remove_temporary(settings)
     if ships:
         drain(settings, max(1.0, end - time.monotonic() - 1.0))
 
 
 @contextlib.contextmanager
-def locked(state_dir: Path) -> Iterator[TextIO]:
+def locked(state_dir: Path) -> Iterator[None]:
     """Hold STATE_DIR for this server alone; the lock goes with the process."""
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise StartError(
-                f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR."
-            ) from None
-        yield file
+    make_private(state_dir)
+    lock = try_lock(state_dir / "lock")
+    if lock is None:
+        raise StartError(f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR.")
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder`, or close it to other users where an older version left it open.
+
+    A folder of somebody else (a volume that a cluster mounts) keeps its mode: it is theirs to close.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 def os_failure(error: OSError) -> str:

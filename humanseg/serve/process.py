@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -15,10 +14,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from humanseg.common.processes import end_with_parent
 from humanseg.serve.settings import ServeSettings
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class StartError(Exception):
@@ -32,7 +29,7 @@ def die_with_parent() -> None:
     CPU out by session first (sched(7), autogroup), and the archive's low priority would count for nothing.
     """
     os.setpgrp()
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
 
 
 def check_ports(settings: ServeSettings) -> None:
@@ -50,9 +47,14 @@ def check_ports(settings: ServeSettings) -> None:
                 ) from None
 
 
+def temporary_path(settings: ServeSettings) -> Path:
+    """Where `temporary_folder` is."""
+    return Path(tempfile.gettempdir()) / f"humanseg-{os.getuid()}-{settings.ports['INFERENCE_PORT']}"
+
+
 def temporary_folder(settings: ServeSettings) -> Path:
     """An empty folder of this server alone, with a short path: worker sockets lie in it (108 bytes at most)."""
-    folder = Path(tempfile.gettempdir()) / f"humanseg-{os.getuid()}-{settings.ports['INFERENCE_PORT']}"
+    folder = temporary_path(settings)
     with contextlib.suppress(FileNotFoundError):
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             raise StartError(f"{folder} belongs to someone else. Remove it, or set TMPDIR to another folder.")
@@ -118,6 +120,11 @@ def start_torchserve(
             cwd=settings.state_dir,
             preexec_fn=die_with_parent,
         )
+
+
+def remove_temporary(settings: ServeSettings) -> None:
+    """Leave nothing in TMPDIR: neither the workers' sockets nor the unpacked models."""
+    shutil.rmtree(temporary_path(settings), ignore_errors=True)
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float) -> None:

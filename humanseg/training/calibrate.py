@@ -43,12 +43,12 @@ def held_out(settings: Settings) -> Pools:
 
 def pairs(weights: Weights, settings: Settings, samples: int = SAMPLES) -> list[Pair]:
     """(raw confidence, IoU) of each sample in which somebody was found."""
-    engine = reference_engine(weights.network)
+    engine = reference_engine(weights.network, weights.spec)
     stream = Stream(replace(settings, seed=settings.seed + 1), held_out(settings))
     found = []
     for number in range(samples):
         shown = stream.picture(number)
-        segmentation = segment(engine, weights.input_size, shown.seen, threshold=weights.threshold)
+        segmentation = segment(engine, weights.spec, shown.seen)
         if segmentation.mask.any():
             found.append((segmentation.summary().confidence, iou(segmentation.mask > 0, shown.mask > 127)))
     return found
@@ -69,9 +69,10 @@ def main() -> None:
     save_weights(
         out,
         weights.network,
-        input_size=weights.input_size,
-        threshold=weights.threshold,
-        calibration=calibration,
+        architecture=weights.architecture,
+        input_size=weights.spec.long_side,
+        threshold=weights.spec.threshold,
+        calibration=calibration.text(),
     )
 
 

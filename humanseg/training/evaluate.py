@@ -8,12 +8,13 @@ the IoU.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from humanseg.segmentation.engine import reference_engine
+from humanseg.segmentation.graph import Graph
+from humanseg.segmentation.models import reference
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.weights import Weights
@@ -26,13 +27,13 @@ from humanseg.training.reliability import Pair
 from humanseg.training.samples import DataError, Sample, check
 from humanseg.training.sheets import COLUMNS, sheet
 
-FIGURES = {
+FIGURES: dict[str, Callable[[Sequence[Score]], float]] = {
     "mean_iou": lambda scores: sum(score.iou for score in scores) / len(scores),
     "p10_iou": lambda scores: metrics.summary(scores)["p10_iou"],
     "pooled_iou": metrics.pooled_iou,
     "boundary_f": lambda scores: sum(score.boundary_f for score in scores) / len(scores),
 }
-EMPTY_FIGURES = {
+EMPTY_FIGURES: dict[str, Callable[[Sequence[Score]], float]] = {
     "share_over_1_percent": metrics.over_one_percent,
     "mean_coverage": lambda scores: sum(score.coverage for score in scores) / len(scores),
 }
@@ -56,7 +57,7 @@ class SetReport:
 
 
 def evaluate(
-    weights: Weights,
+    weights: Weights | Graph,
     sets: Sequence[tuple[str, list[Sample]]],
     out: Path | None = None,
     *,
@@ -72,17 +73,16 @@ def evaluate(
     problems = [line for _, samples in sets for line in check(samples)]
     if problems:
         raise DataError("\n".join(problems))
-    limit = weights.threshold if threshold is None else threshold
 
-    run = engine or reference_engine(weights.network)
+    run = engine or reference(weights)
 
     def mask(pixels: Pixels) -> Mask:
-        return segment(run, weights.input_size, pixels, threshold=limit, quality=quality).mask > 0
+        return segment(run, weights.spec, pixels, threshold=threshold, quality=quality).mask > 0
 
     reports = []
     for name, samples in sets:
         if samples:
-            results = measure_samples(weights, samples, limit, run, quality)
+            results = measure_samples(weights, samples, threshold, run, quality)
             seen = [Seen(result.pixels, result.found, result.true) for result in results] if changed else []
             reports.append(report_set(name, results, agreement(mask, seen)))
     if out is not None:
@@ -91,8 +91,9 @@ def evaluate(
             sheet(extremes(report), out / f"{report.name.replace('/', '_')}.png")
         content = {
             "weights_sha256": weights.sha256,
-            "input_size": weights.input_size,
-            "threshold": limit,
+            "architecture": weights.architecture,
+            "input_size": weights.spec.long_side,
+            "threshold": weights.spec.threshold if threshold is None else threshold,
             "quality": quality,
             "sets": [as_plain(report) for report in reports],
             "kinds": [asdict(row) for row in kinds(reports)],

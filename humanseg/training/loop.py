@@ -40,14 +40,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from humanseg.common.settings import SettingsError
+from humanseg.segmentation.checkpoint import read_safetensors
 from humanseg.segmentation.unet import EfficientUNet
-from humanseg.segmentation.weights import Network, load_weights, read_safetensors, save_weights
+from humanseg.segmentation.weights import Network, load_weights, save_weights, trainable
 from humanseg.training.imagenet import load_encoder
 from humanseg.training.losses import segmentation_loss
 from humanseg.training.measure import measure_samples
 from humanseg.training.quick import float32_where_quicker
 from humanseg.training.samples import DataError, Sample, check, find_samples, fingerprint, split
-from humanseg.training.settings import Settings, SettingsError, as_plain
+from humanseg.training.settings import Settings, as_plain
 from humanseg.training.sheets import sheet
 from humanseg.training.stream import Pools, Stream
 
@@ -65,7 +67,7 @@ def start_network(init: str, renew: tuple[str, ...] = ()) -> Network:
         if init == "imagenet":
             load_encoder(network)
         return network
-    return load_weights(Path(init)).network
+    return trainable(Path(init), load_weights(Path(init)).network)
 
 
 def _partly_new(path: Path, renew: tuple[str, ...]) -> EfficientUNet:
@@ -175,7 +177,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     fabric.launch()
     pools, validation = gather(settings)
     torch.manual_seed(settings.seed)
-    bare = start_network(settings.init, settings.renew).to(memory_format=torch.channels_last)
+    bare = start_network(settings.init, settings.renew).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.frozen_stages and isinstance(bare, EfficientUNet):
         for part in (bare.stem, *bare.stages[: settings.frozen_stages]):
             part.requires_grad_(False)
@@ -183,7 +185,8 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     average = average.to(fabric.device)
     teacher = None
     if settings.distil:
-        teacher = load_weights(Path(settings.distil)).network.to(memory_format=torch.channels_last)
+        teacher = load_weights(Path(settings.distil)).network
+        teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         teacher = teacher.requires_grad_(False).eval().to(fabric.device)
     optimizer: Any = torch.optim.AdamW(_groups(bare, settings), lr=settings.learning_rate)
     if fabric.device.type == "cpu":
@@ -292,7 +295,8 @@ def _loader(
         prefetch_factor=4 if settings.workers else None,
         pin_memory=fabric.device.type == "cuda",
     )
-    batches: Iterator[tuple[Tensor, ...]] = iter(fabric.setup_dataloaders(loader))
+    prepared: Any = fabric.setup_dataloaders(loader)
+    batches: Iterator[tuple[Tensor, ...]] = iter(prepared)
     return batches
 
 
@@ -301,7 +305,7 @@ def _report(settings: Settings, out: Path, network: Any, validation: list[Sample
     network.eval()
     notes = {**settings.notes, "step": str(step), "training_seconds": f"{seconds:.0f}"}
     path = out / "weights.safetensors"
-    save_weights(path, network, input_size=settings.size, threshold=0.5, notes=notes)
+    save_weights(path, network, input_size=settings.size, threshold=0.5, **notes)
     if validation:
         weights = load_weights(path)
         results = measure_samples(weights, validation)

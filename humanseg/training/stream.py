@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from humanseg.segmentation.photo import frame_shape
+from humanseg.segmentation.frame import frame_shape
+from humanseg.segmentation.spec import Spec
 from humanseg.training import compose, views
 from humanseg.training.samples import Sample
 from humanseg.training.settings import Settings
@@ -64,8 +65,11 @@ class Shown:
 
 
 class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
-    """Photos as the network and as its teacher see them, float32 `[3, H, W]` in 0..1, masks float32 `[1, H, W]` in
-    0..1, and the teacher's share `[1, 1, 1]`, numbered from `start`. All samples of a batch have one shape."""
+    """Samples, numbered from `start`; all of a batch have one shape.
+
+    Each is the photo as the network and as its teacher see it, both float32 `[3, H, W]` in 0..1, its mask float32
+    `[1, H, W]` in 0..1, and the teacher's share of the target, float32 `[1, 1, 1]`.
+    """
 
     def __init__(self, settings: Settings, pools: Pools, start: int = 0) -> None:
         self.settings, self.pools, self.start = settings, pools, start
@@ -84,7 +88,8 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         first = number - number % self.settings.batch
         if self.settings.augment == "none":
             mask = self._plain(first)[1]
-            return frame_shape(mask.shape[0], mask.shape[1], self.settings.size)
+            side = self.settings.size
+            return frame_shape(mask.shape[0], mask.shape[1], Spec((side, side)))
         random = np.random.default_rng((self.settings.seed, 1, first))
         tall, wide = FRAMES[int(random.choice(len(FRAMES), p=[share for _, share in FRAMES]))][0]
         step = self.settings.size / max(tall, wide)

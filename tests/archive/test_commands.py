@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from humanseg.archive.capture.rewrite import rewrite_as_png
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.read.retention import set_retention
-from humanseg.archive.read.rewrite import rewrite_as_png
 from humanseg.archive.ship.store import Store
 from humanseg.cli.archive import app
 from humanseg.segmentation.photo import read_photo
@@ -524,6 +524,8 @@ def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_help_is_quick_because_boto3_is_not_loaded() -> None:
-    code = "import sys, cli.archive; print([n for n in ('boto3', 'numpy', 'PIL', 'torch') if n in sys.modules])"
+    code = (
+        "import sys, humanseg.cli.archive; print([n for n in ('boto3', 'numpy', 'PIL', 'torch') if n in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -72,7 +72,7 @@ def test_status_as_json(humanseg: Run, server: Server) -> None:
         (("status",), {"MANAGEMENT_PORT": "9"}, "no connection to http://127.0.0.1:9"),
         (("status",), {"MANAGEMENT_PORT": "nine"}, "MANAGEMENT_PORT='nine' is no port"),
         (("status", "--management-url", "localhost"), {}, "must start with http://"),
-        (("register", "missing.mar"), {"MANAGEMENT_PORT": "9"}, "missing.mar is no file"),
+        (("register", "missing.mar"), {"MANAGEMENT_PORT": "9"}, "missing.mar: no such file"),
     ],
 )
 def test_an_error_is_one_sentence(

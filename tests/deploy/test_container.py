@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import requests
 
+from humanseg.common.ports import free_ports
 from tests.deploy import docker_daemon, moto_server
-from tests.ports import free_ports
 from tests.running import MODEL, PORT_NAMES
 
 pytestmark = pytest.mark.slow
@@ -140,8 +140,11 @@ def test_it_serves_without_rights_and_drains_on_sigterm(
     listening = {tuple(row[1].split(":")) for line in table.splitlines() if (row := line.split())[3:4] == ["0A"]}
     where = {int(port, 16): address for address, port in listening}
     assert set(where[container.ports["INFERENCE_PORT"]]) == {"0"}
-    for name in ("MANAGEMENT_PORT", "METRICS_PORT", "GRPC_INFERENCE_PORT", "GRPC_MANAGEMENT_PORT"):
+    for name in ("METRICS_PORT", "GRPC_INFERENCE_PORT"):
         assert where[container.ports[name]].endswith("0100007F")
+    assert container.ports["MANAGEMENT_PORT"] not in where
+    managed = container.docker("exec", container.id, PYTHON, "-m", "humanseg.cli.main", "status", "--json")
+    assert json.loads(managed)[0]["name"] == MODEL
 
     # Health is a prediction, by a key of its own; callers need theirs.
     answer = requests.get(f"http://127.0.0.1:{container.health_port}/healthz", timeout=30)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from humanseg.deploy.aws import template
 from humanseg.deploy.aws.plan import Plan
 from tests.deploy import moto_server
 
@@ -187,7 +188,7 @@ def test_status_shows_where_to_send_photos(moto: moto_server.Moto, mar: Path) ->
     wanted = plan.parameters(account="123456789012", vpc=network[0]["VpcId"], subnets=network[0]["SubnetId"])
     moto.client("cloudformation").create_stack(
         StackName="shown",
-        TemplateBody=(ROOT / "deploy" / "aws" / "stack.yaml").read_text(),
+        TemplateBody=template.STACK.read_text(),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in wanted.items()],
         Capabilities=["CAPABILITY_IAM"],
     )

@@ -8,6 +8,7 @@ from handler.job import Job
 from handler.segmentation_handler import SegmentationHandler
 from humanseg.segmentation.model_files import ModelInfo
 from humanseg.segmentation.photo import Photo
+from humanseg.segmentation.spec import Spec
 
 
 def test_photos_of_several_shapes_in_one_batch() -> None:
@@ -38,7 +39,7 @@ def test_several_looks_at_one_photo_leave_the_others_alone() -> None:
         return batch.mean(axis=1)
 
     handler.engine, handler.threshold = engine, 0.5
-    handler.model = ModelInfo("efficient_unet", 64, 0.5, "", "0:0 1:1")
+    handler.model = ModelInfo("efficient_unet", Spec((64, 64)), "", None)
     frame = np.full((3, 64, 64), 0.25, np.float32)
     fast = Job(0, "fast", frame=frame)
     best = Job(1, "best", photo=Photo(np.full((50, 50, 3), 64, np.uint8), 50, 50, "png"))

@@ -11,7 +11,8 @@ import yaml
 
 from handler.apikeys import check_key, read_key_hashes
 from handler.errors import Unauthorized
-from handler.settings import HandlerSettings, SettingsError, handler_settings
+from handler.settings import HandlerSettings, handler_settings
+from humanseg.common.settings import SettingsError
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "model-config.yaml"
 

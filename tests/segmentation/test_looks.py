@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
+from humanseg.segmentation.frame import frame_shape, to_frame
 from humanseg.segmentation.looks import FINEST, PARTS, SMALL, look_closely, small_parts
 from humanseg.segmentation.mask import along_edges
-from humanseg.segmentation.photo import frame_shape, to_frame
 from humanseg.segmentation.pipeline import segment
+from humanseg.segmentation.spec import Spec
 
 SIZE = 384
+SPEC = Spec((SIZE, SIZE))
 
 
 class Brightness:
@@ -43,7 +45,7 @@ def overlap(mask: np.ndarray, true: np.ndarray) -> float:
 def test_small_people_get_a_finer_edge(places: list[tuple[int, int, int]]) -> None:
     photo = discs(1200, 1600, *places)
     true = photo[..., 0] > 0
-    fast, best = (segment(Brightness(), SIZE, photo, threshold=0.5, quality=quality) for quality in ("fast", "best"))
+    fast, best = (segment(Brightness(), SPEC, photo, threshold=0.5, quality=quality) for quality in ("fast", "best"))
     assert overlap(best.mask > 0, true) > overlap(fast.mask > 0, true) + 0.05
     assert best.mask.shape == fast.mask.shape == (1200, 1600)
     assert max(best.probability_map.shape) <= FINEST * SIZE
@@ -52,16 +54,16 @@ def test_small_people_get_a_finer_edge(places: list[tuple[int, int, int]]) -> No
 def test_who_fills_the_photo_is_looked_at_in_the_mirror_alone() -> None:
     photo = discs(300, 400, (200, 150, 145))
     engine = Brightness()
-    found = look_closely(engine, SIZE, photo, 0.5)
+    found = look_closely(engine, SPEC, photo, 0.5)
     assert engine.batches == [2]
-    assert found.shape == frame_shape(300, 400, SIZE)
+    assert found.shape == frame_shape(300, 400, SPEC)
 
 
 def test_the_mean_with_the_mirror_image_has_no_side() -> None:
     def leaning(batch: np.ndarray) -> np.ndarray:
         return np.broadcast_to(np.linspace(0, 0.4, batch.shape[3], dtype=np.float32), (len(batch), *batch.shape[2:]))
 
-    found = look_closely(leaning, SIZE, discs(300, 400), 0.5)
+    found = look_closely(leaning, SPEC, discs(300, 400), 0.5)
     assert np.allclose(found, 0.2, atol=1e-5)
 
 
@@ -70,7 +72,7 @@ def test_a_crowd_takes_four_passes_at_the_most(count: int) -> None:
     random = np.random.default_rng(count)
     places = [(int(x), int(y), int(r)) for x, y, r in random.integers((40, 40, 25), (960, 660, 60), (count, 3))]
     engine = Brightness()
-    found = look_closely(engine, SIZE, discs(700, 1000, *places), 0.5)
+    found = look_closely(engine, SPEC, discs(700, 1000, *places), 0.5)
     assert sum(engine.batches) <= 4
     assert found.min() >= 0
     assert found.max() <= 1
@@ -80,8 +82,8 @@ def test_what_is_far_from_small_people_stays_as_it_was() -> None:
     photo = discs(1200, 1600, (300, 500, 60))
     photo[:, 1200:] = 90
     engine = Brightness()
-    found = look_closely(engine, SIZE, photo, 0.5)
-    frame = to_frame(photo, SIZE)
+    found = look_closely(engine, SPEC, photo, 0.5)
+    frame = to_frame(photo, SPEC)
     straight, mirrored = Brightness()(np.stack([frame, frame[:, :, ::-1]]))
     whole = along_edges((straight + mirrored[:, ::-1]) / 2, frame)
     wanted = cv2.resize(whole, found.shape[::-1], interpolation=cv2.INTER_LINEAR)
@@ -120,10 +122,10 @@ def test_nothing_small_means_no_parts(boxes: list[tuple[int, int, int, int]]) ->
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 1), (33, 2000), (40, 40)])
 def test_photos_of_any_shape(shape: tuple[int, int]) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    assert segment(Brightness(), SIZE, photo, threshold=0.5, quality="best").mask.shape == shape
+    assert segment(Brightness(), SPEC, photo, threshold=0.5, quality="best").mask.shape == shape
 
 
 def test_two_parts_of_one_shape_are_one_batch() -> None:
     engine = Brightness()
-    look_closely(engine, SIZE, discs(1200, 1600, (300, 500, 60), (1300, 500, 60)), 0.5)
+    look_closely(engine, SPEC, discs(1200, 1600, (300, 500, 60), (1300, 500, 60)), 0.5)
     assert engine.batches == [2, 2]

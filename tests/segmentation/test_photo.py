@@ -9,13 +9,13 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from humanseg.segmentation.errors import BrokenImage, EmptyPhoto, NotAnImage, TooLarge, UnsupportedFormat
-from humanseg.segmentation.photo import FRAME_STEP, ORIENTATION, frame_shape, read_photo, to_frame
+from humanseg.segmentation.frame import to_frame
+from humanseg.segmentation.photo import ORIENTATION, read_photo
+from humanseg.segmentation.spec import Spec
 
 
 def gradient(width: int = 64, height: int = 48) -> np.ndarray:
@@ -158,7 +158,8 @@ def test_a_large_jpeg_is_decoded_small_where_only_its_shape_counts() -> None:
     photo = read_photo(data, least_side=256)
     assert (photo.width, photo.height) == (1600, 1200)
     assert photo.pixels.shape == (300, 400, 3)
-    full, small = to_frame(read_photo(data).pixels, 256), to_frame(photo.pixels, 256)
+    spec = Spec((256, 256))
+    full, small = to_frame(read_photo(data).pixels, spec), to_frame(photo.pixels, spec)
     assert np.abs(full - small).max() < 0.04
 
 
@@ -204,30 +205,3 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
     with pytest.raises(TooLarge, match="0.001 megapixels"):
         read_photo(LOSSLESS["png"], max_pixels=1000)
     assert read_photo(LOSSLESS["png"], max_pixels=64 * 48).width == 64
-
-
-@pytest.mark.parametrize(("width", "height"), [(64, 48), (48, 64), (1, 1), (5000, 1), (1, 3000), (333, 777)])
-def test_a_frame_is_the_whole_photo_and_nothing_else(width: int, height: int) -> None:
-    frame = to_frame(np.full((height, width, 3), 200, np.uint8), 256)
-    assert frame.dtype == np.float32
-    assert frame.shape == (3, *frame_shape(height, width, 256))
-    assert np.allclose(frame, 200 / 255)
-
-
-@given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 64).map(lambda n: 32 * n))
-def test_a_frames_sides_are_what_the_network_takes_and_near_the_photos_own(
-    height: int, width: int, size: int
-) -> None:
-    shape = frame_shape(height, width, size)
-    assert max(shape) == size
-    assert all(side % FRAME_STEP == 0 for side in shape)
-    scale = size / max(height, width)
-    for side, length in zip(shape, (height, width), strict=True):
-        assert abs(side - length * scale) <= FRAME_STEP / 2 + 1e-6 or side == FRAME_STEP
-    assert frame_shape(width, height, size) == shape[::-1]
-
-
-def test_a_size_that_is_no_multiple_of_the_step_stays_the_long_side() -> None:
-    assert frame_shape(160, 240, 240) == (160, 240)
-    assert frame_shape(300, 300, 240) == (240, 240)
-    assert frame_shape(400, 100, 240) == (240, 64)

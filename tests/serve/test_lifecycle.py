@@ -17,9 +17,10 @@ import psutil
 import pytest
 import requests
 
+from humanseg.common.ports import free_ports
+from humanseg.serve.config import NOWHERE
 from humanseg.serve.settings import read_settings
 from humanseg.serve.store import start_store
-from tests.ports import free_ports
 from tests.running import ROOT, Server, encoded, start_server
 
 PHOTO = encoded(np.full((40, 30, 3), 100, np.uint8), "PNG")
@@ -58,7 +59,7 @@ def test_everything_listens_on_loopback_alone(server: Server) -> None:
         if connection.status == psutil.CONN_LISTEN
     ]
     assert listening
-    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
+    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1", NOWHERE}
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from humanseg.segmentation.calibration import UNCHANGED, Calibration
+from humanseg.segmentation.errors import WeightsError
 from humanseg.segmentation.result import Segmentation
 from humanseg.segmentation.segmenter import Segmenter
 from humanseg.segmentation.unet import UNet
-from humanseg.segmentation.weights import WeightsError, load_weights, save_weights
+from humanseg.segmentation.weights import load_weights, save_weights
 from humanseg.training.reliability import bins, calibration_error, learn, plot
 
 
@@ -60,8 +61,8 @@ def test_too_few_photos_are_refused() -> None:
 def test_it_is_kept_with_the_weights_and_served(tmp_path: Path) -> None:
     halved = Calibration(((0.0, 0.0), (1.0, 0.5)))
     path = tmp_path / "a.safetensors"
-    save_weights(path, UNet((4, 8)).eval(), input_size=64, threshold=0.5, calibration=halved)
-    assert load_weights(path).calibration == halved
+    save_weights(path, UNet((4, 8)).eval(), input_size=64, threshold=0.5, calibration=halved.text())
+    assert load_weights(path).spec.calibration == halved
     photo = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8))[1].tobytes()
     found = Segmenter.load(path)(photo, threshold=0.01)
     assert found.summary.confidence == pytest.approx(found.segmentation.summary().confidence / 2)
@@ -77,8 +78,8 @@ def test_a_damaged_calibration_names_the_file(tmp_path: Path, text: str) -> None
     with pytest.raises(ValueError):  # noqa: PT011 - the message is the next one's
         Calibration.from_text(text)
     path = tmp_path / "a.safetensors"
-    save_weights(path, UNet((4, 8)).eval(), input_size=64, threshold=0.5, notes={"calibration": text})
-    with pytest.raises(WeightsError, match=r"a\.safetensors: calibration"):
+    save_weights(path, UNet((4, 8)).eval(), input_size=64, threshold=0.5, calibration=text)
+    with pytest.raises(WeightsError, match=r"a\.safetensors: calibration is"):
         load_weights(path)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from humanseg.segmentation.photo import frame_shape, to_frame
+from humanseg.segmentation.frame import frame_shape, to_frame
+from humanseg.segmentation.spec import Spec
 from humanseg.training import compose
 from humanseg.training.compose import put_thing
 from humanseg.training.losses import edge_band, segmentation_loss
@@ -54,13 +55,13 @@ def test_a_batch_has_one_of_the_shapes_that_are_served(stream: Stream) -> None:
         shapes.add(tuple(mask.shape[1:]))
         kinds.add(bool(mask.any()))
     assert kinds == {True, False}  # people, and nobody
-    assert shapes == {frame_shape(*sides, 384) for sides in ((3, 2), (4, 3), (1, 1), (3, 4), (2, 3))}
+    assert shapes == {frame_shape(*sides, Spec((384, 384))) for sides in ((3, 2), (4, 3), (1, 1), (3, 4), (2, 3))}
 
 
 def test_without_augmentation_it_is_what_serving_sees(stream: Stream) -> None:
     plain = Stream(replace(stream.settings, augment="none", size=128), stream.pools)
     for index in range(4):
-        frame = to_frame(plain.pools.people[0][0][index].read()[0], 128)
+        frame = to_frame(plain.pools.people[0][0][index].read()[0], Spec((128, 128)))
         seen, clean = plain[index][:2]
         assert frame.shape == (3, 128, 96)
         np.testing.assert_allclose(seen.numpy(), frame, atol=1.5 / 255)

@@ -24,8 +24,8 @@ import struct
 import zlib
 
 from humanseg.archive.capture.isobmff import scrub_isobmff
+from humanseg.archive.capture.rewrite import orientation_of, rewrite_as_png, rewrite_same_format
 from humanseg.archive.errors import Unscrubbable
-from humanseg.archive.read.rewrite import orientation_of, rewrite_as_png, rewrite_same_format
 
 # Frame headers (not DHT C4, JPG C8, DAC CC, which are listed by themselves), tables, restart interval.
 _JPEG_KEPT = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8})

@@ -27,11 +27,12 @@ from typing import Any
 from botocore.exceptions import ClientError, FlexibleChecksumError
 
 from humanseg.archive.capture.record import rfc3339
+from humanseg.archive.capture.rewrite import rewrite_as_jpeg, rewrite_as_png
 from humanseg.archive.errors import ArchiveError, Unscrubbable
 from humanseg.archive.read.export_formats import FORMATS, pack
 from humanseg.archive.read.labels import Label, edited_masks, read_labels
 from humanseg.archive.read.reader import Reader, Stored, parallel
-from humanseg.archive.read.rewrite import rewrite_as_jpeg, rewrite_as_png
+from humanseg.common.files import write_whole
 
 NAME_LENGTH = 20
 GONE = ("NoSuchKey", "404")
@@ -132,8 +133,9 @@ def export(
     _register(reader, to, fmt, chosen, now)  # before the first copy is made
     parts = to if fmt == "folder" else to / ".parts"
     photos = parts / "img" if fmt in ("folder", "webdataset") else to / "img"
+    to.mkdir(mode=0o700, parents=True, exist_ok=True)  # people's photos: for nobody else on this machine
     for folder in (photos, parts / "mask"):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _leave_only(folder, {choice.name for choice in chosen})
     upright = fmt in ("coco", "webdataset")  # their usual readers leave the EXIF orientation alone
 
@@ -160,7 +162,7 @@ def export(
         fetched += new
         rows.append(_row(choice, photo, held_out_share))
     pack(fmt, to, parts, rows)
-    _replace(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_whole(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     held_out = sum(row["split"] == "val" for row in rows)
     corrected = sum(row["mask_source"] == "corrected" for row in rows)
     return Exported(len(rows), fetched, len(rows) - fetched, corrected, len(rows) - held_out, held_out, problems)
@@ -194,7 +196,7 @@ def _fetch_photo(reader: Reader, choice: Choice, folder: Path, upright: bool) ->
         raise ValueError(f"the photo {choice.photo_key} does not have the SHA-256 of its record")
     if not as_sent:
         data = rewrite_as_jpeg(data) if as_jpeg else rewrite_as_png(data)
-    _replace(path, data)
+    write_whole(path, data)
     return path, True
 
 
@@ -204,7 +206,7 @@ def _fetch_mask(reader: Reader, choice: Choice, path: Path) -> bool:
     data = reader.get(choice.mask_key)
     if hashlib.sha256(data).hexdigest() != choice.mask_sha256:
         raise ValueError(f"the mask {choice.mask_key} does not have the SHA-256 of its record")
-    _replace(path, data)
+    write_whole(path, data)
     return True
 
 
@@ -241,9 +243,3 @@ def _register(reader: Reader, to: Path, fmt: str, chosen: list[Choice], now: dat
     }
     key = f"{reader.store.target.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
     reader.put(key, json.dumps(note).encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_bytes(data)
-    temporary.replace(path)

@@ -167,7 +167,7 @@ def parallel(work: Callable[[In], Out], items: Iterable[In], workers: int = WORK
 
 
 def parse_time(text: str) -> datetime:
-    """The UTC time that record.json holds. (`fromisoformat` takes no Z before Python 3.11.)"""
+    """The UTC time that record.json holds; `fromisoformat` takes no Z before Python 3.11."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
 
 

@@ -11,8 +11,11 @@ from humanseg.archive.read.reader import Stored
 
 @dataclass
 class Day:
-    """One UTC day. Coverage and confidence are means over all photos that consent allowed, not only the kept
-    ones: each record counts 1/probability (Horvitz and Thompson, 1952)."""
+    """One UTC day.
+
+    Coverage and confidence are means over all photos that consent allowed, not only
+    the kept ones: each record counts 1/probability (Horvitz and Thompson, 1952).
+    """
 
     day: str
     records: int = 0

