@@ -1,6 +1,7 @@
 """What can be wrong with a request, and the one table from that, and from the core's errors, to an HTTP status.
 
-What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`.
+What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`; so is Busy, which is raised
+while one is read.
 """
 
 from __future__ import annotations
@@ -44,6 +45,14 @@ class Unauthorized(ClientError):
     """No API key, or a wrong one."""
 
 
+class Busy(PhotoError):
+    """No fault of the caller: there is no memory for this photo now. retry_after: seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 FAULTS_OF_THE_CALLER = (ClientError, PhotoError)
 
 STATUS: dict[type[Exception], int] = {
@@ -59,6 +68,7 @@ STATUS: dict[type[Exception], int] = {
     Unauthorized: 401,
     TooLarge: 413,
     UnsupportedFormat: 415,
+    Busy: 503,
 }
 
 # The `type` in an error's JSON is the class's name, but for these.
@@ -76,4 +86,5 @@ PHRASE = {
     413: "Content Too Large",
     415: "Unsupported Media Type",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }

@@ -20,6 +20,7 @@ class Job:
     probability: float32 [H, W], the network's answer to `frame`, or the map of several looks. seconds: by stage.
 
     Once `response` is set, no further step touches the photo. `error` names the client's fault, if any.
+    `counted`: the photos of this request were counted one by one.
     """
 
     index: int
@@ -30,4 +31,5 @@ class Job:
     probability: NDArray[np.float32] | None = None
     response: Response | None = None
     error: str | None = None
+    counted: bool = False
     seconds: dict[str, float] = field(default_factory=dict)

@@ -16,8 +16,8 @@ from humanseg.segmentation.result import Summary
 class Metrics(Protocol):
     """Where a number goes. The archive counts through the same three methods (humanseg.archive.capture.telemetry)."""
 
-    def count(self, name: str, labels: Mapping[str, str]) -> None:
-        """Add one."""
+    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
+        """Add `amount`."""
 
     def gauge(self, name: str, value: float) -> None:
         """Set a gauge."""
@@ -36,9 +36,9 @@ class TorchServeMetrics:
         self._model = (model_name, model_version)
         self._found: dict[str, Any] = {}
 
-    def count(self, name: str, labels: Mapping[str, str]) -> None:
-        """Add one. The values of `labels` stand in the order in which metrics.yaml declares their names."""
-        self._update(self._types.COUNTER, name, 1, tuple(labels.values()))
+    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
+        """Add to a counter. The values of `labels` stand in the order in which metrics.yaml declares their names."""
+        self._update(self._types.COUNTER, name, amount, tuple(labels.values()))
 
     def gauge(self, name: str, value: float) -> None:
         """Set a gauge."""

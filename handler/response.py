@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from handler.errors import PHRASE, STATUS, error_type
 from handler.options import Options
@@ -52,8 +52,6 @@ def respond(
     crop = crop_box(summary, options)
     if options.output == "json":
         body = json_body(segmentation, summary, origin, crop, seconds, start)
-        if request.kserve:
-            body = b'{"predictions": [' + body + b"]}"
         headers = {"x-person-found": "true" if summary.box else "false", "x-model-version": origin.model_version}
         return Response(200, "application/json", body, headers)
     picture = draw(photo, segmentation, options.output, options.background)
@@ -108,7 +106,9 @@ def json_body(
 
 def error_response(error: Exception, request_id: str) -> Response:
     """An error of the caller's: {"code", "type", "message", "request_id"} under the status that the table gives."""
-    return failure(STATUS[type(error)], error_type(error), str(error), request_id)
+    response = failure(STATUS[type(error)], error_type(error), str(error), request_id)
+    wait = getattr(error, "retry_after", None)
+    return replace(response, headers={**response.headers, "retry-after": str(wait)}) if wait else response
 
 
 def failure(status: int, kind: str, message: str, request_id: str) -> Response:
@@ -118,9 +118,14 @@ def failure(status: int, kind: str, message: str, request_id: str) -> Response:
     return Response(status, "application/json", json.dumps(document).encode(), headers)
 
 
-def page_response(page: bytes) -> Response:
-    """The HTML page that a browser's GET sees."""
-    return Response(200, "text/html; charset=utf-8", page, {"cache-control": "no-cache"})
+def predictions(bodies: list[bytes], headers: dict[str, str]) -> Response:
+    """KServe's v1 envelope around the JSON of each instance, in order; an error stands in its instance's place."""
+    return Response(200, "application/json", b'{"predictions": [' + b", ".join(bodies) + b"]}", headers)
+
+
+def document_response(body: bytes, content_type: str) -> Response:
+    """What a GET without a photo sees: the page, the service's facts, or its description in OpenAPI."""
+    return Response(200, content_type, body, {"cache-control": "no-cache", "vary": "accept"})
 
 
 def phrase(status: int) -> str:

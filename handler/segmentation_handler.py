@@ -22,14 +22,17 @@ import numpy as np
 from handler import response
 from handler.apikeys import check_key, read_key_hashes
 from handler.archiving import open_archive
-from handler.errors import FAULTS_OF_THE_CALLER, error_type
+from handler.errors import FAULTS_OF_THE_CALLER, ClientError, error_type
+from handler.facts import service_facts
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_response, observe_photo
-from handler.request import is_page_view, parse_request
+from handler.pixel_budget import open_budget
+from handler.request import PhotoRequest, is_visit, parse_requests, wanted_type
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
+from humanseg.common.probe import PROBE
 from humanseg.segmentation.engine import make_engine, warm_up
-from humanseg.segmentation.frame import Batch, probability_map
+from humanseg.segmentation.frame import Batch, photo_map
 from humanseg.segmentation.looks import FINEST, look_closely
 from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
@@ -58,6 +61,7 @@ class SegmentationHandler:
             self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
             self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
             self.page = (folder / "handler" / "page.html").read_bytes()
+            self.openapi = (folder / "docs" / "openapi.yaml").read_bytes()
             self.threshold = self.settings.threshold or self.model.spec.threshold
             self.engine = make_engine(
                 self.settings.engine,
@@ -69,6 +73,10 @@ class SegmentationHandler:
                 gpu=context.system_properties.get("gpu_id"),
             )
             warm_up(self.engine, self.model.spec)
+            self.budget = open_budget(os.environ)
+            self.facts = service_facts(
+                self.name, self.version, self.model, self.engine.name, self.threshold, self.settings
+            )
             self.archive = open_archive(config.get("archive"), self.metrics)
         except Exception as error:
             logger.error("The model was not loaded: %s", error)
@@ -77,6 +85,14 @@ class SegmentationHandler:
 
     def handle(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one body a row, with status, content type and headers set in `context`."""
+        try:
+            return self.answer(rows, context)
+        finally:
+            if self.budget:
+                self.budget.release()
+
+    def answer(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """Each step for the whole batch."""
         jobs = [Job(index, context.get_request_id(index)) for index in range(len(rows))]
         for job, row in zip(jobs, rows, strict=True):
             self.guarded(job, self.decode, row, request_headers(context, job.index))
@@ -89,21 +105,64 @@ class SegmentationHandler:
         return [job.response.body for job in jobs if job.response]
 
     def decode(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        """Bytes to the network's frame."""
-        if is_page_view(row, headers):
-            job.response = response.page_response(self.page)
+        """A request to the network's frame; what needs no network, and several photos in one, to the response."""
+        if headers.get("describe") == "True":  # the management API's `?customized=true`
+            job.response = response.document_response(json.dumps(self.facts).encode(), "application/json")
+            return
+        if is_visit(row, headers):
+            job.response = self.visited(headers)
             return
         if self.key_hashes is not None:
             check_key(headers, self.key_hashes)
-        job.request = parse_request(row, headers, max_label=self.settings.max_label)
+        requests = parse_requests(row, headers, max_label=self.settings.max_label)
+        if len(requests) > 1:
+            self.predict_each(job, requests)
+        else:
+            self.read(job, requests[0])
+
+    def visited(self, headers: Mapping[str, str]) -> response.Response:
+        """The page for a browser, the service's facts for who asks for JSON, and OpenAPI for who asks for YAML."""
+        wanted = wanted_type(next((value for name, value in headers.items() if name.lower() == "accept"), ""))
+        if wanted in ("application/yaml", "application/openapi+yaml", "text/yaml"):
+            return response.document_response(self.openapi, "application/yaml")
+        if wanted == "application/json":
+            if self.key_hashes is not None:
+                check_key(headers, self.key_hashes)
+            return response.document_response(json.dumps(self.facts).encode(), "application/json")
+        return response.document_response(self.page, "text/html; charset=utf-8")
+
+    def predict_each(self, job: Job, requests: list[PhotoRequest | ClientError]) -> None:
+        """Answer the photos of one request one after the other: so it takes the memory of one."""
+        bodies = []
+        for number, request in enumerate(requests):
+            one = Job(job.index, f"{job.request_id}-{number}")
+            self.guarded(one, self.read, request)
+            if one.response is None:
+                self.forward([one])
+            if one.response is None:
+                self.guarded(one, self.encode)
+            self.count(one)
+            if self.budget:
+                self.budget.release()
+            assert one.response
+            bodies.append(one.response.body)
+        job.counted = True
+        job.response = response.predictions(bodies, {"x-model-version": self.version})
+
+    def read(self, job: Job, request: PhotoRequest | ClientError) -> None:
+        """A photo's bytes to the network's frame."""
+        if isinstance(request, ClientError):
+            raise request
+        job.request = request
         start = time.perf_counter()
         options, spec = job.request.options, self.model.spec
         closely = options.quality == "best"
-        least_side = spec.least_side and spec.least_side * (FINEST if closely else 1)
+        least_side = spec.least_side * FINEST if closely else spec.least_side
         job.photo = read_photo(
             job.request.photo,
             max_pixels=int(self.settings.max_megapixels * 1e6),
             least_side=None if options.output in NEEDS_PHOTO else least_side,
+            admit=self.budget.take if self.budget else lambda pixels: None,
         )
         job.frame = None if closely else preprocess(job.photo.pixels, spec)
         job.seconds["decode"] = time.perf_counter() - start
@@ -139,11 +198,12 @@ class SegmentationHandler:
         assert job.request and job.photo and job.probability is not None
         start = time.perf_counter()
         photo, options = job.photo, job.request.options
-        drawn = job.probability
+        probability_map = job.probability
         if job.frame is not None:
-            drawn = probability_map(job.probability, job.frame, self.model.spec, photo.width, photo.height)
+            height, width = photo.pixels.shape[:2]
+            probability_map = photo_map(job.probability, job.frame, self.model.spec, height, width)
         segmentation = at_photo_size(
-            drawn,
+            probability_map,
             photo.width,
             photo.height,
             threshold=options.threshold or self.threshold,
@@ -152,7 +212,8 @@ class SegmentationHandler:
         summary = segmentation.summary(self.model.spec.calibration)
         origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
-        observe_photo(self.metrics, summary, job.seconds)
+        if job.request.photo != PROBE:
+            observe_photo(self.metrics, summary, job.seconds)
         now = datetime.now(timezone.utc)
         job.response.headers["x-archived"] = self.archive.keep(
             job.request, photo, segmentation, summary, origin, job.seconds, now, job.response
@@ -175,13 +236,23 @@ class SegmentationHandler:
         """Hand the answer to TorchServe, and count it."""
         answer = job.response
         assert answer
+        if job.request and job.request.kserve and answer.status == 200 and job.request.options.output == "json":
+            answer = response.predictions([answer.body], answer.headers)
+            job.response = answer
         context.set_response_status(answer.status, response.phrase(answer.status), job.index)
         context.set_response_content_type(job.index, answer.content_type)
         for name, value in answer.headers.items():
             context.set_response_header(job.index, name, value)
-        output, quality = (
-            (job.request.options.output, job.request.options.quality) if job.request else ("none", "none")
-        )
+        if not job.counted:
+            self.count(job)
+
+    def count(self, job: Job) -> None:
+        """Count a photo's answer, and log it where that is asked for."""
+        answer, options = job.response, job.request.options if job.request else None
+        assert answer
+        if job.request and job.request.photo == PROBE:
+            return  # a health check, every few seconds: it must not look like traffic
+        output, quality = (options.output, options.quality) if options else ("none", "none")
         count_response(self.metrics, answer, output, quality, job.error)
         if self.log_requests:
             said = {

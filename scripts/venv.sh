@@ -1,6 +1,6 @@
 # Sourced by serve.sh, test.sh and build_mar.sh: makes .venv with the pinned packages of pyproject.toml.
-# ensure_venv serve        what runs in production
-# ensure_venv serve,train,dev   everything
+# ensure_venv serve,archive    what runs in production
+# ensure_venv serve,archive,train,dev   everything
 # Nothing is asked of the network when the wanted packages are already there.
 
 fail() {
@@ -8,11 +8,11 @@ fail() {
   exit 1
 }
 
-# The first Python 3.10-3.12 that really starts (version managers leave stubs that do not).
+# The first Python 3.10-3.14 that really starts (version managers leave stubs that do not).
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-} python3.11 python3.12 python3.10 python3 python; do
-    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+  for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3.14 python3.10 python3 python; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' \
       >/dev/null 2>&1; then
       echo "$candidate"
       return
@@ -45,7 +45,7 @@ install_venv() {
     if [ "${have_hash:-}" = "$wanted" ] && [ -z "$missing" ]; then return; fi
     groups=$(echo "$groups,${have_groups:-}" | tr ',' '\n' | sed '/^$/d' | sort -u | paste -sd,)
   fi
-  python=$(find_python) || fail "needs Python 3.10, 3.11 or 3.12 with venv. Install one (Debian: apt install python3 python3-venv) or name it: PYTHON=/path/to/python $0"
+  python=$(find_python) || fail "needs Python 3.10 to 3.14 with venv. Install one (Debian: apt install python3 python3-venv) or name it: PYTHON=/path/to/python $0"
   local free
   free=$(df -Pk . | awk 'NR == 2 {print $4}')
   if [ "$free" -lt 3000000 ]; then

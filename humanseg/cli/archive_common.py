@@ -39,6 +39,10 @@ def plain_errors() -> Iterator[None]:
 
     try:
         yield
+    except ImportError as error:
+        if error.name not in ("pyarrow", "duckdb"):
+            raise
+        raise CommandError(f"{error.name} is not installed: pip install 'humanseg[archive]'") from error
     except ArchiveError as error:
         raise CommandError(str(error)) from error
     except ClientError as error:
@@ -53,11 +57,11 @@ def reader(settings: ArchiveSettings | None = None) -> Reader:
     """A reader of the store that the environment means."""
     from humanseg.archive.capture.settings import ArchiveSettings
     from humanseg.archive.read.reader import Reader
-    from humanseg.archive.ship.store import Store
+    from humanseg.archive.ship.store import BucketSettings, Store
     from humanseg.archive.ship.target import Target
 
     target = Target.find(os.environ, state_dir())
-    return Reader(Store.open(target, settings or ArchiveSettings(), retries=4))
+    return Reader(Store.open(target, BucketSettings.of(settings or ArchiveSettings()), retries=4))
 
 
 def moment(text: str) -> datetime | None:

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from humanseg.cli import archive, deploy, doctor, release, segment, server, training
+from humanseg.cli import archive, compare, deploy, doctor, release, segment, server, training
 from humanseg.cli.console import explain
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ GROUPS = (
     ("Server", doctor.app, None),
     ("Archive", archive.app, "archive"),
     ("Training", training.app, None),
+    ("Training", compare.app, None),
     ("Cloud", deploy.app, "deploy"),
 )
 

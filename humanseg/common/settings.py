@@ -153,7 +153,7 @@ def checked(setting: Field[Any], value: object, name: str) -> Any:
     """
     rule: Rule = setting.metadata[RULE]
     if not rule.accepts(value):
-        has_example = setting.default not in (MISSING, None, "")
+        has_example = setting.default not in (MISSING, None, "") and rule.accepts(setting.default)
         example = f", for example {str(setting.default).lower() if rule.kind is bool else setting.default}"
         raise SettingsError(f"{name} is {value!r}, but must be {rule.wanted}{example if has_example else ''}.")
     if rule.kind is float and isinstance(value, int):

@@ -31,7 +31,7 @@ class Engine(Protocol):
         ...
 
     def output(self, batch: Batch) -> Batch:
-        """What the network itself says of frames of one shape, float32 [N, 3, H, W]: see `Spec`."""
+        """Frames of one shape to what the network says of them, as it is."""
         ...
 
 

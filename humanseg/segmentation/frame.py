@@ -72,6 +72,17 @@ def to_frame(pixels: Pixels, spec: Spec) -> Batch:
     return planes
 
 
+def photo_map(output: Batch, frame: Batch, spec: Spec, height: int, width: int) -> Batch:
+    """An engine's output, float32 [H, W] in 0..1, for the `frame` of a photo of `height` x `width`.
+
+    Only the part that shows the photo, its edge drawn to the photo's own.
+    """
+    if spec.resize == "pad":
+        rows, columns = shown(height, width, spec)
+        output, frame = output[rows, columns], frame[:, rows, columns]
+    return along_edges(output, frame)
+
+
 def to_input(frames: Batch, spec: Spec) -> Batch:
     """Frames, float32 [N, 3, H, W] RGB in 0..1, as the network wants them: NCHW or NHWC, see `Spec`."""
     x = frames[:, ::-1] if spec.channel_order == "BGR" else frames
@@ -109,17 +120,6 @@ def to_probability(output: NDArray[Any], spec: Spec, shape: tuple[int, ...]) -> 
     return one
 
 
-def probability_map(output: Batch, frame: Batch, spec: Spec, width: int, height: int) -> Batch:
-    """The part of an engine's output that shows the photo, its edge drawn to the photo's own.
-
-    output: float32 [H, W] in 0..1, for `frame`, float32 [3, H, W], of a photo of `width` x `height`.
-    """
-    if spec.resize == "pad":
-        rows, columns = shown(height, width, spec)
-        output, frame = output[rows, columns], frame[:, rows, columns]
-    return along_edges(output, frame)
-
-
 def sigmoid(logits: Batch) -> Batch:
     """Logits to probabilities in 0..1. OpenVINO's own takes ten times as long, a twentieth of the whole pass."""
     answer: Batch = np.tanh(logits * np.float32(0.5))  # no overflow, however sure the network is
@@ -131,7 +131,7 @@ def sigmoid(logits: Batch) -> Batch:
 def _log_sum_exp(logits: Batch) -> Batch:
     """log(sum(exp)) over the channels of [N, C, H, W]: [N, H, W].
 
-    The softmax of one channel is the sigmoid of its logit less that of all others.
+    The softmax of one channel is the sigmoid of its logit less this of all others.
     """
     highest = logits.max(axis=1, keepdims=True)
     summed: Batch = np.log(np.exp(logits - highest).sum(axis=1)) + highest[:, 0]

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.segmentation.frame import probability_map, to_frame
+from humanseg.segmentation.frame import photo_map, to_frame
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.spec import Spec
 
@@ -78,7 +78,7 @@ def look_closely(run: Run, spec: Spec, pixels: Pixels, threshold: float) -> Map:
 
     Args:
         run: the engine, called two or three times, with four frames at the most.
-        spec: how a photo goes into the network.
+        spec: the network's.
         pixels: the photo, uint8 [H, W, 3] RGB.
         threshold: 0..1, above which a pixel belongs to a region; the one that was chosen with the weights.
 
@@ -92,8 +92,8 @@ def look_closely(run: Run, spec: Spec, pixels: Pixels, threshold: float) -> Map:
         return whole
     height, width = pixels.shape[:2]
     places = [part.slices(height, width) for part in parts]
-    parts_pixels = [np.ascontiguousarray(pixels[place]) for place in places]
-    looks = _mean_looks(run, spec, parts_pixels, mirrored=len(parts) < PARTS)
+    shown = [np.ascontiguousarray(pixels[place]) for place in places]
+    looks = _mean_looks(run, spec, shown, mirrored=len(parts) < PARTS)
     size = spec.long_side
     scale = max(size, min(FINEST * size, max(height, width))) / max(height, width)
     finer = max(1, round(height * scale)), max(1, round(width * scale))
@@ -104,23 +104,22 @@ def look_closely(run: Run, spec: Spec, pixels: Pixels, threshold: float) -> Map:
 
 
 def _mean_looks(run: Run, spec: Spec, photos: list[Pixels], *, mirrored: bool) -> list[Map]:
-    """The probability map of each photo, uint8 [H, W, 3]; with `mirrored` the mean with its mirror image's.
+    """The network's answer to each photo, uint8 [H, W, 3]; with `mirrored` the mean with its mirror image's.
 
     Frames of one shape go through the engine as one batch.
     """
-    frames = [to_frame(photo, spec) for photo in photos]
-    outputs: list[Map] = []
-    alike = len({frame.shape for frame in frames}) == 1
-    for group in [frames] if alike else [[frame] for frame in frames]:
-        shown = group + [np.ascontiguousarray(frame[:, :, ::-1]) for frame in group] if mirrored else group
+    answers: list[Map] = []
+    pairs = [(photo, to_frame(photo, spec)) for photo in photos]
+    alike = len({frame.shape for _, frame in pairs}) == 1
+    for group in [pairs] if alike else [[pair] for pair in pairs]:
+        frames = [frame for _, frame in group]
+        shown = frames + [np.ascontiguousarray(frame[:, :, ::-1]) for frame in frames] if mirrored else frames
         found = run(np.stack(shown))
         if mirrored:
             found = (found[: len(group)] + found[len(group) :, :, ::-1]) * np.float32(0.5)
-        outputs += list(found)
-    return [
-        probability_map(output, frame, spec, photo.shape[1], photo.shape[0])
-        for output, frame, photo in zip(outputs, frames, photos, strict=True)
-    ]
+        for answer, (photo, frame) in zip(found, group, strict=True):
+            answers.append(photo_map(answer, frame, spec, *photo.shape[:2]))
+    return answers
 
 
 def small_parts(probability_map: Map, threshold: float) -> list[Part]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
-from humanseg.segmentation import jpeg
+from humanseg.segmentation import jpeg, tiff
+from humanseg.segmentation.bounds import check_bounds
 from humanseg.segmentation.errors import (
     BrokenImage,
     EmptyPhoto,
@@ -85,21 +87,31 @@ class Photo:
     orientation: int = 1
 
 
-def read_photo(data: bytes, *, max_pixels: int = 50_000_000, least_side: int | None = None) -> Photo:
+def read_photo(
+    data: bytes,
+    *,
+    max_pixels: int = 50_000_000,
+    least_side: int | None = None,
+    admit: Callable[[int], None] = lambda pixels: None,
+) -> Photo:
     """Decode `data` into upright RGB.
 
     With `least_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its long side is not
     shorter than that: libjpeg then averages in the DCT domain, at a fraction of the cost
     (ITU T.81; libjpeg-turbo's scaled IDCT). Transparent pixels are laid on white, as viewers show them.
 
-    Raises EmptyPhoto, NotAnImage, BrokenImage, UnsupportedFormat, or TooLarge above `max_pixels`.
+    `admit` is told the number of pixels before they are decoded, and may raise a PhotoError of its own.
+
+    Raises EmptyPhoto, NotAnImage, BrokenImage, UnsupportedFormat, or TooLarge above `max_pixels` or the bounds of
+    `humanseg.segmentation.bounds`.
     """
     if not data:
         raise EmptyPhoto("The request holds no photo. Send one with: curl -F image=@photo.jpg URL")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which is dropped anyway
-            return _decode(data, max_pixels, least_side)
+            check_bounds(data, max_pixels)
+            return _decode(data, max_pixels, least_side, admit)
     except PhotoError:
         raise
     except UnidentifiedImageError:
@@ -116,11 +128,12 @@ def read_photo(data: bytes, *, max_pixels: int = 50_000_000, least_side: int | N
         ) from None
 
 
-def _decode(data: bytes, max_pixels: int, least_side: int | None) -> Photo:
+def _decode(data: bytes, max_pixels: int, least_side: int | None, admit: Callable[[int], None]) -> Photo:
     image = Image.open(BytesIO(data), formats=FORMATS)
     width, height = image.size
     if width * height > max_pixels:
         raise TooLarge(_too_many_pixels(max_pixels, width, height))
+    admit(width * height)
     name = (image.format or "").lower().replace("mpo", "jpeg")
     pixels = None
     if name == "jpeg" and image.mode in ("RGB", "L"):
@@ -167,6 +180,8 @@ def _eight_bits(image: Image.Image) -> Pixels:
     """
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
+        if getattr(image, "tag_v2", {}).get(tiff.BITS) == (12,):  # which Pillow leaves in 0..4095
+            values = values << 4
         rounded: Pixels = ((np.minimum(values, 65407) + 128) // 257).astype(np.uint8)  # in uint16: v / 257
         return rounded
     # In parts: all of a large photo at once would take ten times its memory.
@@ -199,6 +214,13 @@ def _unidentified(data: bytes) -> PhotoError:
             return UnsupportedFormat(f"This is a {name} file, which can't be read here. {readable}")
     if data[4:8] == b"ftyp" and data[8:12].startswith(VIDEO_BRANDS):
         return UnsupportedFormat(f"This is a video. Send a single picture. {readable}")
+    depth = tiff.samples(data)
+    if depth is not None and depth not in ((8, False), (16, False)):
+        kind = "floating-point" if depth[1] else "whole-number"
+        return UnsupportedFormat(
+            f"This TIFF has {kind} samples of {depth[0]} bits, which can't be read here in this form. "
+            "Save it with 8 or 16 bits a sample."
+        )
     known = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
     if data.startswith(known) or data[4:8] == b"ftyp":
         return BrokenImage("The photo begins like a picture but its header is damaged. Send the whole file again.")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.segmentation import mask as masks
-from humanseg.segmentation.frame import Batch, probability_map, to_frame
+from humanseg.segmentation.frame import Batch, photo_map, to_frame
 from humanseg.segmentation.looks import look_closely
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.result import Segmentation
@@ -40,8 +40,8 @@ def postprocess(
 
     threshold: 0..1, open; a pixel above it is a person. keep: "all", or "largest" for the largest region alone.
     """
-    drawn = probability_map(output, frame, spec, width, height)
-    return at_photo_size(drawn, width, height, threshold=threshold, keep=keep)
+    probability_map = photo_map(output, frame, spec, height, width)
+    return at_photo_size(probability_map, width, height, threshold=threshold, keep=keep)
 
 
 def at_photo_size(
@@ -55,13 +55,7 @@ def at_photo_size(
 
 
 def segment(
-    run: Run,
-    spec: Spec,
-    pixels: Pixels,
-    *,
-    threshold: float | None = None,
-    keep: str = "all",
-    quality: str = "fast",
+    run: Run, spec: Spec, pixels: Pixels, *, threshold: float | None = None, keep: str = "all", quality: str = "fast"
 ) -> Segmentation:
     """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` of a network with `spec`.
 
@@ -81,4 +75,4 @@ def probability(run: Run, spec: Spec, pixels: Pixels) -> Pixels:
     """What the engine makes of a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person."""
     height, width = pixels.shape[:2]
     frame = preprocess(pixels, spec)
-    return masks.to_photo_size(probability_map(run(frame[None])[0], frame, spec, width, height), width, height)
+    return masks.to_photo_size(photo_map(run(frame[None])[0], frame, spec, height, width), width, height)

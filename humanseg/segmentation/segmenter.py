@@ -106,12 +106,5 @@ class Segmenter:
         """
         data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
         read = read_photo(data, max_pixels=max_pixels)
-        found = pipeline.segment(
-            self.engine,
-            self.spec,
-            read.pixels,
-            threshold=threshold,
-            keep=keep,
-            quality=quality,
-        )
+        found = pipeline.segment(self.engine, self.spec, read.pixels, threshold=threshold, keep=keep, quality=quality)
         return SegmentedPhoto(read, found, self.spec.calibration)

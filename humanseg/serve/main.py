@@ -19,9 +19,10 @@ from humanseg.common.settings import SettingsError
 from humanseg.serve.build_mar import DEFAULT_NAME, MODEL_STORE
 from humanseg.serve.config import render
 from humanseg.serve.process import StartError, check_ports, remove_temporary, start_torchserve, stop
-from humanseg.serve.ready import wait_until_ready
+from humanseg.serve.ready import ask, wait_until_ready
 from humanseg.serve.settings import ServeSettings, read_settings
 from humanseg.serve.store import drain, start_store
+from humanseg.serve.watch import DEAF_SECONDS, LOOK_SECONDS, Probe, Processes, Watch, kill
 
 STORE_PAUSE = 10.0  # seconds between two starts of an embedded store that ends
 FRONTEND_SHARE = 0.4  # of the stop deadline, for TorchServe; the rest is the archive's
@@ -67,12 +68,22 @@ def serve(settings: ServeSettings) -> None:
         store = start_store(settings, environment)
         stores = [store] if store else []  # the last one runs
         running.callback(stop_last, stores)
-        frontend = start_torchserve(settings, config, environment)
+        frontends = [start_torchserve(settings, config, environment)]
         ships = store is not None or bool(environment.get("ARCHIVE_BUCKET"))
-        running.callback(shut_down, frontend, settings, ships)
-        wait_until_ready(settings, lambda: frontend.poll() is None)
+        running.callback(lambda: shut_down(frontends[-1], settings, ships))
+        wait_until_ready(settings, lambda: frontends[-1].poll() is None)
         print(f"READY {settings.url}/predictions/{MODEL_NAME}", flush=True)
-        watch(frontend, stores, settings)
+        over = threading.Event()
+        running.callback(over.set)
+        probe = Probe(lambda: ask(settings))
+        threading.Thread(target=probe.run, args=(over.wait,), daemon=True).start()
+        while True:
+            watch(frontends[-1], stores, settings, probe)
+            say("serve: TorchServe hung and is started again.")
+            stop(frontends[-1], 0)
+            frontends.append(start_torchserve(settings, config, environment))
+            wait_until_ready(settings, lambda: frontends[-1].poll() is None)
+            probe.heard = time.monotonic()
 
 
 def stop_last(stores: list[subprocess.Popen[bytes]]) -> None:
@@ -93,12 +104,16 @@ def prepare(settings: ServeSettings) -> Path:
     return render(settings)
 
 
-def watch(frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes]], settings: ServeSettings) -> None:
-    """Return never, but by `Stopped` or by StartError when TorchServe ends by itself.
+def watch(
+    frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes]], settings: ServeSettings, probe: Probe
+) -> None:
+    """Return when the frontend hangs; raise StartError when it ends by itself.
 
-    A store that ends (the one of a killed server may still hold its folder) is started again, every ten seconds.
+    A worker that hangs is killed, and the frontend starts it anew. A store that ends (the one of a killed server may
+    still hold its folder) is started again, every ten seconds.
     """
-    tried = time.monotonic()
+    tried = looked = time.monotonic()
+    hangs, processes = Watch(), Processes(frontend.pid)
     while True:
         code = frontend.poll()
         if code is not None:
@@ -111,6 +126,16 @@ def watch(frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes
             again = start_store(settings, os.environ)
             if again is not None:
                 stores.append(again)
+        now = time.monotonic()
+        if now - looked >= LOOK_SECONDS:
+            looked = now
+            java, workers = processes.samples()
+            hung = hangs.look(now, [*java, *workers], probe.since)
+            if frontend.pid in hung or now - probe.heard > DEAF_SECONDS:
+                return
+            for pid in hung:
+                say(f"serve: worker {pid} hung and is replaced.")
+                kill(pid)
         time.sleep(0.5)
 
 

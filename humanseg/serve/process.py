@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from humanseg.common.processes import end_with_parent
+from humanseg.serve.memory import FRONTEND_SHARE, memory_bytes, pixel_budget
 from humanseg.serve.settings import ServeSettings
 
 
@@ -80,7 +81,8 @@ def start_torchserve(
     command = [
         str(java),
         # A body of 64 MB lies in the heap two to three times while it is handed on: half a dozen at once need room.
-        *("-XX:MaxRAMPercentage=25", "-XX:+UseSerialGC"),
+        # The parallel collector gives up (507 for that body) where the serial one stalls everybody for minutes.
+        *(f"-XX:MaxRAMPercentage={100 * FRONTEND_SHARE:g}", "-XX:+UseParallelGC"),
         # Only the quick compiler: the thorough one took as much CPU for minutes as the frontend's own work.
         "-XX:TieredStopAtLevel=1",
         f"-Dmodel_server_home={home}",
@@ -98,6 +100,7 @@ def start_torchserve(
         "STATE_DIR": str(settings.state_dir),
         "TMPDIR": str(temporary),
         "OMP_NUM_THREADS": str(settings.threads),
+        "PIXEL_BUDGET_MEGAPIXELS": str(pixel_budget(memory_bytes(), settings.workers)),
         "PYTHONDONTWRITEBYTECODE": "1",
         # glibc gives a photo's buffers back to the kernel after each use and takes them anew, page fault by
         # page fault: keeping up to 64 MB saves a sixth of the time behind the forward pass.

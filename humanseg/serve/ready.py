@@ -33,8 +33,13 @@ def wait_until_ready(settings: ServeSettings, running: Callable[[], bool], *, se
     raise StartError(f"no prediction went through within {seconds:g} s. The logs are in {settings.state_dir}/logs.")
 
 
-def predicts(settings: ServeSettings, *, timeout: float = 10.0) -> bool:
+def predicts(settings: ServeSettings) -> bool:
     """Whether the server answers a photo with a mask, or at least asks for an API key."""
+    return ask(settings)[1]
+
+
+def ask(settings: ServeSettings, *, timeout: float = 10.0) -> tuple[bool, bool]:
+    """Whether the server answers at all, and whether it does so as `predicts` says."""
     try:
         answer = requests.post(
             f"{settings.url}/predictions/{MODEL_NAME}",
@@ -43,9 +48,9 @@ def predicts(settings: ServeSettings, *, timeout: float = 10.0) -> bool:
             timeout=timeout,
         )
     except requests.RequestException:
-        return False
+        return False, False
     # With API keys, the worker's own refusal shows that it is loaded and answers.
-    return answer.status_code == 200 or (answer.status_code == 401 and "request_id" in answer.text)
+    return True, answer.status_code == 200 or (answer.status_code == 401 and "request_id" in answer.text)
 
 
 def _load_failure(model_log: Path, seen: int) -> str:

@@ -18,9 +18,9 @@ from humanseg.segmentation.models import reference
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.weights import Weights
-from humanseg.training import metrics, reliability
+from humanseg.training import by_kind, metrics, reliability
+from humanseg.training.by_kind import Row
 from humanseg.training.changes import Mask, Seen, agreement
-from humanseg.training.kinds import Row, facts, table
 from humanseg.training.measure import Engine, Result, measure_samples
 from humanseg.training.metrics import Score
 from humanseg.training.reliability import Pair
@@ -108,7 +108,7 @@ def evaluate(
 def kinds(reports: Sequence[SetReport]) -> list[Row]:
     """The table by kind of photo, over all sets that show people."""
     shown = [result for report in reports if not report.nobody for result in report.results if result.true.any()]
-    return table((facts(result.photo, result.pixels, result.true), result.score) for result in shown)
+    return by_kind.table((by_kind.kinds(each.photo, each.pixels, each.true), each.score) for each in shown)
 
 
 def report_set(name: str, results: list[Result], changes: dict[str, tuple[float, float]] | None = None) -> SetReport:

@@ -138,11 +138,11 @@ def test_one_instance_from_nothing_to_destroyed_but_for_the_bucket(moto: moto_se
     read = iam.get_role_policy(RoleName=ids["Role"], PolicyName="read-the-release")["PolicyDocument"]
     assert f"humanseg-releases-123456789012-eu-central-1/{release['Key']}" in json.dumps(read)
 
-    s3.put_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v1/kept", Body=b"a photo")
+    s3.put_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v2/kept", Body=b"a photo")
     done = humanseg("destroy", "--stack", "photos", "--yes", **moto.environment)
     assert done.returncode == 0, done.stderr
     assert ids["ArchiveBucket"] in done.stdout
-    assert s3.get_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v1/kept")["Body"].read() == b"a photo"
+    assert s3.get_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v2/kept")["Body"].read() == b"a photo"
     gone = humanseg("status", "--stack", "photos", **moto.environment)
     assert "no stack photos" in gone.stderr
 

@@ -129,6 +129,10 @@ def test_only_predictions_pass_the_load_balancer_and_only_for_chosen_clients() -
     assert [each["Type"] for each in properties("HttpsListener")["DefaultActions"]] == ["fixed-response"]
     rule = properties("PredictionsRule")
     assert rule["Conditions"] == [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/predictions/*"]}}]
+    forms = properties("FormsRule")  # turned away before the rule that lets photos pass is looked at
+    assert forms["Priority"] < rule["Priority"]
+    assert forms["Conditions"][0]["HttpHeaderConfig"]["Values"] == ["application/x-www-form-urlencoded*"]
+    assert forms["Actions"][0]["FixedResponseConfig"]["StatusCode"] == "415"
     assert TEMPLATE["Parameters"]["ClientCidr"]["Default"] == "127.0.0.1/32"  # nobody, until somebody is named
     for rule in properties("LoadBalancerSecurityGroup")["SecurityGroupIngress"]:
         assert rule["CidrIp"] == {"Ref": "ClientCidr"}
@@ -200,7 +204,7 @@ def test_the_role_may_do_exactly_this() -> None:
 def test_the_role_puts_under_the_prefix_and_reads_the_one_release() -> None:
     (put,) = policies()["put-into-the-archive"]
     (kms,) = policies()["encrypt-with-the-key"]
-    assert put["Resource"] == {"Fn::Sub": "${ArchiveBucket.Arn}/${ArchivePrefix}/v1/*"}
+    assert put["Resource"] == {"Fn::Sub": "${ArchiveBucket.Arn}/${ArchivePrefix}/v2/*"}
     assert kms["Resource"] == {"Ref": "KmsKeyArn"}
     (read,) = policies()["read-the-release"]
     assert read["Resource"] == {"Fn::Sub": "arn:${AWS::Partition}:s3:::${ReleaseBucket}/${ReleaseKey}"}

@@ -54,7 +54,7 @@ def test_evaluate_prints_a_table_and_writes_json_and_sheets(make_data: MakeData,
     photos = content["sets"][0]["per_photo"]
     assert figure["value"] == pytest.approx(np.mean([photo["iou"] for photo in photos]), abs=1e-3)
     assert all(0 <= photo["confidence"] <= 1 for photo in photos)
-    assert {row["kind"].split(":")[0] for row in content["kinds"]} >= {"light", "size", "sharpness", "tilt"}
+    assert {row["kind"].split(":")[0] for row in content["kinds"]} >= {"light", "size", "sharpness", "person size"}
     assert sum(row["photos"] for row in content["kinds"] if row["kind"].startswith("light")) == 8
     assert (content["quality"], content["sets"][0]["changes"]) == ("fast", {})
     assert (out / "data.png").read_bytes().startswith(b"\x89PNG")
