@@ -246,7 +246,7 @@ class SegmentationHandler:
             threshold=options.threshold or self.threshold,
             keep=options.keep,
         )
-        summary = segmentation.summary()
+        summary = segmentation.summary(self.model.spec.calibration)
         origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
         if job.request.photo != PROBE:
