@@ -17,7 +17,7 @@ document.querySelectorAll("[data-option]").forEach((option) => option.addEventLi
   if (option.name !== "archive") askAgain();
 }));
 document.addEventListener("paste", (event) => {
-  const files = [...event.clipboardData.files], pictures = files.filter((file) => file.type.startsWith("image/"));
+  const files = [...event.clipboardData.files], pictures = files.filter((file) => /^(image|video)\//.test(file.type));
   if (pictures.length) { event.preventDefault(); add(pictures); } else if (files.length) complain("What was pasted is no picture.");
 });
 let depth = 0;
@@ -90,6 +90,10 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   undo();
 });
+
+// a clip
+document.querySelectorAll("input[name=clip-view]").forEach((radio) => radio.addEventListener("change", () => sendClip(clip.file)));
+on("clip-close", "click", closeClip);
 
 // pictures out
 on("download", "click", savePicture);

@@ -12,6 +12,9 @@ const answered = () => photos.filter((photo) => !photo.pending);
 
 /* Send these files, and show the first. */
 function add(files) {
+  const clip = files.find(isClip);
+  if (clip) sendClip(clip);
+  files = files.filter((file) => !isClip(file));
   if (!files.length) return;
   if (!asking) batch = { photos: [], size: 0, shown: false, problems: [] };
   batch.size += files.length;
