@@ -2,6 +2,7 @@
 #
 #   docker build -t humanseg .                                         CPU
 #   docker build -t humanseg --build-arg DEVICE=cuda .                 CUDA, from PyPI
+#   docker build -t humanseg --platform linux/arm64 .                  Graviton and other arm64; each wheel is there
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #     -v humanseg:/state -p 127.0.0.1:8080:8080 -e ARCHIVE_BUCKET=... humanseg
 #
@@ -43,6 +44,7 @@ RUN --mount=type=bind,source=deploy/container/wheels,target=/wheels --mount=type
 COPY handler handler
 COPY humanseg humanseg
 COPY config config
+COPY docs/openapi.yaml docs/
 COPY model_store/human_segmentation.safetensors model_store/
 RUN python -m humanseg.serve.build_mar
 COPY humanseg/deploy/container/slim.py /opt/

@@ -2,7 +2,8 @@
 
 `python docs/architecture.py` writes it; with --check it fails where the file is stale.
 
-Each box is a package; an arrow leads from the package that imports to the one that is imported. Rows are the
+Each box is a package; an arrow leads from the package that imports to the one that is imported. An arrow is left out
+where a longer way leads to the same box. Rows are the
 longest way down to a package that imports nothing of ours, so that arrows only point downwards.
 """
 
@@ -21,6 +22,7 @@ WIDTH, BOX_WIDTH, BOX_HEIGHT, ROW = 1000, 170, 48, 112
 ROOM = {
     "handler": "TorchServe adapter",
     "humanseg.segmentation": "photo to mask, pure",
+    "humanseg.video": "clip to clip",
     "humanseg.common": "settings, files, names",
     "humanseg.archive.capture": "in the worker",
     "humanseg.archive.ship": "beside the server",
@@ -28,6 +30,7 @@ ROOM = {
     "humanseg.archive": "errors of the archive",
     "humanseg.client": "HTTP client",
     "humanseg.cli": "command line",
+    "humanseg.labels": "of labelling tools",
     "humanseg.training": "data, loop, evaluation",
     "humanseg.serve": "supervisor, .mar builder",
     "humanseg.deploy": "AWS, release, container",
@@ -62,6 +65,19 @@ def levels(edges: dict[str, set[str]]) -> dict[str, int]:
     return {room: level(room) for room in edges}
 
 
+def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The edges without those that a longer way replaces (transitive reduction)."""
+
+    @cache
+    def reached(room: str) -> frozenset[str]:
+        return frozenset(edges[room]).union(*(reached(below) for below in edges[room]))
+
+    return {
+        room: {below for below in targets if not any(below in reached(other) for other in targets - {below})}
+        for room, targets in edges.items()
+    }
+
+
 def draw() -> str:
     """The SVG."""
     edges = arrows()
@@ -79,8 +95,9 @@ def draw() -> str:
         '<path d="M0 0L8 4L0 8z" fill="#8a94a6"/></marker></defs>',
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
     ]
-    for room in sorted(edges):
-        for below in sorted(edges[room]):
+    shown = reduced(edges)
+    for room in sorted(shown):
+        for below in sorted(shown[room]):
             (x, y), (to_x, to_y) = centre[room], centre[below]
             start, end = y + BOX_HEIGHT / 2, to_y - BOX_HEIGHT / 2
             bend = (end - start) / 2

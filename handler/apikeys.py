@@ -1,55 +1,123 @@
-"""Optional API keys: who may ask for a mask."""
+"""Optional API keys: who may ask for a mask, until when, and for how many at a time (humanseg.common.apikeys)."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
-from collections.abc import Mapping
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from handler.errors import Unauthorized
+from handler.errors import TooManyRequests, Unauthorized
+from handler.slots import Slots
+from humanseg.common.apikeys import ApiKey, read_keys
+
+logger = logging.getLogger(__name__)
+
+KEY_FIELD = "x-api-key"  # gRPC has inputs only, no headers that reach a handler
+WRONG_KEYS = 30  # that a worker answers 401 in WRONG_SECONDS; further ones are told to wait
+WRONG_SECONDS = 10
+PLACES = 1024  # in the file of slots, for each key: the most that photos_per_key may be
 
 
-def read_key_hashes(path: Path) -> tuple[str, ...]:
-    """The SHA-256 hashes in `path`, one hexadecimal hash a line; empty lines and lines with # in front are skipped.
+class KeyRing:
+    """The keys of a file, read again when it changes. One that can't be used any more leaves the last good keys.
 
-    Raises ValueError, naming file and line, for anything else, and for a file without a hash: a server
-    that was told to check keys must not come up open or with a lock that no key fits.
+    extra: a key of the host's own (health checks), by its hash. Raises ValueError where the file is bad at the start.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"API_KEYS_FILE {path} can't be read: {error}") from None
-    hashes = []
-    for number, line in enumerate(lines, 1):
-        entry = line.strip().lower()
-        if not entry or entry.startswith("#"):
-            continue
-        if not re.fullmatch(r"[0-9a-f]{64}", entry):
-            raise ValueError(
-                f"API_KEYS_FILE {path}, line {number}: not a SHA-256 hash of 64 hexadecimal digits. "
-                "Make one with: printf %s KEY | sha256sum"
+
+    def __init__(
+        self,
+        path: Path,
+        extra: str | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        today: Callable[[], date] = lambda: datetime.now(timezone.utc).date(),
+    ) -> None:
+        self._path, self._clock, self._today = path, clock, today
+        self._extra = (ApiKey(extra, "health"),) if extra else ()
+        self._seen = _version(path)
+        self._keys = read_keys(path)
+        self._wrong: deque[float] = deque(maxlen=WRONG_KEYS)
+
+    def check(self, key: str) -> ApiKey:
+        """The entry of `key`. Raises Unauthorized, or TooManyRequests after many wrong ones.
+
+        Every hash is compared, each in constant time, so that the time taken says nothing about the keys.
+        """
+        self._read_again()
+        if not key:
+            raise Unauthorized(
+                "This server wants an API key: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
             )
-        hashes.append(entry)
-    if not hashes:
-        raise ValueError(f"API_KEYS_FILE {path} holds no key hash. Add one, or unset API_KEYS_FILE.")
-    return tuple(hashes)
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        found: list[ApiKey] = [
+            entry for entry in (*self._keys, *self._extra) if hmac.compare_digest(digest, entry.digest)
+        ]
+        if found and (found[0].until is None or self._today() <= found[0].until):
+            return found[0]
+        now = self._clock()
+        if len(self._wrong) == WRONG_KEYS and now - self._wrong[0] < WRONG_SECONDS:
+            raise TooManyRequests("Too many wrong API keys. Wait before the next try.", WRONG_SECONDS)
+        self._wrong.append(now)
+        if found:
+            raise Unauthorized(f"This API key was good until {found[0].until}. Ask the operator for a new one.")
+        raise Unauthorized("The API key is not known to this server. Check it, or ask the operator for one.")
+
+    def _read_again(self) -> None:
+        version = _version(self._path)
+        if version == self._seen:
+            return
+        self._seen = version
+        try:
+            self._keys = read_keys(self._path)
+        except ValueError as error:
+            logger.error("The API keys were not changed, %d stay good: %s", len(self._keys), error)
+        else:
+            logger.info("API keys were read again: %s", ", ".join(key.name for key in self._keys))
 
 
-def check_key(headers: Mapping[str, str], hashes: tuple[str, ...]) -> None:
-    """Raise Unauthorized unless `Authorization: Bearer KEY` or `x-api-key` holds a key of one of `hashes`.
+def _version(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
 
-    Every hash is compared, each in constant time, so that the time taken says nothing about the keys.
+
+def sent_key(headers: Mapping[str, str], row: Mapping[str, Any]) -> str:
+    """The key that came with a request; the empty string where none did.
+
+    In `Authorization: Bearer KEY`, in the header `x-api-key`, or, for gRPC, in the input of that name.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     scheme, _, bearer = lower.get("authorization", "").partition(" ")
-    key = bearer.strip() if scheme.lower() == "bearer" else lower.get("x-api-key", "")
-    if not key:
-        raise Unauthorized(
-            "This server wants an API key: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
-        )
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    matches = [hmac.compare_digest(digest, known) for known in hashes]
-    if not any(matches):
-        raise Unauthorized("The API key is not known to this server. Check it, or ask the operator for one.")
+    if scheme.lower() == "bearer":
+        return bearer.strip()
+    field = row.get(KEY_FIELD, "")
+    text = field.decode("utf-8", "replace") if isinstance(field, (bytes, bytearray)) else str(field)
+    return lower.get("x-api-key", "") or text.strip()
+
+
+class KeyLimit:
+    """At most `photos` photos of one key at a time, over all workers of a server."""
+
+    def __init__(self, path: Path, photos: int) -> None:
+        self._slots, self.photos = Slots(path), photos
+
+    def take(self, key: ApiKey) -> None:
+        """Take a place, until `release`. Raises TooManyRequests where none is left."""
+        first = int(key.digest[:10], 16) * PLACES  # two of a thousand keys share one in 10^6 servers
+        if not self._slots.take(first, self.photos, 1):
+            raise TooManyRequests(
+                f"This API key has {self.photos} photos under work, as many as it may have at a time. Wait for one.",
+                1,
+            )
+
+    def release(self) -> None:
+        """Give everything back that this worker holds."""
+        self._slots.release()

@@ -57,12 +57,16 @@ class TorchServeMetrics:
         self._found[name].add_or_update(value, [*labels, *self._model])
 
 
-def count_response(metrics: Metrics, response: Response, output: str, quality: str, error: str | None) -> None:
-    """One answered request: by output, quality and status, and by the type of the client's error."""
+def count_response(
+    metrics: Metrics, response: Response, output: str, quality: str, error: str | None, key: str | None
+) -> None:
+    """One answered request: by output, quality and status, by the client's error, and by the name of the API key."""
     labels = {"output": output, "quality": quality, "status": str(response.status)}
     metrics.count("humanseg_photos_total", labels)
     if error is not None:
         metrics.count("humanseg_client_errors_total", {"type": error})
+    if key is not None:
+        metrics.count("humanseg_key_requests_total", {"key": key, "status": str(response.status)})
 
 
 def observe_photo(metrics: Metrics, summary: Summary, seconds: Mapping[str, float]) -> None:

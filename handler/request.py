@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from handler.errors import BadOption, BadRequest, ClientError, ConflictingOption, EmptyBody, UnknownOption
-from handler.options import OPTION_NAMES, Options, parse_options
+from handler.options import OPTION_NAMES, Options, parse_options, some
 from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
 
 PHOTO_FIELDS = ("image", "data", "file")
@@ -30,7 +30,10 @@ REPEATED = "repeated fields"  # the row key under which the handler reports fiel
 
 @dataclass(frozen=True)
 class PhotoRequest:
-    """One photo as sent, and what to do with it. kserve: it came, and is answered, in KServe's v1 envelope."""
+    """One photo as sent, and what to do with it. kserve: it came, and is answered, in KServe's v1 envelope.
+
+    Without a photo it asks how far a clip is, see `Options.progress`.
+    """
 
     photo: bytes
     options: Options
@@ -94,7 +97,7 @@ def parse_request(
         # Whatever the frontend made of it, it was no photo: a photo's bytes do not survive that parsing.
         raise EmptyBody(_no_photo(lower))
     if row.get(REPEATED):
-        names = ", ".join(str(name) for name in row[REPEATED])
+        names = some([str(name) for name in row[REPEATED]])
         raise ConflictingOption(f"Given more than once, with different values: {names}. Give each once.")
     if len(row) > MAX_FIELDS:
         raise BadRequest(
@@ -113,7 +116,7 @@ def parse_request(
             photos.append(_bytes(body))
     photos += [_bytes(values.pop(name)) for name in PHOTO_FIELDS if name in values]
     given += [(name, _text(value, name)) for name, value in values.items()]
-    given += [(name, lower[f"x-{name}"]) for name in OPTION_NAMES if f"x-{name}" in lower]
+    given += [(name, _header_text(lower[f"x-{name}"])) for name in OPTION_NAMES if f"x-{name}" in lower]
 
     merged = _merge(given)
     if "output" not in merged and (kserve or _accepts_json(lower.get("accept", ""))):
@@ -121,6 +124,8 @@ def parse_request(
     options = parse_options(merged, max_label=max_label)
     if len(photos) > 1:
         raise BadRequest("The request holds more than one photo. Send one photo a request.")
+    if not photos and options.progress:
+        return PhotoRequest(b"", options)
     if not photos or not photos[0]:
         raise EmptyBody(_no_photo(lower))
     return PhotoRequest(photos[0], options, kserve)
@@ -225,6 +230,18 @@ def _text(value: Any, name: str) -> str:
     if name not in OPTION_NAMES:
         raise UnknownOption(f"Unknown key {name[:40]!r}. Options are {', '.join(OPTION_NAMES)}.")
     raise BadOption(f"{name} must be a text or a number.")
+
+
+def _header_text(value: str) -> str:
+    """A header's value as it was sent: the frontend reads its bytes as ISO 8859-1, and people send UTF-8.
+
+    >>> _header_text("caf\u00c3\u00a9"), _header_text("caf\u00e9")
+    ('café', 'café')
+    """
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _bytes(value: Any) -> bytes:

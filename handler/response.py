@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import time
+from base64 import b64encode
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from handler.errors import PHRASE, STATUS, error_type
 from handler.options import Options
@@ -114,7 +118,8 @@ def error_response(error: Exception, request_id: str) -> Response:
 def failure(status: int, kind: str, message: str, request_id: str) -> Response:
     """The JSON that every answer but a good one has."""
     document = {"code": status, "type": kind, "message": message, "request_id": request_id}
-    headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+    # Who tries keys has to connect anew for each.
+    headers = {"www-authenticate": "Bearer", "connection": "close"} if status == 401 else {}
     return Response(status, "application/json", json.dumps(document).encode(), headers)
 
 
@@ -125,7 +130,23 @@ def predictions(bodies: list[bytes], headers: dict[str, str]) -> Response:
 
 def document_response(body: bytes, content_type: str) -> Response:
     """What a GET without a photo sees: the page, the service's facts, or its description in OpenAPI."""
-    return Response(200, content_type, body, {"cache-control": "no-cache", "vary": "accept"})
+    policy = page_policy(body) if content_type.startswith("text/html") else {}
+    return Response(200, content_type, body, {"cache-control": "no-cache", "vary": "accept", **policy})
+
+
+@functools.cache
+def page_policy(page: bytes) -> dict[str, str]:
+    """What a browser lets the page do: its own script and style, this server, pictures that it makes; no frame."""
+
+    def hashes(tag: bytes) -> str:
+        found = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
+        return " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in found)
+
+    policy = (
+        f"default-src 'none'; script-src {hashes(b'script')}; style-src {hashes(b'style')}; connect-src 'self'; "
+        "img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return {"content-security-policy": policy, "x-frame-options": "DENY", "referrer-policy": "no-referrer"}
 
 
 def phrase(status: int) -> str:

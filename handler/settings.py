@@ -31,6 +31,8 @@ class HandlerSettings:
     threads: per worker; 0 takes OMP_NUM_THREADS (serve.sh sets cores / workers), else 1.
     threshold: a pixel above it is a person, 0..1 open; None takes the one that was chosen with the weights.
     max_megapixels: larger photos are answered 413.
+    photos_per_key: photos that one API key may have under work at a time, in all workers; 0: any number.
+    max_video_seconds: longer clips are answered 413; 0 takes none.
     max_label: longest `x-label`, in characters.
     """
 
@@ -39,6 +41,8 @@ class HandlerSettings:
     threads: int = integer(0, least=0, most=1024)
     threshold: float | None = number(None, least=0, most=1, open_ends=True)
     max_megapixels: float = number(50.0, least=0, most=10_000, open_ends=True)
+    photos_per_key: int = integer(0, least=0, most=1024)
+    max_video_seconds: float = number(30.0, least=0, most=3600)
     max_label: int = integer(200, least=0, most=2000)
 
 

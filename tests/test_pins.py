@@ -42,7 +42,7 @@ def pins() -> list[Requirement]:
 def tags(python: tuple[int, int], processor: str) -> set[Tag]:
     """What an interpreter takes on Linux with such a glibc."""
     platforms = [f"manylinux_2_{minor}_{processor}" for minor in range(GLIBC, 16, -1)]
-    platforms += [f"manylinux2014_{processor}", f"linux_{processor}"]
+    platforms += [f"{name}_{processor}" for name in ("manylinux2014", "manylinux2010", "manylinux1", "linux")]
     own = cpython_tags(python, platforms=platforms)
     return {*own, *compatible_tags(python, f"cp{python[0]}{python[1]}", platforms)}
 

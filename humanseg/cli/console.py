@@ -37,6 +37,7 @@ EXTRAS = {
     **dict.fromkeys(("boto3", "botocore", "pyarrow", "yaml"), "archive"),
     **dict.fromkeys(("torch", "numpy", "cv2", "PIL", "openvino", "safetensors"), "segmentation"),
     **dict.fromkeys(("pillow_heif", "simplejpeg", "isal"), "segmentation"),
+    "av": "video",
     **dict.fromkeys(("lightning_fabric", "albumentations", "pycocotools"), "train"),
     **dict.fromkeys(("ts", "model_archiver"), "serve"),
 }

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from humanseg.cli import archive, compare, deploy, doctor, release, segment, server, training
+from humanseg.cli import archive, compare, deploy, doctor, keys, release, segment, server, training
 from humanseg.cli.console import explain
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ GROUPS = (
     ("Server", server.app, None),
     ("Server", release.app, None),
     ("Server", doctor.app, None),
+    ("Server", keys.app, "keys"),
     ("Archive", archive.app, "archive"),
     ("Training", training.app, None),
     ("Training", compare.app, None),

@@ -92,6 +92,10 @@ class UnavailableError(StatusError):
     """503: no worker or a full queue, after all retries."""
 
 
+class TooManyRequestsError(UnavailableError):
+    """429: more photos at a time than the API key may have, after all retries."""
+
+
 class ServerFaultError(StatusError):
     """Any other 5xx: a fault of the server."""
 
@@ -104,6 +108,7 @@ BY_STATUS: dict[int, type[StatusError]] = {
     409: ConflictError,
     413: TooLargeError,
     415: UnsupportedFormatError,
+    429: TooManyRequestsError,
     503: UnavailableError,
 }
 

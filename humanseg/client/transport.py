@@ -1,6 +1,6 @@
 """One HTTP exchange with a server: timeouts, retries, and errors as Python classes.
 
-Retried are connections that fail or break and responses of 503, with the full-jitter exponential backoff of
+Retried are connections that fail or break and responses of 503 and 429, with the full-jitter exponential backoff of
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/, and once a response that says that the
 worker died: it may have been stopped by someone else, but a photo that kills workers must not go round them all. A
 read timeout is not retried: the server may still be working on the photo, and asking again would double its load.
@@ -86,6 +86,7 @@ class Transport:
         params: Mapping[str, str] | None = None,
         data: Mapping[str, str] | None = None,
         files: Mapping[str, tuple[str, bytes]] | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         retries: int | None = None,
     ) -> requests.Response:
@@ -107,6 +108,7 @@ class Transport:
                     params=params,
                     data=data,
                     files=files,
+                    headers=headers,
                     timeout=(min(5.0, wait), wait),
                     auth=_Key(self.api_key),
                     allow_redirects=False,

@@ -23,6 +23,7 @@ from humanseg.common.files import whole_file
 from humanseg.common.mar import MANIFEST
 from humanseg.common.names import MODEL_NAME
 from humanseg.segmentation.spec import COMMENTS, spec_file, write_spec_file
+from humanseg.serve.page import build_page
 
 if TYPE_CHECKING:
     from humanseg.segmentation.graph import Graph
@@ -33,7 +34,9 @@ MODEL_STORE = ROOT / "model_store"
 DEFAULT_WEIGHTS = MODEL_STORE / "human_segmentation.safetensors"
 DEFAULT_NAME = MODEL_NAME
 CONFIG = ROOT / "config" / "model-config.yaml"
-PACKED = ("handler", "humanseg/common", "humanseg/segmentation", "humanseg/archive")
+PAGE = ROOT / "handler" / "page"  # parts of the page, which goes into the .mar as one file beside this folder
+PACKED = ("handler", "humanseg/common", "humanseg/segmentation", "humanseg/video", "humanseg/archive")
+MAKERS = ("build_mar.py", "page.py", "model.py", "export.py", "golden.py", "golden.jpg")  # beside this file
 ORIGIN = "origin.txt"  # inside the .mar: "shipped" or "own" weights
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
@@ -130,7 +133,7 @@ def preview(model: Weights | Graph, photo: Path) -> int:
 
 
 def parts() -> Iterator[Path]:
-    """Every file of the checkout that goes into a .mar, the weights aside."""
+    """Every file of the checkout that goes into a .mar or is a part of the page in it, the weights aside."""
     yield ROOT / "humanseg" / "__init__.py"
     for folder in PACKED:
         yield from sorted(
@@ -144,8 +147,7 @@ def is_fresh(target: Path, weights: Path) -> bool:
     """Whether `target` exists and is newer than all that it is made of."""
     if not target.is_file() or not weights.is_file():
         return False
-    names = ("build_mar.py", "model.py", "export.py", "golden.py", "golden.jpg")
-    makers = [Path(__file__).parent / name for name in names]
+    makers = [Path(__file__).parent / name for name in MAKERS]
     beside = [each for each in (spec_file(weights),) if each.is_file()]
     newest = max(path.stat().st_mtime for path in (*parts(), *makers, weights, *beside, ROOT / "pyproject.toml"))
     return target.stat().st_mtime > newest
@@ -179,10 +181,11 @@ def build(model: Weights | Graph, weights: Path, version: str, name: str, output
             write_model(model, weights, content)
             (content / ORIGIN).write_text("shipped" if weights.resolve() == DEFAULT_WEIGHTS else "own")
             for part in parts():
-                if part != CONFIG:
+                if part != CONFIG and PAGE not in part.parents:
                     copy = content / part.relative_to(ROOT)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(part, copy)
+            (content / "handler" / "page.html").write_text(build_page(PAGE), encoding="utf-8")
             archived = run_archiver(content, version, name, Path(scratch))
             with whole_file(output / f"{name}.mar") as partial:
                 rewrite(archived, partial)

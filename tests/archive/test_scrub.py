@@ -198,7 +198,7 @@ def test_the_orientation_block_is_read_by_pillow() -> None:
     assert dict(exif) == {0x0112: 8}
 
 
-def test_a_thumbnail_item_is_emptied_and_the_picture_stays() -> None:
+def test_a_thumbnail_item_stays_behind_and_the_picture_does_not() -> None:
     """HEIC keeps thumbnails as items of their own, beside the one in EXIF."""
     pixels = np.random.default_rng(5).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     file = io.BytesIO()
@@ -207,10 +207,9 @@ def test_a_thumbnail_item_is_emptied_and_the_picture_stays() -> None:
     with Image.open(io.BytesIO(sent)) as image:
         assert image.info["thumbnails"] == [128], "the test's photo carries no thumbnail"
     clean, clean_format = scrub(sent, "heif")
-    assert (clean_format, len(clean)) == ("heif", len(sent))
+    assert clean_format == "heif"
+    assert len(clean) < len(sent) - 1000, "the thumbnail's bytes are still there"
     with Image.open(io.BytesIO(clean)) as image:
         assert not image.info.get("thumbnails")
         assert getattr(image, "n_frames", 1) == 1
     np.testing.assert_array_equal(upright(clean), upright(sent))
-    emptied = [at for at in range(0, len(sent) - 64, 64) if clean[at : at + 64] == b" " * 64]
-    assert emptied, "the thumbnail's bytes are still there"

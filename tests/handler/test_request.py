@@ -165,7 +165,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, str], type[ClientError], str]] = [
     ({"image": PHOTO, "file": PHOTO}, {}, BadRequest, "more than one photo"),
     ({"body": b'{"image": '}, JSON, BadRequest, "not valid JSON"),
     ({"body": b"[1, 2]"}, JSON, BadRequest, "must be an object"),
-    ({"body": b"[" * 100_000}, JSON, BadRequest, "not valid JSON"),
+    ({"body": b"[" * 100_000}, JSON, BadRequest, "too large a structure"),
     (json_row(image="%%%"), JSON, BadRequest, "not valid base64"),
     (json_row(image=7), JSON, BadRequest, "base64 string"),
 ]

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from handler.apikeys import check_key, read_key_hashes
-from handler.errors import Unauthorized
 from handler.settings import HandlerSettings, handler_settings
 from humanseg.common.settings import SettingsError
 
@@ -46,29 +44,3 @@ def test_a_wrong_key_or_value_is_named(config: dict[str, Any], words: str) -> No
         handler_settings(config)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-KEY_HASH = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683"  # printf %s key | sha256sum
-
-
-def test_a_known_key_opens_in_both_headers(tmp_path: Path) -> None:
-    file = tmp_path / "keys"
-    file.write_text(f"# printf %s key | sha256sum\n\n{KEY_HASH.upper()}\n")
-    hashes = read_key_hashes(file)
-    check_key({"Authorization": "Bearer key"}, hashes)
-    check_key({"X-Api-Key": "key"}, hashes)
-    for headers in ({}, {"x-api-key": "kez"}, {"Authorization": "Basic key"}, {"Authorization": "Bearer"}):
-        with pytest.raises(Unauthorized):
-            check_key(headers, hashes)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"), [("", "no key hash"), ("key\n", "line 1"), (f"{KEY_HASH}\nxyz", "line 2")]
-)
-def test_a_key_file_that_can_not_lock_stops_the_load(tmp_path: Path, text: str, words: str) -> None:
-    file = tmp_path / "keys"
-    file.write_text(text)
-    with pytest.raises(ValueError, match=words):
-        read_key_hashes(file)
-    with pytest.raises(ValueError, match="can't be read"):
-        read_key_hashes(tmp_path / "missing")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from humanseg.segmentation.models import load_model, reference
 from humanseg.segmentation.quiet_openvino import openvino
 from humanseg.segmentation.spec import Spec, write_spec_file
 from humanseg.segmentation.weights import load_weights
+from tests.segmentation.mediapipe import mediapipe_folder
 from tests.segmentation.networks import CopiedUNet, used
 from tests.segmentation.smp import import_smp
 
@@ -296,18 +295,7 @@ def test_a_checkpoint_is_no_graph_and_a_graph_no_checkpoint(tmp_path: Path, netw
 
 @pytest.fixture(scope="module")
 def mediapipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of MediaPipe's selfie segmentation, out of its npm package (Apache-2.0)."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
-    folder = tmp_path_factory.mktemp("mediapipe")
-    packed = subprocess.run(
-        ["npm", "pack", "--silent", "@mediapipe/selfie_segmentation@0.1.1675465747"],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    if packed.returncode:
-        pytest.skip(f"npm could not bring MediaPipe's package: {packed.stderr.strip()[-200:]}")
-    subprocess.run(["tar", "xzf", packed.stdout.strip().splitlines()[-1]], cwd=folder, check=True)
-    return folder / "package"
+    return mediapipe_folder(tmp_path_factory.mktemp("mediapipe"))
 
 
 @pytest.mark.slow

@@ -1,118 +1,150 @@
-"""HEIC and AVIF without metadata, by overwriting it in place: no offset moves, no pixel is decoded.
+"""HEIC and AVIF written anew around the picture that is shown: what nothing leads to does not come along.
 
-The container is ISO/IEC 14496-12 (boxes) with the items of ISO/IEC 23008-12. `iinf` lists items by type,
-`iloc` says where their bytes lie. Overwritten are: items of type Exif (with an empty TIFF block), mime and uri
-(XMP and the like, with spaces); thumbnails (`iref` thmb), which become hidden items of spaces; ICC profiles
-(`colr` of type prof or rICC) and every box that is there for notes (udta, uuid, free, skip, mdta), whose content
-becomes zeros and whose name becomes `free`.
-Rotation and mirroring (irot, imir) are no metadata but part of the picture, and stay.
+The container is ISO/IEC 14496-12 (boxes) with the items of ISO/IEC 23008-12. `pitm` names the primary item; kept are
+that, the tiles and layers that it is put together from (`iref` dimg), and its transparency (`auxl`). All else stays
+behind: EXIF, XMP, thumbnails, depth maps, mattes, gain maps, further pictures, unknown boxes, and bytes of `mdat`
+that no kept item points to. The compressed pixels are the same bytes, without the messages between them (SEI,
+metadata OBUs). Of the properties, those stay that a decoder needs: size, depth, codec, rotation, mirroring, crop,
+`nclx` colours.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from humanseg.archive.errors import Unscrubbable
 
-_TOP_KEPT = {b"ftyp", b"meta", b"mdat"}
-_EMPTY_EXIF = b"\0\0\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"
+_BRANDS = frozenset(
+    (b"mif1", b"mif2", b"miaf", b"heic", b"heix", b"avif", b"MiHB", b"MiHE", b"MiPr", b"MA1A", b"MA1B", b"1pic")
+)
+_CODED = frozenset((b"hvc1", b"av01"))
+_DERIVED = frozenset((b"grid", b"iovl", b"iden"))
+_FULL_SIZE = {b"ispe": 12, b"irot": 1, b"imir": 1, b"pasp": 8, b"clap": 32, b"a1op": 1, b"lsel": 2}
+_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0", b"urn:mpeg:hevc:2015:auxid:1\0")
+_PARAMETER_SETS = range(32, 35)  # NAL units of HEVC: VPS, SPS, PPS (ITU-T H.265, table 7-1)
+_OBU_KEPT = frozenset((1, 2, 3, 4, 6, 7))  # AV1: sequence and frame headers, tiles (AV1 specification, 6.2.2)
+
+
+@dataclass
+class _Item:
+    """An item: type, where its bytes are, its properties as (essential, index from 1), what it refers to."""
+
+    kind: bytes
+    extents: list[tuple[int, int]] = field(default_factory=list)
+    properties: list[tuple[bool, int]] = field(default_factory=list)
+    parts: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _File:
+    """What a file says: its items by number, the primary one, properties as (type, body), (alpha, of which item)."""
+
+    items: dict[int, _Item] = field(default_factory=dict)
+    primary: int = 0
+    properties: list[tuple[bytes, bytes]] = field(default_factory=list)
+    auxiliary: list[tuple[int, list[int]]] = field(default_factory=list)
+    premultiplied: list[tuple[int, list[int]]] = field(default_factory=list)
 
 
 def scrub_isobmff(photo: bytes) -> bytes:
-    """`photo` (HEIC, HEIF or AVIF, a still image) without metadata, at the same length.
+    """`photo` (HEIC, HEIF or AVIF, a still image) with the picture that is shown, and nothing else.
 
     Raises:
         Unscrubbable: a box runs past its parent, or the items are stored in a way not known here.
     """
-    out = bytearray(photo)
+    brands, found = b"", _File()
     metas = 0
-    for kind, start, body, end in _boxes(out, 0, len(out)):
-        if kind == b"meta":
+    for kind, body, end in _boxes(photo, 0, len(photo)):
+        if kind == b"ftyp":
+            brands = photo[body:end]
+        elif kind == b"meta":
             metas += 1
-            _scrub_meta(out, body + 4, end)
-        elif kind not in _TOP_KEPT:
-            if kind in (b"moov", b"moof"):
-                raise Unscrubbable("an image sequence")
-            _blank(out, start, body, end)
-    if metas != 1:
-        raise Unscrubbable("not one meta box")
-    return bytes(out)
+            _read_meta(photo, body + 4, end, found)
+        elif kind in (b"moov", b"moof"):
+            raise Unscrubbable("an image sequence")
+    if metas != 1 or found.primary not in found.items:
+        raise Unscrubbable("not one meta box with a primary item")
+    kept = _reachable(found)
+    bodies = [_body(photo, found, found.items[number]) for number in kept]
+    return _written(brands, found, kept, bodies)
 
 
-def _scrub_meta(out: bytearray, at: int, stop: int) -> None:
-    types: dict[int, bytes] = {}
-    places: dict[int, list[tuple[int, int, int]]] = {}
-    data_start = 0
-    thumbnails: set[int] = set()
-    infos = 0  # where the body of iinf begins
-    for kind, start, body, end in _boxes(out, at, stop):
-        if kind == b"iinf":
-            types, infos = dict(_item_types(out, body, end)), body
-        elif kind == b"iloc":
-            places = dict(_item_places(out, body, end))
-        elif kind == b"idat":
-            data_start = body
-        elif kind == b"iprp":
-            _scrub_properties(out, body, end)
-        elif kind == b"iref":
-            thumbnails = set(_take_thumbnails(out, body, end))
-        elif kind not in (b"hdlr", b"pitm", b"grpl", b"dinf"):
-            _blank(out, start, body, end)
-    if not types:
-        raise Unscrubbable("no items")
-    _hide(out, infos, thumbnails)
-    for item, item_type in types.items():
-        if item_type not in (b"Exif", b"mime", b"uri ") and item not in thumbnails:
-            continue
-        filler = _EMPTY_EXIF if item_type == b"Exif" else b""
-        for method, offset, length in places.get(item, []):
-            if method not in (0, 1) or (method == 1 and not data_start):
-                raise Unscrubbable("metadata stored by reference")
-            begin = offset + (data_start if method == 1 else 0)
-            if begin < 0 or begin + length > len(out):
-                raise Unscrubbable("an item runs past the end")
-            padding = b"\0" if item_type == b"Exif" else b" "
-            out[begin : begin + length] = filler[:length].ljust(length, padding)
-            filler = b""
+def _reachable(found: _File) -> list[int]:
+    """The primary item first, then all that it is made of, then its transparency and what that is made of."""
+    kept: list[int] = []
+
+    def add(number: int) -> None:
+        waiting = [number]
+        while waiting:
+            one = waiting.pop(0)
+            if one in kept:
+                continue
+            if one not in found.items or found.items[one].kind not in _CODED | _DERIVED:
+                raise Unscrubbable("a picture made of something unknown")
+            kept.append(one)
+            waiting += found.items[one].parts
+
+    add(found.primary)
+    for number, targets in found.auxiliary:
+        if found.primary in targets and number in found.items and _is_alpha(found, found.items[number]):
+            add(number)
+    return kept
 
 
-def _take_thumbnails(out: bytearray, at: int, stop: int) -> Iterator[int]:
-    """The items that are thumbnails of others, after taking away that they are (`iref`, 14496-12, 8.11.12).
-
-    An editor may have left the thumbnail of the picture as it was before somebody cropped it.
-    """
-    wide = out[at] == 1
-    for kind, start, body, _ in _boxes(out, at + 4, stop):
-        if kind == b"thmb":
-            yield struct.unpack_from(">I" if wide else ">H", out, body)[0]
-            out[start + 4 : start + 8] = b"free"
+def _is_alpha(found: _File, item: _Item) -> bool:
+    return any(kind == b"auxC" and body[4:].startswith(_ALPHA) for kind, body in _properties_of(found, item))
 
 
-def _hide(out: bytearray, at: int, items: set[int]) -> None:
-    """Mark items as hidden, so that readers do not take an emptied thumbnail for a second picture."""
-    if not items:
-        return
-    stop = at - 8 + struct.unpack_from(">I", out, at - 8)[0]
-    for kind, _, body, _ in _boxes(out, at + 4 + (2 if out[at] == 0 else 4), stop):
-        if kind == b"infe":
-            (item,) = struct.unpack_from(">I" if out[body] == 3 else ">H", out, body + 4)
-            if item in items:
-                out[body + 3] |= 1
+def _properties_of(found: _File, item: _Item) -> list[tuple[bytes, bytes]]:
+    try:
+        return [found.properties[index - 1] for _, index in item.properties if index]
+    except IndexError:
+        raise Unscrubbable("a property that is not there") from None
 
 
-def _scrub_properties(out: bytearray, at: int, stop: int) -> None:
-    for kind, _, body, end in _boxes(out, at, stop):
-        if kind != b"ipco":
-            continue
-        for name, start, inner, inner_end in _boxes(out, body, end):
-            profile = name == b"colr" and bytes(out[inner : inner + 4]) in (b"prof", b"rICC")
-            if profile or name in (b"udes", b"uuid", b"altt", b"crtt", b"mdft"):
-                _blank(out, start, inner, inner_end)
+# ------------------------------------------------------------------------------------------- reading
 
 
-def _boxes(data: bytearray, at: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """(type, start, start of the body, end) of each box in data[at:stop]."""
+def _read_meta(data: bytes, at: int, stop: int, found: _File) -> None:
+    boxes = {kind: (body, end) for kind, body, end in _boxes(data, at, stop)}
+    for needed in (b"iinf", b"iloc", b"pitm", b"iprp"):
+        if needed not in boxes:
+            raise Unscrubbable("no items")
+    found.items = {number: _Item(kind) for number, kind in _item_types(data, *boxes[b"iinf"])}
+    body, _ = boxes[b"pitm"]
+    (found.primary,) = struct.unpack_from(">I" if data[body] else ">H", data, body + 4)
+    inside, inside_end = boxes.get(b"idat", (0, 0))
+    for number, method, extents in _item_places(data, *boxes[b"iloc"]):
+        if number in found.items:
+            if method not in (0, 1):
+                raise Unscrubbable("an item stored by reference")
+            base, limit = (inside, inside_end) if method else (0, len(data))
+            for offset, length in extents:
+                if not length or base + offset + length > limit:
+                    raise Unscrubbable("an item runs past the end")
+            found.items[number].extents = [(base + offset, length) for offset, length in extents]
+    for kind, body, end in _boxes(data, *boxes[b"iprp"]):
+        if kind == b"ipco":
+            found.properties = [(name, data[start:stop]) for name, start, stop in _boxes(data, body, end)]
+        elif kind == b"ipma":
+            for number, properties in _associations(data, body, end):
+                if number in found.items:
+                    found.items[number].properties += properties
+    if b"iref" in boxes:
+        body, end = boxes[b"iref"]
+        for kind, number, targets in _references(data, body, end):
+            if kind == b"dimg" and number in found.items:
+                found.items[number].parts = targets
+            elif kind == b"auxl":
+                found.auxiliary.append((number, targets))
+            elif kind == b"prem":
+                found.premultiplied.append((number, targets))
+
+
+def _boxes(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start of the body, end) of each box in data[at:stop]."""
     while at < stop:
         size, kind = struct.unpack_from(">I4s", data, at)
         body = at + 8
@@ -123,38 +155,28 @@ def _boxes(data: bytearray, at: int, stop: int) -> Iterator[tuple[bytes, int, in
             size = stop - at
         if size < body - at or at + size > stop:
             raise Unscrubbable("a box runs past its parent")
-        yield bytes(kind), at, body, at + size
+        yield kind, body, at + size
         at += size
 
 
-def _blank(out: bytearray, start: int, body: int, end: int) -> None:
-    out[start + 4 : start + 8] = b"free"
-    out[body:end] = bytes(end - body)
-
-
-def _item_types(data: bytearray, at: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    version = data[at]
-    at += 4 + (2 if version == 0 else 4)
-    for kind, _, body, _ in _boxes(data, at, stop):
+def _item_types(data: bytes, at: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    for kind, body, _ in _boxes(data, at + 4 + (2 if data[at] == 0 else 4), stop):
         if kind != b"infe":
             continue
-        infe = data[body]
-        if infe < 2:
+        if data[body] < 2:
             raise Unscrubbable("items of an old version")
-        wide = infe == 3
-        (item,) = struct.unpack_from(">I" if wide else ">H", data, body + 4)
+        wide = data[body] == 3
+        (number,) = struct.unpack_from(">I" if wide else ">H", data, body + 4)
         after = body + (8 if wide else 6) + 2
-        yield item, bytes(data[after : after + 4])
+        yield number, data[after : after + 4]
 
 
-def _item_places(data: bytearray, at: int, stop: int) -> Iterator[tuple[int, list[tuple[int, int, int]]]]:
-    """(item, [(construction method, offset, length), ...]) from `iloc` (14496-12, 8.11.3)."""
+def _item_places(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """(item, construction method, [(offset, length), ...]) from `iloc` (14496-12, 8.11.3)."""
     version, sizes = data[at], struct.unpack_from(">H", data, at + 4)[0]
     offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
     index_size = sizes & 15 if version in (1, 2) else 0
     at += 6
-    (count,) = struct.unpack_from(">I" if version == 2 else ">H", data, at)
-    at += 4 if version == 2 else 2
 
     def number(width: int) -> int:
         nonlocal at
@@ -163,14 +185,204 @@ def _item_places(data: bytearray, at: int, stop: int) -> Iterator[tuple[int, lis
             raise Unscrubbable("the list of places runs past its box")
         return int.from_bytes(data[at - width : at], "big")
 
-    for _ in range(count):
+    for _ in range(number(4 if version == 2 else 2)):
         item = number(4 if version == 2 else 2)
         method = number(2) & 15 if version in (1, 2) else 0
-        number(2)  # data reference
+        elsewhere = number(2)  # another file
         base = number(base_size)
         extents = []
         for _ in range(number(2)):
             number(index_size)
             offset = number(offset_size)
-            extents.append((method, base + offset, number(length_size)))
-        yield item, extents
+            extents.append((base + offset, number(length_size)))
+        yield item, 3 if elsewhere else method, extents
+
+
+def _associations(data: bytes, at: int, stop: int) -> Iterator[tuple[int, list[tuple[bool, int]]]]:
+    """(item, [(essential, index of a property), ...]) from `ipma` (23008-12, 9.3.2)."""
+    step, bits = (">I" if data[at] else ">H"), (15 if data[at + 3] & 1 else 7)
+    (count,) = struct.unpack_from(">I", data, at + 4)
+    at += 8
+    for _ in range(count):
+        (item,) = struct.unpack_from(step, data, at)
+        at += struct.calcsize(step)
+        width, number = (bits + 1) // 8, data[at]
+        at += 1
+        if at + number * width > stop:
+            raise Unscrubbable("properties run past their box")
+        values = [int.from_bytes(data[at + width * each :][:width], "big") for each in range(number)]
+        at += number * width
+        yield item, [(bool(value >> bits), value & ((1 << bits) - 1)) for value in values]
+
+
+def _references(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, list[int]]]:
+    step = ">I" if data[at] else ">H"
+    width = struct.calcsize(step)
+    for kind, body, end in _boxes(data, at + 4, stop):
+        number, count = struct.unpack_from(f"{step}H", data, body)
+        if body + width + 2 + count * width > end:
+            raise Unscrubbable("references run past their box")
+        yield kind, number, list(struct.unpack_from(f">{count}{step[1]}", data, body + width + 2))
+
+
+# ------------------------------------------------------------------------------------------- what is kept
+
+
+def _body(photo: bytes, found: _File, item: _Item) -> bytes:
+    """The bytes of an item, without what lies between or behind the pixels."""
+    raw = b"".join(photo[start : start + length] for start, length in item.extents)
+    if item.kind == b"iden":
+        return b""
+    if not raw:
+        raise Unscrubbable("an item without bytes")
+    if item.kind == b"grid":
+        return raw[: 12 if raw[1] & 1 else 8]
+    if item.kind == b"iovl":
+        width = 4 if raw[1] & 1 else 2
+        return raw[: 10 + width * 2 * (1 + len(item.parts))]
+    if item.kind == b"av01":
+        return b"".join(obu for kind, obu in _obus(raw) if kind in _OBU_KEPT)
+    configuration = next((body for kind, body in _properties_of(found, item) if kind == b"hvcC"), b"")
+    if len(configuration) < 23:
+        raise Unscrubbable("HEVC without its configuration")
+    width = (configuration[21] & 3) + 1
+    out, at = bytearray(), 0
+    while at + width < len(raw):
+        length = int.from_bytes(raw[at : at + width], "big")
+        end = at + width + length
+        if not length or end > len(raw):
+            raise Unscrubbable("a NAL unit runs past its item")
+        kind = raw[at + width] >> 1 & 63
+        if kind < 32 or kind in _PARAMETER_SETS:
+            out += raw[at:end]
+        at = end
+    return bytes(out)
+
+
+def _obus(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, bytes) of each OBU (AV1 specification, 5.3)."""
+    at = 0
+    while at < len(raw):
+        start, head = at, raw[at]
+        at += 1 + (head >> 2 & 1)
+        length = len(raw) - at
+        if head & 2:
+            length = shift = 0
+            while True:
+                byte = raw[at]
+                length |= (byte & 127) << shift
+                at, shift = at + 1, shift + 7
+                if not byte & 128:
+                    break
+        if at + length > len(raw):
+            raise Unscrubbable("an OBU runs past its item")
+        at += length
+        yield head >> 3 & 15, raw[start:at]
+
+
+def _property(kind: bytes, body: bytes) -> bytes | None:
+    """A property's body without what a decoder does not need; None: it stays behind."""
+    if kind in _FULL_SIZE:
+        if len(body) < _FULL_SIZE[kind]:
+            raise Unscrubbable("a property is cut off")
+        return body[: _FULL_SIZE[kind]]
+    if kind == b"a1lx":
+        return body[: 13 if body[0] & 1 else 7]
+    if kind == b"pixi":
+        return body[: 5 + body[4]]
+    if kind == b"colr":
+        return body[:11] if body[:4] == b"nclx" else None
+    if kind == b"auxC":
+        return next((body[:4] + name for name in _ALPHA if body[4:].startswith(name)), None)
+    if kind == b"av1C":
+        return body[:4] + b"".join(obu for number, obu in _obus(body[4:]) if number == 1)
+    if kind == b"hvcC":
+        return _hevc_configuration(body)
+    return None
+
+
+def _hevc_configuration(body: bytes) -> bytes:
+    """`hvcC` (14496-15, 8.3.3.1) with its parameter sets alone."""
+    arrays, at = [], 23
+    for _ in range(body[22]):
+        kind, count = struct.unpack_from(">BH", body, at)
+        start, at = at, at + 3
+        for _ in range(count):
+            at += 2 + struct.unpack_from(">H", body, at)[0]
+        if at > len(body):
+            raise Unscrubbable("a parameter set runs past its box")
+        if kind & 63 in _PARAMETER_SETS:
+            arrays.append(body[start:at])
+    return body[:22] + bytes([len(arrays)]) + b"".join(arrays)
+
+
+# ------------------------------------------------------------------------------------------- writing
+
+
+def _written(brands: bytes, found: _File, kept: list[int], bodies: list[bytes]) -> bytes:
+    """The new file. Items are numbered from 1 in the order of `kept`, properties in the order of their first use."""
+    numbers = {old: new for new, old in enumerate(kept, 1)}
+    if len(kept) > 0xFFFF:
+        raise Unscrubbable("too many items")
+    properties: dict[int, int] = {}
+    boxes = bytearray()
+    associations = bytearray()
+    for old in kept:
+        mine = []
+        for essential, index in found.items[old].properties:
+            if index and index not in properties:
+                kind, body = _properties_of(found, _Item(b"", properties=[(essential, index)]))[0]
+                clean = _property(kind, body)
+                if clean is None:
+                    if essential and kind not in (b"colr",):
+                        raise Unscrubbable("an essential property that is not known")
+                    properties[index] = 0
+                else:
+                    boxes += _box(kind, clean)
+                    properties[index] = 1 + max(properties.values(), default=0)
+            if index and properties[index]:
+                mine.append(essential << 15 | properties[index])
+        associations += struct.pack(f">HB{len(mine)}H", numbers[old], len(mine), *mine)
+
+    references = b"".join(
+        _box(b"dimg", struct.pack(f">HH{len(parts)}H", numbers[old], len(parts), *(numbers[part] for part in parts)))
+        for old in kept
+        if (parts := found.items[old].parts)
+    )
+    for kind, links in ((b"auxl", found.auxiliary), (b"prem", found.premultiplied)):
+        for number, targets in links:
+            mine = [numbers[target] for target in targets if target in numbers]
+            if number in numbers and mine:
+                references += _box(kind, struct.pack(f">HH{len(mine)}H", numbers[number], len(mine), *mine))
+
+    infos = b"".join(
+        _box(b"infe", struct.pack(">IHH4sB", 2 << 24 | (number > 1), number, 0, found.items[old].kind, 0))
+        for old, number in numbers.items()
+    )
+
+    def meta(data_at: int) -> bytes:
+        places, at = bytearray(), data_at
+        for number, body in enumerate(bodies, 1):
+            places += struct.pack(">HHHII", number, 0, 1 if body else 0, at, len(body))[: 14 if body else 6]
+            at += len(body)
+        return _box(
+            b"meta",
+            bytes(4)
+            + _box(b"hdlr", bytes(8) + b"pict" + bytes(13))
+            + _box(b"pitm", struct.pack(">IH", 0, 1))
+            + _box(b"iloc", struct.pack(">IHH", 0, 0x4400, len(bodies)) + places)
+            + _box(b"iinf", struct.pack(">IH", 0, len(bodies)) + infos)
+            + (_box(b"iref", bytes(4) + references) if references else b"")
+            + _box(b"iprp", _box(b"ipco", boxes) + _box(b"ipma", struct.pack(">II", 1, len(kept)) + associations)),
+        )
+
+    known = [brands[at : at + 4] for at in (0, *range(8, len(brands) - 3, 4)) if brands[at : at + 4] in _BRANDS]
+    if not known:
+        raise Unscrubbable("a brand that is not known")
+    head = _box(b"ftyp", known[0] + bytes(4) + b"".join(dict.fromkeys((*known, b"mif1"))))
+    data_at = len(head) + len(meta(0)) + 8
+    return head + meta(data_at) + _box(b"mdat", b"".join(bodies))
+
+
+def _box(kind: bytes, body: bytes | bytearray) -> bytes:
+    return struct.pack(">I", 8 + len(body)) + kind + body

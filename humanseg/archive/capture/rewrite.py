@@ -1,6 +1,7 @@
 """The one place of the archive that looks at pixels: photos written anew where cleaning won't do.
 
-Pillow is imported when needed. The serving worker has it (and its HEIF plugin) loaded already.
+Pillow is imported when needed, with the decoder for HEIC, which it does not have itself: whatever the server reads is
+read here as well, in whichever process.
 """
 
 from __future__ import annotations
@@ -13,9 +14,18 @@ from humanseg.archive.errors import Unscrubbable
 ORIENTATION = 0x0112
 
 
+def load_decoders() -> None:
+    """Let Pillow read HEIC in this process, as it does in a worker."""
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
+
 def orientation_of(photo: bytes) -> int:
     """The EXIF orientation 1..8 as Pillow sees it (EXIF first, then XMP), which is what serving applied."""
     from PIL import Image
+
+    load_decoders()
 
     try:
         with Image.open(io.BytesIO(photo)) as image:
@@ -32,6 +42,8 @@ def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
         Unscrubbable: Pillow can't read it or can't write its mode in this format.
     """
     from PIL import Image
+
+    load_decoders()
 
     try:
         with Image.open(io.BytesIO(photo)) as image:
@@ -54,6 +66,8 @@ def rewrite_as_png(photo: bytes) -> bytes:
     """
     from PIL import Image, ImageOps
 
+    load_decoders()
+
     try:
         with Image.open(io.BytesIO(photo)) as image:
             upright = eight_bit(ImageOps.exif_transpose(image))
@@ -70,6 +84,8 @@ def rewrite_as_jpeg(photo: bytes) -> bytes:
     if orientation_of(photo) == 1:
         return photo
     from PIL import Image, ImageOps
+
+    load_decoders()
 
     with Image.open(io.BytesIO(photo)) as image:
         out = io.BytesIO()

@@ -7,7 +7,7 @@ The archive keeps pixels, and of everything else only the orientation, without w
 | JPEG       | segments kept by white list, what follows the image dropped                   | bit for bit |
 | PNG, WebP  | chunks kept by white list, what follows the image dropped                     | bit for bit |
 | GIF        | comments and application data dropped, the loop count too                     | bit for bit |
-| HEIC, AVIF | metadata items, ICC profiles and user boxes overwritten in place (isobmff.py) | bit for bit |
+| HEIC, AVIF | written anew around the compressed pixels of the picture shown (isobmff.py)   | bit for bit |
 | TIFF, BMP  | first image written anew and upright with Pillow (rewrite.py), no loss        | equal       |
 | the rest   | containers that can't be walked: written anew as PNG                          | as 8 bit    |
 
@@ -23,17 +23,22 @@ import re
 import struct
 import zlib
 
+from isal import isal_zlib
+
 from humanseg.archive.capture.isobmff import scrub_isobmff
 from humanseg.archive.capture.rewrite import orientation_of, rewrite_as_png, rewrite_same_format
 from humanseg.archive.errors import Unscrubbable
 
-# Frame headers (not DHT C4, JPG C8, DAC CC, which are listed by themselves), tables, restart interval.
-_JPEG_KEPT = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8})
+# Frame headers, tables (DHT C4, DAC CC, DQT DB), scans, restart interval. Decoders pass over JPG (C8) and DNL (DC).
+_JPEG_KEPT = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDD} - {0xC8})
 # 0xFF 0x00 is a data byte, D0 to D7 are restarts inside the scan, FF FF is filling. A regular expression,
 # because walking a 10 MB photo in Python takes tens of milliseconds.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"cICP"}
-_WEBP_KEPT = {b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"}
+# By longest body. cHRM is left out: 32 bytes of anything, which neither serving nor training looks at.
+_PNG_KEPT = {b"IHDR": 13, b"PLTE": 768, b"tRNS": 256, b"gAMA": 4, b"sRGB": 1, b"sBIT": 4, b"cICP": 4, b"IEND": 0}
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_INFLATE_STEP = 1 << 22
 
 
 def scrub(photo: bytes, photo_format: str) -> tuple[bytes, str]:
@@ -89,10 +94,10 @@ def scrub_jpeg(photo: bytes) -> bytes:
             out += photo[at:end]
         elif marker == 0xEE and body[:5] == b"Adobe":
             # Says whether the components are YCbCr, YCCK or CMYK: colours are wrong without it.
-            out += b"\xff\xee" + struct.pack(">H", 14) + body[:12]
+            out += b"\xff\xee" + struct.pack(">H", 14) + b"Adobe\0\x64\0\0\0\0" + body[11:12]
         elif marker == 0xE0 and body[:5] == b"JFIF\0":
             # Version and a neutral density; the thumbnail that may follow goes.
-            out += b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0" + body[5:7] + b"\0\0\x01\0\x01\0\0"
+            out += b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0\x01\x02\0\0\x01\0\x01\0\0"
         at = end
         if marker == 0xDA:
             scans += 1
@@ -113,20 +118,49 @@ def scrub_png(photo: bytes) -> bytes:
     signature = b"\x89PNG\r\n\x1a\n"
     if photo[:8] != signature:
         raise Unscrubbable("no PNG signature")
-    out = bytearray(signature)
+    out, seen, pixels = bytearray(signature), set(), bytearray()
     turned, at = orientation_of(photo), 8
     while True:
         length, kind = struct.unpack_from(">I4s", photo, at)
         end = at + 12 + length
         if end > len(photo):
             raise Unscrubbable("a chunk runs past the end")
-        if kind in _PNG_KEPT:
+        if kind == b"IDAT":
+            pixels += photo[at + 8 : end - 4]
             out += photo[at:end]
+        elif kind in _PNG_KEPT and length <= _PNG_KEPT[kind] and kind not in seen:
+            seen.add(kind)
+            if kind != b"PLTE" or photo[25] == 3:  # elsewhere it is a suggestion
+                out += photo[at:end]
         if kind == b"IHDR" and turned != 1:
             out += _png_chunk(b"eXIf", minimal_exif(turned))
         if kind == b"IEND":
+            _check_stream(bytes(pixels), *struct.unpack_from(">IIBBBBB", photo, 16))
             return bytes(out)
         at = end
+
+
+def _check_stream(packed: bytes, width: int, height: int, depth: int, colour: int, *how: int) -> None:
+    """Raise Unscrubbable where the compressed pixels go on behind the last row, or the stream behind its end."""
+    bits = depth * _PNG_SAMPLES.get(colour, 4)
+    passes = _ADAM7 if how[2] else ((0, 0, 1, 1),)
+    wanted = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            wanted += rows * (1 + (columns * bits + 7) // 8)
+    stream, got, rest = isal_zlib.decompressobj(), 0, packed
+    while not stream.eof and got <= wanted:
+        try:
+            piece = stream.decompress(rest, _INFLATE_STEP)
+        except Exception as error:  # isal's own error is no class for type checkers
+            raise Unscrubbable(f"pixels that can't be unpacked: {error}") from None
+        rest = stream.unconsumed_tail
+        got += len(piece)
+        if not piece and not rest:
+            break
+    if got != wanted or stream.unused_data or rest:
+        raise Unscrubbable("bytes behind the pixels")
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
@@ -140,19 +174,28 @@ def scrub_webp(photo: bytes) -> bytes:
     stop = 8 + struct.unpack_from("<I", photo, 4)[0]
     if stop > len(photo) + 1:
         raise Unscrubbable("shorter than its header says")
-    turned, chunks, at, extended, pictures = orientation_of(photo), bytearray(), 12, b"", 0
+    turned, chunks, at, extended = orientation_of(photo), bytearray(), 12, b""
+    seen: set[bytes] = set()
+    alpha = b""
     while at + 8 <= min(stop, len(photo)):
         kind, length = struct.unpack_from("<4sI", photo, at)
         body = photo[at + 8 : at + 8 + length]
         if len(body) != length:
             raise Unscrubbable("a chunk runs past the end")
-        if kind == b"VP8X":
+        moving = bool(extended and extended[0] & 2)
+        if kind == b"VP8X" and not seen:
             extended = body
-        elif kind in _WEBP_KEPT:
-            pictures += kind in (b"VP8 ", b"VP8L", b"ANMF")
-            chunks += _riff_chunk(kind, _frame_only(body) if kind == b"ANMF" else body)
+        elif moving and kind == b"ANIM" and kind not in seen:
+            chunks += _riff_chunk(kind, body[:6])
+        elif moving and kind == b"ANMF":
+            chunks += _riff_chunk(kind, _frame_only(body))
+        elif not moving and not seen & {b"VP8 ", b"VP8L"} and kind in (b"VP8 ", b"VP8L"):
+            chunks += (alpha if kind == b"VP8 " else b"") + _riff_chunk(kind, body)
+        elif kind == b"ALPH" and extended and extended[0] & 16 and kind not in seen:
+            alpha = _riff_chunk(kind, body)  # VP8L has its own
+        seen.add(kind)
         at += 8 + length + (length & 1)
-    if not pictures:
+    if not seen & {b"VP8 ", b"VP8L", b"ANMF"}:
         raise Unscrubbable("no image chunk")
     if turned != 1 and not extended:
         raise Unscrubbable("an orientation without the extended header")
@@ -160,7 +203,7 @@ def scrub_webp(photo: bytes) -> bytes:
     if extended:
         kept_flags = extended[0] & 0b0001_0010  # alpha and animation; ICC, EXIF and XMP bits go
         exif = 0b1000 if turned != 1 else 0
-        head = _riff_chunk(b"VP8X", bytes([kept_flags | exif]) + extended[1:10])
+        head = _riff_chunk(b"VP8X", bytes([kept_flags | exif, 0, 0, 0]) + extended[4:10])
     if turned != 1:
         chunks += _riff_chunk(b"EXIF", minimal_exif(turned))
     body = b"WEBP" + head + bytes(chunks)
@@ -170,10 +213,12 @@ def scrub_webp(photo: bytes) -> bytes:
 def _frame_only(frame: bytes) -> bytes:
     """An animation frame without unknown chunks: 16 bytes of header, then ALPH and VP8/VP8L."""
     out, at = bytearray(frame[:16]), 16
-    while at + 8 <= len(frame):
+    seen: set[bytes] = set()
+    while at + 8 <= len(frame) and not seen & {b"VP8 ", b"VP8L"}:
         kind, length = struct.unpack_from("<4sI", frame, at)
-        if kind in (b"ALPH", b"VP8 ", b"VP8L"):
+        if kind in (b"ALPH", b"VP8 ", b"VP8L") and kind not in seen:
             out += _riff_chunk(kind, frame[at + 8 : at + 8 + length])
+        seen.add(kind)
         at += 8 + length + (length & 1)
     return bytes(out)
 
@@ -196,8 +241,8 @@ def scrub_gif(photo: bytes) -> bytes:
             return bytes(out + b"\x3b")
         if kind == 0x21:
             end = _end_of_blocks(photo, at + 2)
-            if photo[at + 1] == 0xF9:  # graphic control: transparency and delay
-                out += photo[at:end]
+            if photo[at + 1] == 0xF9 and photo[at + 2] == 4:  # graphic control: transparency and delay
+                out += photo[at : at + 7] + b"\0"
         elif kind == 0x2C:
             palette = 3 << ((photo[at + 9] & 7) + 1) if photo[at + 9] & 0x80 else 0
             end = _end_of_blocks(photo, at + 10 + palette + 1)
