@@ -26,9 +26,11 @@ RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /app
 COPY pyproject.toml .
-# The product's pins, less the embedded store: a container has a bucket.
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']; \
-    print(*(d for d in p if not d.startswith(('seaweedfs', 'cryptography'))), sep='\n')" > /opt/requirements.txt
+# The product's pins, less the embedded store: a container has a bucket. Nobody queries the archive from a container,
+# so no duckdb.
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
+    wanted = [*p['dependencies'], *e['segmentation'], *e['archive'], *e['serve']]; \
+    print(*sorted({d for d in wanted if not d.startswith(('seaweedfs', 'cryptography', 'duckdb', 'humanseg'))}), sep='\n')" > /opt/requirements.txt
 ARG DEVICE=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # torch first, by its full version: "+cpu" is found in no other index.
@@ -41,6 +43,7 @@ RUN --mount=type=bind,source=deploy/container/wheels,target=/wheels --mount=type
 COPY handler handler
 COPY humanseg humanseg
 COPY config config
+COPY docs/openapi.yaml docs/
 COPY model_store/human_segmentation.safetensors model_store/
 RUN python -m humanseg.serve.build_mar
 COPY humanseg/deploy/container/slim.py /opt/

@@ -4,5 +4,5 @@ set -euo pipefail
 export CALLED_FROM=$PWD # relative paths are meant from there
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/venv.sh
-ensure_venv serve
+ensure_venv serve,archive
 exec .venv/bin/python -m humanseg.serve.build_mar "$@"

@@ -7,6 +7,6 @@ for name in STATE_DIR API_KEYS_FILE MODEL_MAR; do
 done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/venv.sh
-ensure_venv serve
+ensure_venv serve,archive
 [ -n "${MODEL_MAR:-}" ] || .venv/bin/python -m humanseg.serve.build_mar --if-stale
 exec .venv/bin/python -m humanseg.serve.main

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/venv.sh
-ensure_venv serve,train,dev
+ensure_venv serve,archive,train,dev
 # Settings of a running server, or of someone's AWS account, must not reach the tests.
 unset INFERENCE_PORT MANAGEMENT_PORT METRICS_PORT GRPC_INFERENCE_PORT GRPC_MANAGEMENT_PORT WORKERS STATE_DIR \
   API_KEYS_FILE MODEL_MAR LOG_REQUESTS INFERENCE_ADDRESS METRICS_ADDRESS STOP_DEADLINE HUMANSEG_URL HUMANSEG_MANAGEMENT_URL \
@@ -13,8 +13,6 @@ if [ "${1:-}" = --quick ]; then
   choice=(-m "not slow")
   shift
 fi
-.venv/bin/ruff check .
-.venv/bin/ruff format --check --quiet . || fail "the files above are not formatted: .venv/bin/ruff format ."
-.venv/bin/mypy
+scripts/check.sh
 .venv/bin/python -m humanseg.serve.build_mar --if-stale
 exec .venv/bin/python -m pytest "${choice[@]}" "$@"

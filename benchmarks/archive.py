@@ -35,6 +35,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from humanseg.archive.ship.shipper import Shipper  # noqa: E402
+
+from benchmarks.local_server import Server, start_server  # noqa: E402
 from humanseg.archive.capture.hook import Archive  # noqa: E402
 from humanseg.archive.capture.record import Exchange  # noqa: E402
 from humanseg.archive.capture.settings import ArchiveSettings  # noqa: E402
@@ -42,10 +45,8 @@ from humanseg.archive.capture.spool import Spool  # noqa: E402
 from humanseg.archive.capture.telemetry import NoMetrics, SparseLog  # noqa: E402
 from humanseg.archive.errors import Away  # noqa: E402
 from humanseg.archive.ship.local_store import LocalStore  # noqa: E402
-from humanseg.archive.ship.shipper import Shipper  # noqa: E402
 from humanseg.archive.ship.store import Store  # noqa: E402
 from humanseg.archive.ship.target import Target  # noqa: E402
-from tests.running import Server, start_server  # noqa: E402
 
 
 def photo(width: int, height: int) -> bytes:

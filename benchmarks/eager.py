@@ -17,7 +17,7 @@ def main() -> None:
     """Measure for about two seconds."""
     torch.set_num_threads(1)
     weights = load_weights(Path(sys.argv[1]) / "weights.safetensors")
-    frame = torch.from_numpy(typical_frames(weights.input_size))
+    frame = torch.from_numpy(typical_frames(weights.spec))
     took: list[float] = []
     with torch.inference_mode():
         weights.network(frame)

@@ -32,21 +32,30 @@ def main() -> None:
         return
     folder, data = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()
     model = ModelInfo.read(folder)
-    engine = make_engine("torch", graph=folder / GRAPH, weights=folder / WEIGHTS, threads=1, precision="auto", gpu=0)
-    size = model.input_size
-    warm_up(engine, size)
+    engine = make_engine(
+        "torch",
+        graph=folder / GRAPH,
+        source=folder / WEIGHTS,
+        spec=model.spec,
+        threads=1,
+        precision="auto",
+        gpu=0,
+    )
+    spec = model.spec
+    warm_up(engine, spec)
     forward = {}
     for batch in BATCHES:
-        frames = typical_frames(size, batch)
+        frames = typical_frames(spec, batch)
         engine(frames)
         forward[batch] = batch * rate(lambda frames=frames: engine(frames))
 
     def decode(_: int) -> tuple[np.ndarray, Photo]:
-        photo = read_photo(data, least_side=size)
-        return preprocess(photo.pixels, size), photo
+        photo = read_photo(data, least_side=spec.least_side)
+        return preprocess(photo.pixels, spec), photo
 
     def finish(raw: np.ndarray, frame: np.ndarray, photo: Photo) -> bytes:
-        return encode(postprocess(raw, frame, photo.width, photo.height, threshold=model.threshold).mask, "png")
+        found = postprocess(raw, frame, spec, photo.width, photo.height, threshold=spec.threshold)
+        return encode(found.mask, "png")
 
     with ThreadPoolExecutor() as pool:
 

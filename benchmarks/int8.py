@@ -27,17 +27,18 @@ from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.pipeline import preprocess, segment
 from humanseg.segmentation.quiet_openvino import openvino
+from humanseg.segmentation.spec import Spec
 
 SETS = ("ccp/val", "coco_people/val", "portraits_dev")
 ALLOWED = 0.003  # of mean IoU
 ROUNDS = 7
 
 
-def frames(folder: Path, count: int, size: int) -> list[NDArray[np.float32]]:
+def frames(folder: Path, count: int, spec: Spec) -> list[NDArray[np.float32]]:
     """The first photos of ccp/train, every n-th, as the network sees them: float32 [1, 3, H, W]."""
     photos = sorted((folder / "img").glob("*.jpg"))
     chosen = photos[:: max(1, len(photos) // count)][:count]
-    return [preprocess(read_photo(path.read_bytes()).pixels, size)[None] for path in chosen]
+    return [preprocess(read_photo(path.read_bytes()).pixels, spec)[None] for path in chosen]
 
 
 def mean_iou(engine: OpenVinoEngine, model: ModelInfo, folder: Path, most: int | None) -> tuple[float, int]:
@@ -45,16 +46,16 @@ def mean_iou(engine: OpenVinoEngine, model: ModelInfo, folder: Path, most: int |
     scores = []
     for path in sorted((folder / "img").glob("*.jpg"))[:most]:
         pixels = read_photo(path.read_bytes()).pixels
-        found = segment(engine, model.input_size, pixels, threshold=model.threshold).mask > 0
+        found = segment(engine, model.spec, pixels).mask > 0
         true = np.asarray(Image.open(folder / "mask" / f"{path.stem}.png").convert("L")) > 0
         union = np.logical_or(found, true).sum()
         scores.append(np.logical_and(found, true).sum() / union if union else 1.0)
     return float(np.mean(scores)), len(scores)
 
 
-def forward_seconds(engine: OpenVinoEngine, size: int, seconds: float = 1.0) -> float:
+def forward_seconds(engine: OpenVinoEngine, spec: Spec, seconds: float = 1.0) -> float:
     """CPU time of one pass: the engine runs on one thread, and a shared machine does not stretch it."""
-    frame = typical_frames(size)
+    frame = typical_frames(spec)
     engine(frame)
     count, start, end = 0, time.process_time(), time.monotonic() + seconds
     while time.monotonic() < end:
@@ -76,19 +77,19 @@ def main() -> None:
 
     model = ModelInfo.read(arguments.model)
     graph = openvino.Core().read_model(arguments.model / GRAPH)
-    photos = frames(arguments.data / "ccp" / "train", arguments.calibration, model.input_size)
+    photos = frames(arguments.data / "ccp" / "train", arguments.calibration, model.spec)
     quantized = nncf.quantize(
         graph, nncf.Dataset(photos), preset=nncf.QuantizationPreset.MIXED, subset_size=len(photos)
     )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / GRAPH
         openvino.save_model(quantized, path, compress_to_fp16=False)
-        served = OpenVinoEngine(arguments.model / GRAPH, threads=1, precision="auto")
-        int8 = OpenVinoEngine(path, threads=1, precision="auto")
+        served = OpenVinoEngine(arguments.model / GRAPH, model.spec, threads=1, precision="auto")
+        int8 = OpenVinoEngine(path, model.spec, threads=1, precision="auto")
         times: dict[str, list[float]] = {"served": [], "int8": []}
         for _ in range(ROUNDS):
-            times["served"].append(forward_seconds(served, model.input_size))
-            times["int8"].append(forward_seconds(int8, model.input_size))
+            times["served"].append(forward_seconds(served, model.spec))
+            times["int8"].append(forward_seconds(int8, model.spec))
         sets = {}
         for name in SETS:
             before, count = mean_iou(served, model, arguments.data / name, arguments.most)

@@ -21,7 +21,7 @@ from benchmarks.shapes import typical_frames
 from handler import response
 from handler.request import Options, PhotoRequest
 from humanseg.segmentation.engine import make_engine, warm_up
-from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.picture import NEEDS_PHOTO
 from humanseg.segmentation.pipeline import postprocess, preprocess
@@ -34,10 +34,10 @@ class Way:
         cv2.setNumThreads(1)
         self.model = ModelInfo.read(folder)
         self.engine = make_engine(
-            "openvino", graph=folder / GRAPH, weights=folder / WEIGHTS, threads=1, precision=precision
+            "openvino", graph=folder / GRAPH, source=None, spec=self.model.spec, threads=1, precision=precision
         )
-        warm_up(self.engine, self.model.input_size)
-        self.frame = typical_frames(self.model.input_size)
+        warm_up(self.engine, self.model.spec)
+        self.frame = typical_frames(self.model.spec)
 
     def forward(self) -> None:
         """The network alone."""
@@ -46,13 +46,13 @@ class Way:
     def photo(self, data: bytes, output: str) -> tuple[bytes, dict[str, float]]:
         """One photo: the answer's body, and seconds by stage."""
         start = time.perf_counter()
-        size, threshold = self.model.input_size, self.model.threshold
-        photo = read_photo(data, least_side=None if output in NEEDS_PHOTO else size)
-        frame = preprocess(photo.pixels, size)
+        spec = self.model.spec
+        photo = read_photo(data, least_side=None if output in NEEDS_PHOTO else spec.least_side)
+        frame = preprocess(photo.pixels, spec)
         decoded = time.perf_counter()
         raw = self.engine(frame[None])[0]
         forwarded = time.perf_counter()
-        segmentation = postprocess(raw, frame, photo.width, photo.height, threshold=threshold)
+        segmentation = postprocess(raw, frame, spec, photo.width, photo.height, threshold=spec.threshold)
         origin = response.Origin("0", "", "", "")
         seconds = {"decode": decoded - start, "forward": forwarded - decoded}
         request = PhotoRequest(data, Options(output=output))

@@ -68,7 +68,7 @@ def describe(model: Path, rounds: int) -> dict[str, object]:
         "flags": sorted(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in _cpu_flags()),
         "load_average": [round(value, 1) for value in os.getloadavg()],
         "versions": versions,
-        "input_size": about["input_size"],
+        "input_size": about["spec"]["input_size"],
         "architecture": about["architecture"],
         "weights_sha256": about["weights_sha256"][:12],
         "commit": commit.stdout.strip(),

@@ -201,8 +201,21 @@ def int8(bench: Bench, gang: Gang) -> None:
     bench.save("int8", json.loads(out.read_text()))
 
 
+def rim(bench: Bench, gang: Gang) -> None:
+    """Colours at soft edges, where photographs with masks are at hand."""
+    if bench.photographs is None:
+        say("rim left out: it needs --data FOLDER (ccp/train and no_people)")
+        return
+    out = DATA / "rim.json"
+    python = str(HERE / ".venv" / "rim" / "bin" / "python")
+    quick = ["--photos", "4"] if bench.quick else []
+    command = [python, "-m", "benchmarks.rim", str(bench.photographs), "--out", str(out), *quick]
+    subprocess.run(command, check=True, cwd=ROOT)
+    bench.save("rim", json.loads(out.read_text()))
+
+
 RUNNERS: dict[str, Callable[[Bench, Gang], None]] = {
     "race": race, "cost": cost, "sweep": sweep, "open": open_rates, "outputs": outputs, "forward": forward,
     "memory": memory,
-    "gpu": gpu, "int8": int8,
+    "gpu": gpu, "int8": int8, "rim": rim,
 }  # fmt: skip

@@ -43,7 +43,7 @@ def main() -> None:
     """Write the file."""
     folder, target = Path(sys.argv[1]), Path(sys.argv[2])
     weights = load_weights(folder / "weights.safetensors")
-    model = CustomModel(weights.network, square_side(weights.input_size)).eval()
+    model = CustomModel(weights.network, square_side(weights.spec)).eval()
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -50,7 +50,7 @@ def heading(results: Found) -> list[str]:
     lines = [
         f"- Machine: {about['cpu']}, {about['cores']} cores ({flags}), {about['memory_gb']} GiB, "
         f"Linux {about['kernel']}",
-        f"- Model: {about['architecture']}, long side {about['input_size']}, weights {about['weights_sha256']}",
+        f"- Model: {about['architecture']}, input {about['input_size']}, weights {about['weights_sha256']}",
         f"- Versions: {versions}",
         f"- Photos: {sizes}, JPEG, made from a public-domain portrait (photos.py)",
     ]

@@ -23,7 +23,7 @@ import requests
 from PIL import Image
 
 from benchmarks.load import Target
-from tests.ports import free_ports
+from humanseg.common.ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

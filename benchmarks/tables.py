@@ -180,6 +180,30 @@ def int8(found: Found) -> list[str]:
     ]
 
 
+def rim(found: Found) -> list[str]:
+    """Colours at soft edges."""
+    lines = [
+        "## Colours at soft edges (rim.py)",
+        "",
+        f"{found['photos']} people of known colours and alpha, on photos with nobody; mean absolute error, in levels "
+        "of 0..255, at the pixels that alpha mixes: of the estimated colours, and of the person on white with them. "
+        "`pymatting ml` is what rembg's alpha matting estimates colours with; here both get the true alpha.",
+    ]
+    for scale, methods in found["sizes"].items():
+        rows = [
+            [name, f"{row['colour']:.1f}", f"{row['composite']:.1f}", f"{1000 * row['seconds']:.0f}"]
+            for name, row in methods.items()
+        ]
+        head = (
+            f"photos at {scale}x, about {round(0.45 * int(scale) ** 2, 1)} megapixels",
+            "colour",
+            "on white",
+            "ms",
+        )
+        lines += ["", *table(head, rows)]
+    return lines
+
+
 PARTS: dict[str, Callable[[Found], list[str]]] = {
     "race": race,
     "cost": cost,
@@ -190,4 +214,5 @@ PARTS: dict[str, Callable[[Found], list[str]]] = {
     "memory": memory,
     "gpu": gpu,
     "int8": int8,
+    "rim": rim,
 }

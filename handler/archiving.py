@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from handler.metrics import Metrics
 from handler.options import Options
-from handler.probe import PROBE
 from handler.request import PhotoRequest
 from handler.response import Origin, Response
 from humanseg.archive.capture.hook import Archive
 from humanseg.archive.capture.record import Exchange
 from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.common.names import state_dir
+from humanseg.common.probe import PROBE
 from humanseg.segmentation.photo import Photo
 from humanseg.segmentation.picture import encode
 from humanseg.segmentation.result import Segmentation, Summary
@@ -71,5 +70,4 @@ def is_mask(options: Options) -> bool:
 def open_archive(section: Mapping[str, Any] | None, metrics: Metrics) -> PhotoArchive:
     """The archive that the `archive:` section and the environment ask for, with its shipper running."""
     settings = ArchiveSettings.from_mapping(section)
-    state = Path(os.environ.get("STATE_DIR", ".state"))
-    return PhotoArchive(Archive.start(settings, state, metrics=metrics))
+    return PhotoArchive(Archive.start(settings, state_dir(), metrics=metrics))

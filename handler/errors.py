@@ -1,16 +1,7 @@
 """What can be wrong with a request, and the one table from that, and from the core's errors, to an HTTP status.
 
-ClientError
-├── EmptyBody           no photo in the request
-├── BadRequest          JSON that can't be read, two photos in one request
-├── UnknownOption       a field or key that no option has
-├── BadOption           an option's value is out of its range, or two options exclude each other
-├── ConflictingOption   one option given twice with different values
-├── Unauthorized        no API key, or a wrong one
-└── TooManyRequests     more photos at a time than the API key may have, or many wrong keys
-
-What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`; so is Busy, which is raised while
-one is read.
+What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`; so is Busy, which is raised
+while one is read.
 """
 
 from __future__ import annotations
@@ -30,22 +21,28 @@ class ClientError(Exception):
     """The request is at fault. `str(error)` is one message that names the cause and the fix."""
 
 
-class EmptyBody(ClientError): ...
+class EmptyBody(ClientError):
+    """No photo in the request."""
 
 
-class BadRequest(ClientError): ...
+class BadRequest(ClientError):
+    """JSON that can't be read, or two photos in one request."""
 
 
-class UnknownOption(ClientError): ...
+class UnknownOption(ClientError):
+    """A field or key that no option has."""
 
 
-class BadOption(ClientError): ...
+class BadOption(ClientError):
+    """An option's value is out of its range, or two options exclude each other."""
 
 
-class ConflictingOption(ClientError): ...
+class ConflictingOption(ClientError):
+    """One option given twice with different values."""
 
 
-class Unauthorized(ClientError): ...
+class Unauthorized(ClientError):
+    """No API key, or a wrong one."""
 
 
 class TooManyRequests(ClientError):

@@ -14,10 +14,14 @@ from humanseg.segmentation.photo import Photo
 
 @dataclass
 class Job:
-    """index: place in the batch. frame: float32 [3, H, W]. probability: float32 [H, W]. seconds: by stage.
+    """One photo of a batch.
 
-    Once `response` is set, no further step touches the photo. `error` names the client's fault, if any;
-    `key` the API key that was sent.
+    index: place in the batch. frame: float32 [3, H, W], None where several looks are asked for.
+    probability: float32 [H, W], the network's answer to `frame`, or the map of several looks. seconds: by stage.
+
+    Once `response` is set, no further step touches the photo. `error` names the client's fault, if any.
+    `counted`: the photos of this request were counted one by one.
+    `key`: the name of the API key that was sent.
     """
 
     index: int
@@ -29,4 +33,5 @@ class Job:
     response: Response | None = None
     error: str | None = None
     key: str | None = None
+    counted: bool = False
     seconds: dict[str, float] = field(default_factory=dict)

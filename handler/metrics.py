@@ -16,11 +16,14 @@ from humanseg.segmentation.result import Summary
 class Metrics(Protocol):
     """Where a number goes. The archive counts through the same three methods (humanseg.archive.capture.telemetry)."""
 
-    def count(self, name: str, labels: Mapping[str, str]) -> None: ...
+    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
+        """Add `amount`."""
 
-    def gauge(self, name: str, value: float) -> None: ...
+    def gauge(self, name: str, value: float) -> None:
+        """Set a gauge."""
 
-    def observe(self, name: str, value: float) -> None: ...
+    def observe(self, name: str, value: float) -> None:
+        """Add to a histogram."""
 
 
 class TorchServeMetrics:
@@ -33,9 +36,9 @@ class TorchServeMetrics:
         self._model = (model_name, model_version)
         self._found: dict[str, Any] = {}
 
-    def count(self, name: str, labels: Mapping[str, str]) -> None:
-        """Add one. The values of `labels` stand in the order in which metrics.yaml declares their names."""
-        self._update(self._types.COUNTER, name, 1, tuple(labels.values()))
+    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
+        """Add to a counter. The values of `labels` stand in the order in which metrics.yaml declares their names."""
+        self._update(self._types.COUNTER, name, amount, tuple(labels.values()))
 
     def gauge(self, name: str, value: float) -> None:
         """Set a gauge."""
@@ -54,9 +57,12 @@ class TorchServeMetrics:
         self._found[name].add_or_update(value, [*labels, *self._model])
 
 
-def count_response(metrics: Metrics, response: Response, output: str, error: str | None, key: str | None) -> None:
-    """One answered request: by output and status, by the client's error, and by the name of the API key."""
-    metrics.count("humanseg_photos_total", {"output": output, "status": str(response.status)})
+def count_response(
+    metrics: Metrics, response: Response, output: str, quality: str, error: str | None, key: str | None
+) -> None:
+    """One answered request: by output, quality and status, by the client's error, by the name of the API key."""
+    labels = {"output": output, "quality": quality, "status": str(response.status)}
+    metrics.count("humanseg_photos_total", labels)
     if error is not None:
         metrics.count("humanseg_client_errors_total", {"type": error})
     if key is not None:

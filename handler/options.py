@@ -10,6 +10,7 @@ from handler.errors import BadOption, UnknownOption
 
 OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite", "json")
 FORMATS = ("png", "webp", "jpeg")
+QUALITY = ("fast", "best")
 KEEP = ("all", "largest")
 CROP = ("none", "person")
 
@@ -22,6 +23,7 @@ class Options:
     format: str = "png"
     threshold: float | None = None
     background: str = "#ffffff"
+    quality: str = "fast"
     keep: str = "all"
     crop: str = "none"
     archive: str | None = None
@@ -57,6 +59,7 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
         format=picture_format,
         threshold=_threshold(given["threshold"]) if "threshold" in given else None,
         background=_background(given.get("background", "#ffffff")),
+        quality=_choice(given, "quality", QUALITY),
         keep=_choice(given, "keep", KEEP),
         crop=_choice(given, "crop", CROP),
         archive=_choice(given, "archive", ("yes", "no")) if "archive" in given else None,

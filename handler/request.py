@@ -9,17 +9,22 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from handler.errors import BadOption, BadRequest, ConflictingOption, EmptyBody, UnknownOption
+from handler.errors import BadOption, BadRequest, ClientError, ConflictingOption, EmptyBody, UnknownOption
 from handler.options import OPTION_NAMES, Options, parse_options, some
+from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
 
 PHOTO_FIELDS = ("image", "data", "file")
 # A request of ours has a dozen names. Base64 has none of these characters, so they are counted before JSON is parsed.
 MAX_JSON_MARKS = {b":": 2_000, b",": 2_000, b"{": 1_000, b"[": 1_000}
 MAX_FIELDS = 64
+URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648's second alphabet, which has no padding either
+MOST_INSTANCES = 32  # photos in one request of KServe's: a worker is nobody else's while it answers them
+MOST_BYTES = 64_000_000  # of a body once it is decompressed: what TorchServe takes of one that is not
 REPEATED = "repeated fields"  # the row key under which the handler reports fields that came twice
 
 
@@ -32,8 +37,8 @@ class PhotoRequest:
     kserve: bool = False
 
 
-def is_page_view(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
-    """Whether this is a `GET` by someone who wants the page: no body at all.
+def is_visit(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
+    """Whether this is a `GET` by someone who wants to know the service: no body at all.
 
     The method does not reach a handler. `Content-Length` tells a visit from a POST whose photo got lost: the
     frontend writes its own lower-case one (0) only where the client sent none.
@@ -43,8 +48,44 @@ def is_page_view(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
     return not lost and "content-type" not in {name.lower() for name in headers} and not any(row.values())
 
 
-def parse_request(row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200) -> PhotoRequest:
+def parse_requests(
+    row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200
+) -> list[PhotoRequest | ClientError]:
+    """Read one input row and its headers: one photo, or in KServe's v1 envelope several.
+
+    Of several, each that is at fault is its error, in its place. Raises what `parse_request` does, and TooLarge or
+    UnsupportedFormat for a body whose Content-Encoding can't be undone.
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    body = _decompressed(row.get("body"), lower.get("content-encoding", ""))
+    row = {**row, "body": body} if body is not None else row
+    document: dict[str, Any] = {}
+    if body is not None and _is_json(body, lower):
+        document = _json_object(body)
+        row = {**row, "body": document}  # parsed once
+    if "instances" not in document:
+        return [parse_request(row, headers, max_label=max_label)]
+    instances = _instances(document)
+    found: list[PhotoRequest | ClientError] = []
+    for instance in instances:
+        try:
+            request = parse_request({**row, "body": instance}, headers, max_label=max_label, kserve=True)
+            if len(instances) > 1 and request.options.output != "json":
+                raise BadOption("output must be json where a request holds several instances.")
+            found.append(request)
+        except ClientError as error:
+            if len(instances) == 1:
+                raise
+            found.append(error)
+    return found
+
+
+def parse_request(
+    row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200, kserve: bool = False
+) -> PhotoRequest:
     """Read one input row (field name to bytes, str or parsed JSON) and its headers (any case).
+
+    kserve: the row's body is an instance of KServe's v1 envelope.
 
     Raises EmptyBody, BadRequest, UnknownOption, BadOption or ConflictingOption.
     """
@@ -63,13 +104,9 @@ def parse_request(row: Mapping[str, Any], headers: Mapping[str, str], *, max_lab
     body = values.pop("body", None)
     given: list[tuple[str, str]] = []
     photos: list[bytes] = []
-    kserve = False
     if body is not None:
         if _is_json(body, lower):
             document = _json_object(body)
-            kserve = "instances" in document
-            if kserve:
-                document = _only_instance(document)
             photos += [_from_base64(document.pop(name), name) for name in PHOTO_FIELDS if name in document]
             given += [(name, _text(value, name)) for name, value in document.items()]
         else:
@@ -118,14 +155,36 @@ def _json_object(body: Any) -> dict[str, Any]:
     return dict(document)
 
 
-def _only_instance(document: dict[str, Any]) -> dict[str, Any]:
-    """KServe's v1 envelope, `{"instances": [{...}]}`, without the envelope."""
+def _instances(document: dict[str, Any]) -> list[Any]:
+    """KServe's v1 envelope, `{"instances": [{...}, ...]}`, without the envelope."""
     instances = document["instances"]
-    if len(document) > 1 or not isinstance(instances, list) or len(instances) != 1:
-        raise BadRequest('Send one photo a request: {"instances": [{"image": "<base64>"}]} and nothing beside it.')
-    if not isinstance(instances[0], dict):
-        raise BadRequest('An instance must be an object such as {"image": "<base64>", "output": "json"}.')
-    return dict(instances[0])
+    if len(document) > 1 or not isinstance(instances, list) or not instances:
+        raise BadRequest('Send {"instances": [{"image": "<base64>"}, ...]} and nothing beside it.')
+    if len(instances) > MOST_INSTANCES:
+        raise BadRequest(f"The request holds {len(instances)} instances. Send at most {MOST_INSTANCES} in one.")
+    return [instance if isinstance(instance, dict) else [] for instance in instances]
+
+
+def _decompressed(body: Any, encoding: str) -> Any:
+    """`body` without its Content-Encoding: gzip, or none."""
+    name = encoding.strip().lower()
+    if body is None or name in ("", "identity"):
+        return body
+    if name not in ("gzip", "x-gzip"):
+        raise UnsupportedFormat(f"Content-Encoding {encoding[:40]!r} is not read. Send gzip, or leave it out.")
+    data, out = _bytes(body), bytearray()
+    try:
+        while data:  # a gzip file may be several, one behind the other
+            member = zlib.decompressobj(wbits=31)
+            out += member.decompress(data, MOST_BYTES + 1 - len(out))
+            if len(out) > MOST_BYTES:
+                raise TooLarge(f"The body has more than {MOST_BYTES / 1e6:g} MB once it is decompressed.")
+            if not member.eof:
+                raise BadRequest("The body ends before its gzip does. Send it whole.")
+            data = member.unused_data
+    except zlib.error:
+        raise BadRequest("The body is not the gzip that its Content-Encoding says.") from None
+    return bytes(out)
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -137,11 +196,14 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _from_base64(value: Any, name: str) -> bytes:
+    if isinstance(value, dict) and value.keys() == {"b64"}:  # TensorFlow Serving's way of saying so
+        value = value["b64"]
     if not isinstance(value, str):
         raise BadRequest(f"{name} must be the photo's bytes as a base64 string.")
     text = value.split(",", 1)[1] if value.startswith("data:") and "," in value else value
+    text = "".join(text.split()).translate(URL_SAFE).rstrip("=")
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise BadRequest(f"{name} is not valid base64. Encode the photo's bytes with: base64 -w0 photo.jpg") from None
 
@@ -185,8 +247,12 @@ def _bytes(value: Any) -> bytes:
 
 def _accepts_json(accept: str) -> bool:
     """Whether `Accept` names JSON and no picture or wildcard before it."""
-    kinds = [part.split(";")[0].strip().lower() for part in accept.split(",")]
-    return kinds[0] == "application/json"
+    return wanted_type(accept) == "application/json"
+
+
+def wanted_type(accept: str) -> str:
+    """The first media type that an `Accept` header names."""
+    return accept.split(",")[0].split(";")[0].strip().lower()
 
 
 def _no_photo(headers: Mapping[str, str]) -> str:

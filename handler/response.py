@@ -56,8 +56,6 @@ def respond(
     crop = crop_box(summary, options)
     if options.output == "json":
         body = json_body(segmentation, summary, origin, crop, seconds, start)
-        if request.kserve:
-            body = b'{"predictions": [' + body + b"]}"
         headers = {"x-person-found": "true" if summary.box else "false", "x-model-version": origin.model_version}
         return Response(200, "application/json", body, headers)
     picture = draw(photo, segmentation, options.output, options.background)
@@ -125,9 +123,15 @@ def failure(status: int, kind: str, message: str, request_id: str) -> Response:
     return Response(status, "application/json", json.dumps(document).encode(), headers)
 
 
-def page_response(page: bytes) -> Response:
-    """The HTML page that a browser's GET sees."""
-    return Response(200, "text/html; charset=utf-8", page, {"cache-control": "no-cache", **page_policy(page)})
+def predictions(bodies: list[bytes], headers: dict[str, str]) -> Response:
+    """KServe's v1 envelope around the JSON of each instance, in order; an error stands in its instance's place."""
+    return Response(200, "application/json", b'{"predictions": [' + b", ".join(bodies) + b"]}", headers)
+
+
+def document_response(body: bytes, content_type: str) -> Response:
+    """What a GET without a photo sees: the page, the service's facts, or its description in OpenAPI."""
+    policy = page_policy(body) if content_type.startswith("text/html") else {}
+    return Response(200, content_type, body, {"cache-control": "no-cache", "vary": "accept", **policy})
 
 
 @functools.cache
@@ -140,7 +144,7 @@ def page_policy(page: bytes) -> dict[str, str]:
 
     policy = (
         f"default-src 'none'; script-src {hashes(b'script')}; style-src {hashes(b'style')}; connect-src 'self'; "
-        "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "img-src 'self' blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return {"content-security-policy": policy, "x-frame-options": "DENY", "referrer-policy": "no-referrer"}
 

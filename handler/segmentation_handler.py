@@ -22,19 +22,22 @@ import numpy as np
 from handler import response
 from handler.apikeys import KEY_FIELD, KeyLimit, KeyRing, sent_key
 from handler.archiving import open_archive
-from handler.errors import FAULTS_OF_THE_CALLER, error_type
+from handler.errors import FAULTS_OF_THE_CALLER, ClientError, error_type
+from handler.facts import service_facts
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_response, observe_photo
 from handler.pixel_budget import open_budget
-from handler.probe import PROBE
-from handler.request import is_page_view, parse_request
+from handler.request import PhotoRequest, is_visit, parse_requests, wanted_type
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
-from humanseg.segmentation.engine import Batch, make_engine, warm_up
-from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+from humanseg.common.probe import PROBE
+from humanseg.segmentation.engine import make_engine, warm_up
+from humanseg.segmentation.frame import Batch, photo_map
+from humanseg.segmentation.looks import FINEST, look_closely
+from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.picture import NEEDS_PHOTO
-from humanseg.segmentation.pipeline import postprocess, preprocess
+from humanseg.segmentation.pipeline import at_photo_size, preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -62,17 +65,22 @@ class SegmentationHandler:
             self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
             self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
             self.page = (folder / "handler" / "page.html").read_bytes()
-            self.threshold = self.settings.threshold or self.model.threshold
+            self.openapi = (folder / "docs" / "openapi.yaml").read_bytes()
+            self.threshold = self.settings.threshold or self.model.spec.threshold
             self.engine = make_engine(
                 self.settings.engine,
                 graph=folder / GRAPH,
-                weights=folder / WEIGHTS,
+                source=folder / self.model.source if self.model.source else None,
+                spec=self.model.spec,
                 threads=self.settings.threads or int(os.environ.get("OMP_NUM_THREADS", "1")),
                 precision=self.settings.precision,
                 gpu=context.system_properties.get("gpu_id"),
             )
-            warm_up(self.engine, self.model.input_size)
+            warm_up(self.engine, self.model.spec)
             self.budget = open_budget(os.environ)
+            self.facts = service_facts(
+                self.name, self.version, self.model, self.engine.name, self.threshold, self.settings
+            )
             self.archive = open_archive(config.get("archive"), self.metrics)
         except Exception as error:
             logger.error("The model was not loaded: %s", error)
@@ -102,32 +110,87 @@ class SegmentationHandler:
         return [job.response.body for job in jobs if job.response]
 
     def decode(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        """Bytes to the network's frame."""
-        if is_page_view(row, headers):
-            job.response = response.page_response(self.page)
+        """A request to the network's frame; what needs no network, and several photos in one, to the response."""
+        if headers.get("describe") == "True":  # the management API's `?customized=true`
+            job.response = response.document_response(json.dumps(self.facts).encode(), "application/json")
             return
-        if self.keys is not None:
-            key = self.keys.check(sent_key(headers, row))
-            job.key = key.name
-            if self.key_limit:
-                self.key_limit.take(key)
+        if is_visit(row, headers):
+            job.response = self.visited(headers)
+            return
+        self.admit(job, row, headers)
         row = {name: value for name, value in row.items() if name != KEY_FIELD}
-        job.request = parse_request(row, headers, max_label=self.settings.max_label)
+        requests = parse_requests(row, headers, max_label=self.settings.max_label)
+        if len(requests) > 1:
+            self.predict_each(job, requests)
+        else:
+            self.read(job, requests[0])
+
+    def admit(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        """Whoever has no API key, or too many photos under work with it, goes no further."""
+        if self.keys is None:
+            return
+        key = self.keys.check(sent_key(headers, row))
+        job.key = key.name
+        if self.key_limit:
+            self.key_limit.take(key)
+
+    def visited(self, headers: Mapping[str, str]) -> response.Response:
+        """The page for a browser, the service's facts for who asks for JSON, and OpenAPI for who asks for YAML."""
+        wanted = wanted_type(next((value for name, value in headers.items() if name.lower() == "accept"), ""))
+        if wanted in ("application/yaml", "application/openapi+yaml", "text/yaml"):
+            return response.document_response(self.openapi, "application/yaml")
+        if wanted == "application/json":
+            if self.keys is not None:
+                self.keys.check(sent_key(headers, {}))
+            return response.document_response(json.dumps(self.facts).encode(), "application/json")
+        return response.document_response(self.page, "text/html; charset=utf-8")
+
+    def predict_each(self, job: Job, requests: list[PhotoRequest | ClientError]) -> None:
+        """Answer the photos of one request one after the other: so it takes the memory of one."""
+        bodies = []
+        for number, request in enumerate(requests):
+            one = Job(job.index, f"{job.request_id}-{number}", key=job.key)
+            self.guarded(one, self.read, request)
+            if one.response is None:
+                self.forward([one])
+            if one.response is None:
+                self.guarded(one, self.encode)
+            self.count(one)
+            if self.budget:
+                self.budget.release()
+            assert one.response
+            bodies.append(one.response.body)
+        job.counted = True
+        job.response = response.predictions(bodies, {"x-model-version": self.version})
+
+    def read(self, job: Job, request: PhotoRequest | ClientError) -> None:
+        """A photo's bytes to the network's frame."""
+        if isinstance(request, ClientError):
+            raise request
+        job.request = request
         start = time.perf_counter()
+        options, spec = job.request.options, self.model.spec
+        closely = options.quality == "best"
+        least_side = spec.least_side * FINEST if closely else spec.least_side
         job.photo = read_photo(
             job.request.photo,
             max_pixels=int(self.settings.max_megapixels * 1e6),
-            least_side=None if job.request.options.output in NEEDS_PHOTO else self.model.input_size,
+            least_side=None if options.output in NEEDS_PHOTO else least_side,
             admit=self.budget.take if self.budget else lambda pixels: None,
         )
-        job.frame = preprocess(job.photo.pixels, self.model.input_size)
+        job.frame = None if closely else preprocess(job.photo.pixels, spec)
         job.seconds["decode"] = time.perf_counter() - start
 
     def forward(self, jobs: list[Job]) -> None:
-        """The network, once for all photos of a shape; each photo is told its share of the time."""
+        """The network, once for all photos of a shape; each photo is told its share of the time.
+
+        A photo of which several looks are asked for has the network to itself.
+        """
         alike: dict[tuple[int, ...], list[tuple[Job, Batch]]] = {}
         for job in jobs:
-            assert job.frame is not None
+            if job.frame is None:
+                self.guarded(job, self.look)
+                continue
             alike.setdefault(job.frame.shape, []).append((job, job.frame))
         for group in alike.values():
             start = time.perf_counter()
@@ -137,14 +200,24 @@ class SegmentationHandler:
                 job.probability = probability
                 job.seconds["forward"] = share
 
+    def look(self, job: Job) -> None:
+        """Several looks at one photo."""
+        assert job.photo
+        start = time.perf_counter()
+        job.probability = look_closely(self.engine, self.model.spec, job.photo.pixels, self.threshold)
+        job.seconds["forward"] = time.perf_counter() - start
+
     def encode(self, job: Job) -> None:
         """Probability to the response, and the record into the archive's spool."""
-        assert job.request and job.photo and job.frame is not None and job.probability is not None
+        assert job.request and job.photo and job.probability is not None
         start = time.perf_counter()
         photo, options = job.photo, job.request.options
-        segmentation = postprocess(
-            job.probability,
-            job.frame,
+        probability_map = job.probability
+        if job.frame is not None:
+            height, width = photo.pixels.shape[:2]
+            probability_map = photo_map(job.probability, job.frame, self.model.spec, height, width)
+        segmentation = at_photo_size(
+            probability_map,
             photo.width,
             photo.height,
             threshold=options.threshold or self.threshold,
@@ -177,14 +250,24 @@ class SegmentationHandler:
         """Hand the answer to TorchServe, and count it."""
         answer = job.response
         assert answer
+        if job.request and job.request.kserve and answer.status == 200 and job.request.options.output == "json":
+            answer = response.predictions([answer.body], answer.headers)
+            job.response = answer
         context.set_response_status(answer.status, response.phrase(answer.status), job.index)
         context.set_response_content_type(job.index, answer.content_type)
         for name, value in {**answer.headers, "x-content-type-options": "nosniff"}.items():
             context.set_response_header(job.index, name, value)
-        output = job.request.options.output if job.request else "none"
+        if not job.counted:
+            self.count(job)
+
+    def count(self, job: Job) -> None:
+        """Count a photo's answer, and log it where that is asked for."""
+        answer, options = job.response, job.request.options if job.request else None
+        assert answer
         if job.request and job.request.photo == PROBE:
             return  # a health check, every few seconds: it must not look like traffic
-        count_response(self.metrics, answer, output, job.error, job.key)
+        output, quality = (options.output, options.quality) if options else ("none", "none")
+        count_response(self.metrics, answer, output, quality, job.error, job.key)
         if self.log_requests:
             said = {
                 "request_id": job.request_id,

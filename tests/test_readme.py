@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.errors import STATUS
+from handler.errors import STATUS, TYPES
 from handler.options import FORMATS, OPTION_NAMES, OUTPUTS
 from humanseg.serve.settings import PORTS
 from tests.running import ROOT, Server
@@ -21,11 +21,12 @@ BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DO
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where a reader stands: with a photo, and a folder of photos."""
+    """Where a reader stands: the checkout's weights, a photo, and a folder of photos."""
     photo = ROOT / "tests" / "photos" / "astronaut.jpg"
     shutil.copy(photo, tmp_path / "photo.jpg")
     (tmp_path / "photos").mkdir()
     shutil.copy(photo, tmp_path / "photos" / "one.jpg")
+    (tmp_path / "model_store").symlink_to(ROOT / "model_store")
     return tmp_path
 
 
@@ -66,5 +67,5 @@ def test_every_link_leads_somewhere() -> None:
 
 
 def test_every_option_setting_and_error_is_in_the_readme() -> None:
-    for name in (*OPTION_NAMES, *OUTPUTS, *FORMATS, *PORTS, *(error.__name__ for error in STATUS)):
+    for name in (*OPTION_NAMES, *OUTPUTS, *FORMATS, *PORTS, *(TYPES.get(error, error.__name__) for error in STATUS)):
         assert f"`{name}`" in README, name

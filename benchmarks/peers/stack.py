@@ -48,8 +48,8 @@ class TorchStack:
         torch.set_num_threads(THREADS)
         self._torch = torch
         weights = load_weights(MODEL / "weights.safetensors")
-        self._network, self._threshold = weights.network, weights.threshold
-        self._size = square_side(weights.input_size)
+        self._network, self._threshold = weights.network, weights.spec.threshold
+        self._size = square_side(weights.spec)
 
     def decode(self, data: bytes) -> tuple[Any, tuple[int, int]]:
         return self.square(Image.open(BytesIO(data)))
@@ -82,21 +82,21 @@ class OurStack:
         import cv2
 
         from humanseg.segmentation.engine import make_engine, warm_up
-        from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
+        from humanseg.segmentation.model_files import GRAPH, ModelInfo
 
         cv2.setNumThreads(THREADS)
         self._model = ModelInfo.read(MODEL)
         self._engine = make_engine(
-            "openvino", graph=MODEL / GRAPH, weights=MODEL / WEIGHTS, threads=THREADS, precision="auto"
+            "openvino", graph=MODEL / GRAPH, source=None, spec=self._model.spec, threads=THREADS, precision="auto"
         )
-        warm_up(self._engine, self._model.input_size)
+        warm_up(self._engine, self._model.spec)
 
     def decode(self, data: bytes) -> tuple[Any, Any]:
         from humanseg.segmentation.photo import read_photo
         from humanseg.segmentation.pipeline import preprocess
 
-        photo = read_photo(data, least_side=self._model.input_size)
-        frame = preprocess(photo.pixels, self._model.input_size)
+        photo = read_photo(data, least_side=self._model.spec.least_side)
+        frame = preprocess(photo.pixels, self._model.spec)
         return frame, (frame, photo.width, photo.height)
 
     def predict(self, frames: list[Any]) -> list[Any]:
@@ -107,7 +107,8 @@ class OurStack:
         from humanseg.segmentation.pipeline import postprocess
 
         frame, width, height = about
-        return encode(postprocess(probability, frame, width, height, threshold=self._model.threshold).mask, "png")
+        spec = self._model.spec
+        return encode(postprocess(probability, frame, spec, width, height, threshold=spec.threshold).mask, "png")
 
 
 def make_stack() -> Stack:

@@ -37,24 +37,22 @@ app.command("import-labels")(import_labels)
 def ship(
     drain: Annotated[bool, typer.Option("--drain", help="Stop when the spool is empty, or at --deadline.")] = False,
     deadline: Annotated[float, typer.Option(min=0.0, help="Seconds that a drain may take.")] = 60.0,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="Records uploaded at a time.")] = 4,
     retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Try again what S3 refused.")] = False,
     config: Config = CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Bring the spool of STATE_DIR to the bucket, beside running servers and other shippers.
+    """Bring the spool of STATE_DIR to the bucket, beside running servers and other uploaders.
 
-    Without --drain it goes on until it is stopped. Exit status 3: the deadline left records in the spool,
+    Without --drain it goes on until it is stopped. Exit status 3: the deadline left segments in the spool,
     where the next start finds them.
     """
-    from humanseg.archive.ship.shipping import ship_spool
+    from humanseg.archive.ship.command import ship_spool
 
     with plain_errors():
         done = ship_spool(
             state_dir(),
             config,
             deadline_seconds=deadline if drain else None,
-            threads=threads,
             retry_rejected=retry_rejected,
             stop_signals=(signal.SIGTERM, signal.SIGINT),
         )
@@ -64,18 +62,18 @@ def ship(
             {
                 "shipped": done.shipped,
                 "rejected": done.rejected,
-                "left_records": left.records,
+                "left_segments": left.segments,
                 "left_bytes": left.bytes,
-                "left_rejected": left.rejected_records,
+                "left_rejected": left.rejected,
             }
         )
     else:
-        kept = f"; {left.rejected_records} refused by S3 stay in rejected/" if left.rejected_records else ""
+        kept = f"; {left.rejected} set aside stay in rejected/" if left.rejected else ""
         typer.echo(
-            f"archive: shipped {done.shipped} records, left in the spool {left.records} "
+            f"archive: shipped {done.shipped} records, left in the spool {left.segments} segments "
             f"({left.bytes / 1e6:.1f} MB){kept}"
         )
-    if drain and left.records:
+    if drain and left.segments:
         raise typer.Exit(3)
 
 
@@ -88,52 +86,40 @@ def list_records(
     below_confidence: Annotated[float, typer.Option(min=0, max=1, help="Only below this confidence.")] = 1.0,
     label: Annotated[str, typer.Option(help="Only with this x-label.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000_000_000,
-    as_json: Annotated[bool, typer.Option("--json", help="One record.json a line, whole.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One record a line, whole.")] = False,
 ) -> None:
-    """List committed records, by day and hour."""
+    """List committed records by time, from the tables alone."""
     from datetime import timedelta
-    from itertools import islice
 
+    from humanseg.archive.read.listing import Filter, rows
     from humanseg.archive.read.reader import parse_day
+    from humanseg.archive.ship.table import stored_record
 
     first, last = moment(since), moment(until)
     if date:
         first = moment(parse_day(date))
         last = first + timedelta(days=1) if first else None
     with plain_errors():
-        found = islice(
-            (
-                stored
-                for stored in reader().records(first, last)
-                if (not model or model in _names(stored.about["model"]))
-                and (below_confidence == 1.0 or stored.about["confidence"] < below_confidence)
-                and (not label or stored.about["label"] == label)
-            ),
-            limit,
-        )
+        found = rows(reader().records, Filter(first, last, model, below_confidence, label), limit, whole=as_json)
         if as_json:
-            for stored in found:
-                typer.echo(json.dumps(stored.about, ensure_ascii=False))
+            for row in found:
+                typer.echo(stored_record(row).to_json())
             return
-        rows = [
+        table = [
             (
-                stored.about["time"][:19],
-                stored.request_id,
-                stored.about["model"]["version"],
-                f"{stored.about['photo']['width']}x{stored.about['photo']['height']}",
-                f"{stored.about['coverage']:.3f}",
-                f"{stored.about['confidence']:.3f}",
-                stored.about["sampling"]["reason"],
-                stored.about["label"] or "",
+                f"{row['time']:%Y-%m-%dT%H:%M:%S}",
+                row["request_id"],
+                row["model_version"],
+                f"{row['width']}x{row['height']}",
+                f"{row['coverage']:.3f}",
+                f"{row['confidence']:.3f}",
+                row["sampling_reason"],
+                row["label"] or "",
             )
-            for stored in found
+            for row in found
         ]
     columns = ("time (UTC)", "request id", "version", "photo", "coverage", "confidence", "kept for", "label")
-    print_table(f"{len(rows)} records", columns, rows)
-
-
-def _names(model: dict[str, str]) -> tuple[str, str]:
-    return model["version"], f"{model['name']}/{model['version']}"
+    print_table(f"{len(table)} records", columns, table)
 
 
 @app.command()
@@ -142,32 +128,64 @@ def show(
     to: Annotated[Path | None, typer.Option(help="Write the picture here.", metavar="FILE.png")] = None,
     date: Annotated[str, typer.Option(help="Its day (UTC), which makes the search short.")] = "",
 ) -> None:
-    """Show photo, mask and overlay of one record side by side, and print its record.json.
+    """Show photo, mask and overlay of one record side by side, and print its JSON.
 
-    Without --to the picture opens in the desktop's viewer; without a desktop it is written to ID.png.
+    The picture is written to ID.png here, or to --to, and opened where there is a desktop.
     """
-    import tempfile
-
     from humanseg.archive.read.picture import side_by_side
     from humanseg.archive.read.reader import parse_day
+    from humanseg.archive.ship.table import stored_record
 
     with plain_errors():
         archive = reader()
-        folder = archive.find(request_id, parse_day(date) if date else None)
-        if folder is None or not folder.committed:
+        row = archive.find(request_id, parse_day(date) if date else None)
+        if row is None:
             raise CommandError(f"no committed record {request_id} is in the archive")
-        stored = archive.open(folder)
-        picture = side_by_side(archive.get(stored.photo_key), archive.get(stored.mask_key))
-    typer.echo(stored.text)
-    desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if to is None and desktop:
-        path = Path(tempfile.mkdtemp(prefix="humanseg-")) / f"{request_id}.png"
-        path.write_bytes(picture)
-        typer.launch(str(path))
-        return
+        picture = side_by_side(*archive.photo_and_mask(row))
+    typer.echo(stored_record(row).to_json())
     path = to or Path(f"{request_id}.png")
+    path.touch(mode=0o600)
     path.write_bytes(picture)
     err().print(f"written: {path}")
+    if to is None and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        typer.launch(str(path))
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SELECT...")] = "",
+    since: Annotated[str, typer.Option(help="Only the days from this time on, written as in ls.")] = "",
+    until: Annotated[str, typer.Option(help="Only the days up to this time.")] = "",
+    schema: Annotated[bool, typer.Option("--schema", help="Print the tables' columns instead.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV with a header.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object a line.")] = False,
+) -> None:
+    """Ask the archive in SQL (DuckDB): SELECT over the tables `records` and `labels`. Nothing can be changed.
+
+    WHERE dt = '2026-11-20' reads that day alone. Opens no segment.
+    """
+    import csv
+    import sys
+
+    from humanseg.archive.read import query as run
+
+    if bool(sql) == schema:
+        raise CommandError("give a SELECT, or --schema")
+    with plain_errors():
+        if schema:
+            found = run.Answer(["table", "column", "type"], list(run.schema(reader())))
+        else:
+            found = run.query(reader(), sql, moment(since), moment(until))
+    if as_json:
+        for row in found.rows:
+            typer.echo(json.dumps(dict(zip(found.columns, row, strict=True)), default=str, ensure_ascii=False))
+    elif as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(found.columns)
+        writer.writerows(found.rows)
+    else:
+        rows = [tuple("" if value is None else str(value) for value in row) for row in found.rows]
+        print_table(f"{len(rows)} rows", found.columns, rows)
 
 
 @app.command()
@@ -178,10 +196,10 @@ def stats(
     as_json: Json = False,
 ) -> None:
     """Count the archive day by day: records, coverage, confidence, sizes, share declined."""
-    from humanseg.archive.read.stats import chart, count
+    from humanseg.archive.read.stats import COLUMNS, chart, count
 
     with plain_errors():
-        days = count(reader().records(moment(since), moment(until)))
+        days = count(reader().records.days_rows(moment(since), moment(until), columns=COLUMNS))
     if png:
         png.write_bytes(chart(days))
         err().print(f"written: {png}")
@@ -200,19 +218,19 @@ def erase(
     config: Config = CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Erase records for good: all versions of all objects, corrected masks, copies in this STATE_DIR's spool.
+    """Erase records for good: from their segments in all versions, corrected masks, copies in this STATE_DIR's spool.
 
     Prints what is gone and which exports hold a copy. Exit status 4: an id was found nowhere.
     """
     from humanseg.archive.capture.hook import open_spool
     from humanseg.archive.read.erasing import erase as run
-    from humanseg.archive.ship.shipping import read_settings
+    from humanseg.archive.ship.command import read_settings
 
     if not yes:
         typer.confirm(f"Erase {len(request_ids)} records with all their versions?", abort=True)
     with plain_errors():
         settings = read_settings(config)
-        erased = run(reader(settings), open_spool(settings, state_dir()), request_ids)
+        erased = run(reader(settings), open_spool(state_dir()), request_ids)
     if as_json:
         print_json([vars(one) for one in erased])
     else:
@@ -262,9 +280,43 @@ def retention(
 
 
 @app.command()
+def compact(
+    since: Since = "",
+    until: Until = "",
+    config: Config = CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Merge the small segments and tables of closed days into few large ones; best run once a day by a scheduled job.
+
+    It can be killed anywhere and run again. Exit status 1: a damaged segment was left as it is.
+    """
+    from datetime import datetime, timezone
+
+    from humanseg.archive.read.compact import compact as run
+    from humanseg.archive.ship.command import read_settings
+
+    with plain_errors(), err().status("compacting") as status:
+        done = run(
+            reader(read_settings(config)),
+            moment(since),
+            moment(until),
+            now=datetime.now(timezone.utc),
+            progress=lambda day: status.update(f"compacting: {day}"),
+        )
+    if as_json:
+        print_json(vars(done))
+    else:
+        typer.echo(f"{done.merged} segments merged into {done.into}; {done.leftovers} left-over objects deleted")
+        for problem in done.problems:
+            typer.echo(f"left as it is: {problem}", err=True)
+    if done.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
 def verify(since: Since = "", until: Until = "", as_json: Json = False) -> None:
-    """Read every committed record and compare it with its checksums. Exit status 1: something is wrong."""
-    from humanseg.archive.read.verifying import verify as run
+    """Read every committed segment and compare it with its table. Exit status 1: something is wrong."""
+    from humanseg.archive.read.verify import verify as run
 
     with plain_errors(), err().status("verifying") as status:
         done = run(
@@ -280,6 +332,6 @@ def verify(since: Since = "", until: Until = "", as_json: Json = False) -> None:
         for key, problem in done.problems:
             typer.echo(f"  {key}: {problem}")
         if done.uncommitted:
-            typer.echo(f"{len(done.uncommitted)} without record.json (under way, or lost with their machine)")
+            typer.echo(f"{len(done.uncommitted)} segments without a table (under way, or lost with their machine)")
     if done.problems:
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from humanseg.cli.console import CommandError
+from humanseg.common import names
 
 if TYPE_CHECKING:
     from humanseg.archive.capture.settings import ArchiveSettings
@@ -26,7 +27,7 @@ CONFIG = Path("config/model-config.yaml")
 
 def state_dir() -> Path:
     """The server's state folder: STATE_DIR, or .state here."""
-    return Path(os.environ.get("STATE_DIR") or ".state")
+    return names.state_dir()
 
 
 @contextlib.contextmanager
@@ -38,6 +39,10 @@ def plain_errors() -> Iterator[None]:
 
     try:
         yield
+    except ImportError as error:
+        if error.name not in ("pyarrow", "duckdb"):
+            raise
+        raise CommandError(f"{error.name} is not installed: pip install 'humanseg[archive]'") from error
     except ArchiveError as error:
         raise CommandError(str(error)) from error
     except ClientError as error:
@@ -52,11 +57,11 @@ def reader(settings: ArchiveSettings | None = None) -> Reader:
     """A reader of the store that the environment means."""
     from humanseg.archive.capture.settings import ArchiveSettings
     from humanseg.archive.read.reader import Reader
-    from humanseg.archive.ship.store import Store
+    from humanseg.archive.ship.store import BucketSettings, Store
     from humanseg.archive.ship.target import Target
 
     target = Target.find(os.environ, state_dir())
-    return Reader(Store.open(target, settings or ArchiveSettings(), retries=4))
+    return Reader(Store.open(target, BucketSettings.of(settings or ArchiveSettings()), retries=4))
 
 
 def moment(text: str) -> datetime | None:

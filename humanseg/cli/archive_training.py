@@ -20,6 +20,9 @@ def export(
     corrected_only: Annotated[
         bool, typer.Option("--corrected-only", help="Only photos whose mask a person corrected.")
     ] = False,
+    ids: Annotated[
+        Path | None, typer.Option(help="Only these request ids, one a line, as of `query --csv`.", metavar="FILE")
+    ] = None,
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share marked val, by the photo's hash.")] = 0.1,
     as_json: Json = False,
 ) -> None:
@@ -49,6 +52,7 @@ def export(
             now=datetime.now(timezone.utc),
             fmt=fmt,
             corrected_only=corrected_only,
+            only=_read_ids(ids) if ids else None,
             held_out_share=held_out,
             progress=lambda number, total: bar.update(task, completed=number, total=total),
         )
@@ -63,6 +67,14 @@ def export(
         typer.echo(f"left out: {problem}", err=True)
     if done.problems:
         raise typer.Exit(1)
+
+
+def _read_ids(path: Path) -> set[str]:
+    """Ids of a file, one a line; a header `request_id`, as CSV has, is left out."""
+    from humanseg.archive.capture.record import check_request_id
+
+    lines = {line.strip() for line in path.read_text().splitlines()} - {"", "request_id"}
+    return {check_request_id(line) for line in lines}
 
 
 def import_labels(

@@ -1,4 +1,4 @@
-"""What all commands share at the terminal: two consoles, one way to fail, tables and JSON."""
+"""What all commands share at the terminal: two consoles, one way to fail, JSON, and tables (table.py)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from humanseg.cli.table import print_table as print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,16 @@ def err() -> Console:
     return Console(stderr=True)
 
 
+# What `pip install humanseg` alone leaves out, and the extra that brings it.
+EXTRAS = {
+    **dict.fromkeys(("boto3", "botocore", "yaml"), "archive"),
+    **dict.fromkeys(("torch", "numpy", "cv2", "PIL", "openvino", "safetensors"), "segmentation"),
+    **dict.fromkeys(("pillow_heif", "simplejpeg", "isal"), "segmentation"),
+    **dict.fromkeys(("lightning_fabric", "albumentations", "pycocotools"), "train"),
+    **dict.fromkeys(("ts", "model_archiver"), "serve"),
+}
+
+
 def explain(error: Exception) -> int:
     """Print `error` as one sentence on stderr and return the exit status.
 
@@ -39,7 +50,10 @@ def explain(error: Exception) -> int:
     """
     if os.environ.get("HUMANSEG_DEBUG") == "1":
         traceback.print_exception(error)
-    elif isinstance(error, (CommandError, ValueError, OSError)) or type(error).__module__.startswith("client."):
+    elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
+        package = (error.name or "").partition(".")[0]
+        print(f"humanseg: this command needs {package}: pip install 'humanseg[{EXTRAS[package]}]'", file=sys.stderr)
+    elif isinstance(error, (CommandError, ValueError, OSError)) or type(error).__module__.startswith("humanseg."):
         print(f"humanseg: {error}", file=sys.stderr)
     else:
         print(
@@ -53,16 +67,3 @@ def explain(error: Exception) -> int:
 def print_json(value: Any) -> None:
     """Print `value` as indented JSON on stdout, plain: for other programs to read."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-
-
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under `columns` on stdout; no cell is read as markup."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    out().print(table)

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from humanseg.cli import archive, deploy, keys, release, segment, server, training
+from humanseg.cli import archive, compare, deploy, doctor, keys, release, segment, server, training
 from humanseg.cli.console import explain
 
 app = typer.Typer(
@@ -28,8 +28,10 @@ GROUPS = (
     ("Server", server.app, None),
     ("Server", release.app, None),
     ("Server", keys.app, "keys"),
+    ("Server", doctor.app, None),
     ("Archive", archive.app, "archive"),
     ("Training", training.app, None),
+    ("Training", compare.app, None),
     ("Cloud", deploy.app, "deploy"),
 )
 

@@ -7,17 +7,15 @@ Where a server on this host has its store stands in the configuration that `serv
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-import shutil
-import uuid
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from humanseg.cli.console import CommandError
+from humanseg.common.files import copy_whole
+from humanseg.common.mar import MarError, read_manifest
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")  # becomes part of a file name: no slash, no leading dot
 
@@ -43,16 +41,13 @@ def read_mar(path: Path) -> Mar:
         CommandError: no such file, no .mar, or a name or version that is no plain word.
     """
     fix = "; build one with ./build_mar.sh"
-    if not path.is_file():
-        raise CommandError(f"{path} is no file{fix}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))
-        model, version = manifest["model"]["modelName"], manifest["model"]["modelVersion"]
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as fault:
-        raise CommandError(f"{path} is no model archive ({type(fault).__name__}: {fault}){fix}") from None
+        manifest = read_manifest(path)
+    except MarError as error:
+        raise CommandError(f"{error}{fix}") from None
+    model, version = manifest.name, manifest.version
     for what, word in (("model name", model), ("version", version)):
-        if not isinstance(word, str) or not SAFE.fullmatch(word):
+        if not SAFE.fullmatch(word):
             raise CommandError(f"{path} has the {what} {word!r}; only letters, digits and . _ + - are taken{fix}")
     return Mar(path, model, version)
 
@@ -88,12 +83,9 @@ def put(mar: Mar, store: Path) -> tuple[str, bool]:
     target = store / mar.stored_name
     if target.is_file() and _sha256(target) == _sha256(mar.path):
         return target.name, False
-    part = store / f".{uuid.uuid4().hex}.part"
     try:
-        shutil.copyfile(mar.path, part)
-        part.replace(target)
+        copy_whole(mar.path, target)
     except OSError as fault:
-        part.unlink(missing_ok=True)
         raise CommandError(f"{mar.path} can't be copied to {target}: {fault.strerror or fault}") from None
     return target.name, True
 

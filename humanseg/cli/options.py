@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from humanseg.cli.console import CommandError
+from humanseg.common.names import MODEL_NAME
 
 if TYPE_CHECKING:
     from humanseg.client import Client
@@ -48,7 +49,7 @@ Model = Annotated[str, typer.Option("--model", help="Name of the model on the se
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-DEFAULT_MODEL = "human_segmentation"
+DEFAULT_MODEL = MODEL_NAME
 
 
 def inference_url(given: str | None, environment: Mapping[str, str] = os.environ) -> str:

@@ -34,6 +34,10 @@ def release(
     ] = None,
     watch: Annotated[float, typer.Option(min=0, help="Seconds to watch for errors after the switch.")] = 60.0,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that a version must be idle before it goes.")] = 10.0,
+    gate: Annotated[
+        Path | None,
+        typer.Option(metavar="REPORT", help="Refuse without this report of `humanseg compare`, and keep it."),
+    ] = None,
     keep_old: Annotated[bool, typer.Option("--keep-old", help="Leave the old version loaded.")] = False,
     api_key: Annotated[
         str | None, typer.Option("--api-key", envvar="HUMANSEG_API_KEY", help="For servers with keys.")
@@ -55,12 +59,65 @@ def release(
     if model_store and len(model_store) != len(servers):
         raise CommandError(f"{len(servers)} servers but {len(model_store)} times --model-store; give one for each")
     folders = model_store or [_store(state_dir or [Path(".state")], each.management_url) for each in servers]
+    if gate is not None:
+        pass_gate(gate, mar, [(each.management_url, folder) for each, folder in zip(servers, folders, strict=True)])
     files = tuple(put(archive, folder)[0] for folder in folders)
+    if gate is not None:
+        _keep_report(gate, list(zip(folders, files, strict=True)))
     Rollout(
         Release(archive.model, archive.version, golden, servers, files, watch, drain, keep_old, api_key),
         lambda text: err().print(text, markup=False, soft_wrap=True),
     ).run()
     out().print(f"{archive.model} {archive.version} is released to {len(servers)} servers.")
+
+
+def pass_gate(report: Path, mar: Path, servers: list[tuple[str, Path]]) -> None:
+    """Raise CommandError unless `report` says that what is in `mar` is not worse than what each server runs."""
+    from humanseg.client.management import Management
+    from humanseg.training.gate import read_gate
+
+    gate = read_gate(report)
+    if not gate.passed:
+        raise CommandError(f"{report} does not let it pass: the verdict is {gate.state!r}")
+    new = _weights(mar)
+    if gate.new_sha256 != new:
+        raise CommandError(f"{report} is about other weights ({gate.new_sha256[:12]}) than {mar} has ({new[:12]})")
+    from humanseg.cli.modelstore import read_mar
+
+    model = read_mar(mar).model
+    for url, store in servers:
+        with Management(url) as management:
+            running = next(each for each in management.versions(model) if each.default)
+        file = store / Path(running.mar).name
+        if not file.is_file():
+            raise CommandError(f"{url} runs {running.mar}, which is not in {store}: what it runs can't be checked")
+        if _weights(file) != gate.old_sha256:
+            raise CommandError(
+                f"{report} compares with weights {gate.old_sha256[:12]}, but {url} runs {_weights(file)[:12]} "
+                f"({file.name}); compare with that"
+            )
+
+
+def _weights(mar: Path) -> str:
+    """SHA-256 of the weights that a .mar was built from."""
+    import json
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(mar) as packed:
+            return str(json.loads(packed.read("model.json"))["weights_sha256"])
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise CommandError(
+            f"{mar} does not say which weights it has ({error}); build it with ./build_mar.sh"
+        ) from None
+
+
+def _keep_report(report: Path, places: list[tuple[Path, str]]) -> None:
+    """Put the report beside the new version's file in each model store."""
+    from humanseg.common.files import copy_whole
+
+    for folder, file in places:
+        copy_whole(report, (folder / file).with_suffix(".comparison.html"))
 
 
 def _store(states: list[Path], management_url: str) -> Path:

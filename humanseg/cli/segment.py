@@ -44,6 +44,13 @@ class Format(str, Enum):
     jpeg = "jpeg"
 
 
+class Quality(str, Enum):
+    """How closely to look."""
+
+    fast = "fast"
+    best = "best"
+
+
 class Keep(str, Enum):
     """Which person regions to keep."""
 
@@ -76,6 +83,9 @@ def segment(
     format: Annotated[Format | None, typer.Option(help="File format; by -o's ending, else png.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Between 0 and 1; the model's own if not given.")] = None,
     background: Annotated[str | None, typer.Option(help="For composite: '#rrggbb' or 'blur'.")] = None,
+    quality: Annotated[
+        Quality | None, typer.Option(help="One look at the photo, or up to four: slower, better for small people.")
+    ] = None,
     keep: Annotated[Keep | None, typer.Option(help="All person regions, or the largest only.")] = None,
     crop: Annotated[Crop | None, typer.Option(help="Cut down to the person.")] = None,
     archive: Annotated[
@@ -103,6 +113,7 @@ def segment(
         "format": format.value if format else None,
         "threshold": threshold,
         "background": background,
+        "quality": quality.value if quality else None,
         "keep": keep.value if keep else None,
         "crop": crop.value if crop else None,
         "archive": archive,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +25,9 @@ def status(url: ManagementUrl = None, timeout: Timeout = 30.0, as_json: AsJson =
     """Show the models, their versions, workers and queues."""
     with _manage(url, timeout) as server:
         models = server.models()
-    _show(models, as_json, f"Models at {management_url(url)}")
+        # Asked of a worker, and only where one is there to say it.
+        facts = [server.facts(one.name, one.version) if one.ready else {} for one in models]
+    _show(models, as_json, f"Models at {management_url(url)}", [each.get("network", {}) for each in facts])
 
 
 @app.command()
@@ -135,11 +138,16 @@ def _manage(url: str | None, timeout: float) -> Management:
     return Management(management_url(url), timeout=timeout)
 
 
-def _show(models: tuple[ModelVersion, ...] | list[ModelVersion], as_json: bool, title: str) -> None:
+def _show(
+    models: Sequence[ModelVersion], as_json: bool, title: str, networks: Sequence[dict[str, Any]] | None = None
+) -> None:
     import dataclasses
 
     if as_json:
-        print_json([{**dataclasses.asdict(one), "ready": one.ready} for one in models])
+        said = [{**dataclasses.asdict(one), "ready": one.ready} for one in models]
+        for document, network in zip(said, networks or (), strict=False):
+            document["network"] = network
+        print_json(said)
         return
     rows = [
         (
@@ -154,4 +162,15 @@ def _show(models: tuple[ModelVersion, ...] | list[ModelVersion], as_json: bool, 
         for one in models
     ]
     columns = ("model", "version", "READY", "queued", "batch", "memory", "archive")
-    print_table(title, columns, rows)
+    if networks is None:
+        print_table(title, columns, rows)
+        return
+    with_networks = [(*row, _network(network)) for row, network in zip(rows, networks, strict=True)]
+    print_table(title, (*columns, "network"), with_networks)
+
+
+def _network(network: dict[str, Any]) -> str:
+    """`onnx 320x320, openvino float32, 1 thread`."""
+    if not network:
+        return ""
+    return f"{network['architecture']} {network['input_size']}, {network['engine']}"

@@ -94,7 +94,7 @@ def evaluate(
 ) -> None:
     """Measure weights through serving's own steps, at each photo's own size."""
     _need_training()
-    from humanseg.segmentation.weights import load_weights
+    from humanseg.segmentation.models import load_model
     from humanseg.training.evaluate import as_plain
     from humanseg.training.evaluate import evaluate as measure
     from humanseg.training.samples import find_samples, split
@@ -104,7 +104,7 @@ def evaluate(
         sets.append((f"{_name(source)} held out", split(find_samples(source), share)[1]))
     if not sets:
         raise CommandError("no photos given: name a folder with --data DIR or --empty DIR")
-    reports = measure(load_weights(weights), sets, out, threshold=threshold)
+    reports = measure(load_model(weights), sets, out, threshold=threshold)
     if as_json:
         print_json([as_plain(report) for report in reports])
         return
@@ -131,7 +131,7 @@ def export(
     from humanseg.training.export import export as write
 
     written = write(sources, out, threshold=threshold, size=size)
-    err().print(f"{out}: {written.architecture}, long side {written.input_size}, sha256 {written.sha256}")
+    err().print(f"{out}: {written.architecture}, long side {written.spec.long_side}, sha256 {written.sha256}")
 
 
 @app.command("pseudo-label")
@@ -188,4 +188,4 @@ def _need_training() -> None:
     import importlib.util
 
     if importlib.util.find_spec("lightning_fabric") is None:
-        raise CommandError("training needs more packages: pip install -e '.[train]'")
+        raise CommandError("training needs more packages: pip install 'humanseg[train]'")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from humanseg.client.errors import AnswerError
+from humanseg.common.files import write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,17 +70,6 @@ class Segmentation:
         picture = Image.open(io.BytesIO(self.content))
         picture.load()
         return picture
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees half of it: into a neighbour first, then renamed."""
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def read_answer(answer: requests.Response) -> Segmentation:

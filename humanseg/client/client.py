@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 from humanseg.client.answer import Segmentation, read_answer
 from humanseg.client.management import Management
 from humanseg.client.transport import Transport
+from humanseg.common.names import MODEL_NAME
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 Output = Literal["mask", "probability", "cutout", "overlay", "composite", "json"]
 Format = Literal["png", "webp", "jpeg"]
-
-MODEL = "human_segmentation"
 
 
 class Client:
@@ -77,6 +76,7 @@ class Client:
         format: Format | None = None,
         threshold: float | None = None,
         background: str | None = None,
+        quality: Literal["fast", "best"] | None = None,
         keep: Literal["all", "largest"] | None = None,
         crop: Literal["none", "person"] | None = None,
         archive: bool | None = None,
@@ -93,6 +93,7 @@ class Client:
             format: `png`, `webp` or `jpeg` (not where alpha is needed).
             threshold: decision threshold between 0 and 1, both excluded.
             background: `#rrggbb` or `blur`, for `composite`.
+            quality: `fast`, or `best` for a better mask, of small people above all, in several times the time.
             keep: `all`, or `largest` for the largest connected person region only.
             crop: `none`, or `person` for the mask's bounding box plus 5 %.
             archive: True or False to agree or object to the photo being kept.
@@ -109,6 +110,7 @@ class Client:
             "format": format,
             "threshold": None if threshold is None else repr(float(threshold)),
             "background": background,
+            "quality": quality,
             "keep": keep,
             "crop": crop,
             "archive": None if archive is None else ("yes" if archive else "no"),
@@ -148,7 +150,7 @@ def split_url(url: str) -> tuple[str, str, str | None]:
     base = f"{parts.scheme}://{parts.netloc}" if parts.netloc else url
     match [part for part in parts.path.split("/") if part] if parts.netloc else []:
         case []:
-            return base, MODEL, None
+            return base, MODEL_NAME, None
         case ["predictions", model]:
             return base, model, None
         case ["predictions", model, version]:

@@ -9,6 +9,7 @@ This is TorchServe's management API (https://pytorch.org/serve/management_api.ht
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,22 @@ class Management:
         self._get(_path(model, version), {})  # the server's own 404
         raise AnswerError(f"{self.url} lists no version {version} of {model}, yet describes it; try again")
 
+    def facts(self, model: str, version: str) -> dict[str, Any]:
+        """What the workers of a version say of themselves, such as `["network"]["architecture"]`.
+
+        A worker that has photos to work on says it after them. Empty where no worker runs, or one of another handler.
+
+        Raises:
+            NotFoundError: no such model or version.
+        """
+        (said,) = self._get(_path(model, version), {"customized": "true"})
+        found = said.get("customizedMetadata")
+        try:
+            found = json.loads(found) if isinstance(found, str) else found
+        except ValueError:
+            found = None
+        return found if isinstance(found, dict) else {}
+
     def scale(self, model: str, workers: int, *, version: str | None = None, timeout: float = 300.0) -> ModelVersion:
         """Run exactly `workers` workers (0 or more) and return when all of them are READY.
 
@@ -152,6 +169,7 @@ class Management:
             mar: a file name in the server's own model store, or an http(s) URL the server can read.
             workers: how many to start, 1 or more.
             model: the name to register under; None takes the one inside the .mar.
+            timeout: seconds until the workers must be READY.
 
         Raises:
             NotFoundError: no such file in the server's model store.

@@ -1,8 +1,9 @@
 """One HTTP exchange with a server: timeouts, retries, and errors as Python classes.
 
-Retried are connections that fail or break and answers of 503 and 429, nothing else, with the full-jitter exponential
-backoff of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. A read timeout is not
-retried: the server may still be working on the photo, and asking again would double its load.
+Retried are connections that fail or break and responses of 503 and 429, with the full-jitter exponential backoff of
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/, and once a response that says that the
+worker died: it may have been stopped by someone else, but a photo that kills workers must not go round them all. A
+read timeout is not retried: the server may still be working on the photo, and asking again would double its load.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Transport:
         """
         attempts = 1 + (self.retries if retries is None else retries)
         wait = timeout or self.timeout
+        deaths = 0
         for attempt in range(attempts):
             if attempt:
                 self.sleep(self.chance() * min(LONGEST_DELAY, FIRST_DELAY * 2 ** (attempt - 1)))
@@ -122,7 +124,9 @@ class Transport:
             if answer.status_code < 400:
                 return answer
             error = status_error(answer)
-            if not isinstance(error, UnavailableError):
+            died = worker_died(error)
+            deaths += died
+            if not isinstance(error, UnavailableError) and not (died and deaths == 1):
                 break
         raise error
 
@@ -154,6 +158,11 @@ def status_error(answer: requests.Response) -> StatusError:
         message or f"{answer.url} answered {answer.status_code} {answer.reason} without saying why",
         str(said.get("request_id") or answer.headers.get("x-request-id") or ""),
     )
+
+
+def worker_died(error: StatusError) -> bool:
+    """Whether TorchServe says that the worker ended while it had the request (tried with SIGKILL: 507, or 500)."""
+    return error.status in (500, 507) and "worker died" in error.message.lower()
 
 
 def _cause(fault: BaseException) -> str:

@@ -1,13 +1,4 @@
-"""What can be wrong with a photo, or with the picture that is asked of it.
-
-PhotoError
-├── EmptyPhoto          no bytes
-├── NotAnImage          bytes that are no picture of any known format
-├── BrokenImage         a picture of a known format that ends early or contradicts itself
-├── UnsupportedFormat   a real picture, or other file, of a format that is not read
-├── TooLarge            more pixels than the caller allows
-└── PictureTooLarge     a result that its file format cannot hold
-"""
+"""What can be wrong with a photo, or with the picture that is asked of it; and with a file of weights."""
 
 from __future__ import annotations
 
@@ -16,19 +7,29 @@ class PhotoError(Exception):
     """A photo that cannot be segmented. `str(error)` is one message that names the cause and the fix."""
 
 
-class EmptyPhoto(PhotoError): ...
+class EmptyPhoto(PhotoError):
+    """No bytes."""
 
 
-class NotAnImage(PhotoError): ...
+class NotAnImage(PhotoError):
+    """Bytes that are no picture of any known format."""
 
 
-class BrokenImage(PhotoError): ...
+class BrokenImage(PhotoError):
+    """A picture of a known format that ends early or contradicts itself."""
 
 
-class UnsupportedFormat(PhotoError): ...
+class UnsupportedFormat(PhotoError):
+    """A real picture, or other file, of a format that is not read."""
 
 
-class TooLarge(PhotoError): ...
+class TooLarge(PhotoError):
+    """More pixels than the caller allows."""
 
 
-class PictureTooLarge(PhotoError): ...
+class PictureTooLarge(PhotoError):
+    """A result that its file format cannot hold."""
+
+
+class WeightsError(ValueError):
+    """The file holds no network that can be served; the message names the file, the cause and the fix."""

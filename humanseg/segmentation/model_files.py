@@ -1,15 +1,19 @@
 """The files that make a model inside a .mar, written by build_mar.sh and read by the worker at load.
 
-network.xml, network.bin    OpenVINO's graph, from pixels to logits
-weights.safetensors         the same network for PyTorch
-model.json                  what a worker must know about them, see `ModelInfo`
+network.xml, network.bin    OpenVINO's graph
+model.json                  what a worker must know about it, see `ModelInfo`
+and the network for other engines, where there is one (`ModelInfo.source`):
+weights.safetensors         of a network that this code knows
+network.torchscript, network.pt2, network.onnx      a graph of PyTorch's or ONNX's
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from humanseg.segmentation.spec import Spec
 
 GRAPH = "network.xml"
 WEIGHTS = "weights.safetensors"
@@ -18,23 +22,33 @@ INFO = "model.json"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """architecture: "unet" or "efficient_unet". input_size: the long side of the network's frame, pixels.
-    threshold: chosen with the weights, 0..1. weights_sha256: of the weights file that the .mar was built from."""
+    """What a worker must know of a model.
+
+    architecture: see `humanseg.segmentation.architectures`, or the format of a graph. spec: see `Spec`.
+    weights_sha256: of the file that the .mar was built from. source: name of the file for PyTorch or ONNX Runtime.
+    """
 
     architecture: str
-    input_size: int
-    threshold: float
+    spec: Spec
     weights_sha256: str
+    source: str | None
 
     def write(self, folder: Path) -> None:
         """Write model.json into `folder`."""
-        (folder / INFO).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        content = {
+            "architecture": self.architecture,
+            "weights_sha256": self.weights_sha256,
+            "source": self.source,
+            "spec": self.spec.as_mapping(),
+        }
+        (folder / INFO).write_text(json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> ModelInfo:
         """Read `folder`/model.json. Raises FileNotFoundError or ValueError with the file's name."""
         path = folder / INFO
         try:
-            return cls(**json.loads(path.read_text()))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not what build_mar.sh writes: {error}") from None
+            content = json.loads(path.read_text())
+            return cls(**{**content, "spec": Spec.from_mapping(content["spec"])})
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} is not what build_mar.sh writes: {error}. Run build_mar.sh again") from None

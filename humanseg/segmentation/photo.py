@@ -1,8 +1,4 @@
-"""Bytes to pixels, and pixels to the network's frame.
-
-`read_photo` turns what a user sent into upright RGB; `to_frame` brings that to the size at which the network
-looks at it. Measuring uses the same two functions, so that its figures are those of what is served.
-"""
+"""Bytes to pixels: `read_photo` turns what a user sent into upright RGB."""
 
 from __future__ import annotations
 
@@ -12,13 +8,12 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
-from humanseg.segmentation import jpeg
+from humanseg.segmentation import jpeg, tiff
 from humanseg.segmentation.bounds import check_bounds
 from humanseg.segmentation.errors import (
     BrokenImage,
@@ -71,7 +66,6 @@ UPRIGHT = {
 ORIENTATION = 0x0112
 
 GREY_PART = 1 << 18  # samples that are worked on at once, where a photo's are wider than 8 bits
-FRAME_STEP = 32  # sides of a frame: the encoder halves them five times
 
 
 @dataclass(frozen=True)
@@ -186,6 +180,8 @@ def _eight_bits(image: Image.Image) -> Pixels:
     """
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
+        if getattr(image, "tag_v2", {}).get(tiff.BITS) == (12,):  # which Pillow leaves in 0..4095
+            values = values << 4
         rounded: Pixels = ((np.minimum(values, 65407) + 128) // 257).astype(np.uint8)  # in uint16: v / 257
         return rounded
     # In parts: all of a large photo at once would take ten times its memory.
@@ -218,6 +214,13 @@ def _unidentified(data: bytes) -> PhotoError:
             return UnsupportedFormat(f"This is a {name} file, which can't be read here. {readable}")
     if data[4:8] == b"ftyp" and data[8:12].startswith(VIDEO_BRANDS):
         return UnsupportedFormat(f"This is a video. Send a single picture. {readable}")
+    depth = tiff.samples(data)
+    if depth is not None and depth not in ((8, False), (16, False)):
+        kind = "floating-point" if depth[1] else "whole-number"
+        return UnsupportedFormat(
+            f"This TIFF has {kind} samples of {depth[0]} bits, which can't be read here in this form. "
+            "Save it with 8 or 16 bits a sample."
+        )
     known = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
     if data.startswith(known) or data[4:8] == b"ftyp":
         return BrokenImage("The photo begins like a picture but its header is damaged. Send the whole file again.")
@@ -231,31 +234,3 @@ def _too_many_pixels(max_pixels: int, width: int = 0, height: int = 0) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:120]
-
-
-def frame_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) of the frame for a photo: its long side is `size`, its short side a multiple of FRAME_STEP.
-
-    Of the multiples it is the nearest to the photo's own aspect ratio: 4:3, 3:2 and 2:1 fit 384 pixels exactly.
-
-    >>> frame_shape(1200, 1600, 384), frame_shape(1920, 1080, 384), frame_shape(3, 5000, 384)
-    ((288, 384), (384, 224), (32, 384))
-    """
-    long_side, short_side = max(height, width), min(height, width)
-    steps = int(short_side * size / (long_side * FRAME_STEP) + 0.5)
-    short = min(size, FRAME_STEP * max(1, steps))
-    return (size, short) if height > width else (short, size)
-
-
-def to_frame(pixels: Pixels, size: int) -> NDArray[np.float32]:
-    """`pixels`, uint8 [h, w, 3], as the network sees them: float32 [3, H, W] in 0..1, see `frame_shape`.
-
-    Nothing is padded: looking at black bars takes the network's time and makes its masks worse (model card).
-    Shrinking averages over areas, so that detail finer than the network's pixels does not turn into noise.
-    """
-    height, width = frame_shape(pixels.shape[0], pixels.shape[1], size)
-    how = cv2.INTER_AREA if size < max(pixels.shape[:2]) else cv2.INTER_LINEAR
-    frame = cv2.resize(pixels, (width, height), interpolation=how)
-    planes = frame.transpose(2, 0, 1).astype(np.float32)  # [3, H, W]
-    planes *= np.float32(1 / 255)
-    return planes

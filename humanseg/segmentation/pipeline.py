@@ -12,47 +12,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.segmentation import mask as masks
-from humanseg.segmentation.photo import Pixels, to_frame
+from humanseg.segmentation.frame import Batch, photo_map, to_frame
+from humanseg.segmentation.looks import look_closely
+from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.result import Segmentation
+from humanseg.segmentation.spec import Spec
 
-Batch = NDArray[np.float32]
 Run = Callable[[Batch], Batch]  # float32 [N, 3, H, W] in 0..1 to float32 [N, H, W] in 0..1
 
 
-def preprocess(pixels: Pixels, size: int) -> NDArray[np.float32]:
-    """`pixels`, uint8 [h, w, 3] RGB, to the network's frame: float32 [3, H, W] in 0..1, long side `size`."""
-    return to_frame(pixels, size)
+def preprocess(pixels: Pixels, spec: Spec) -> NDArray[np.float32]:
+    """`pixels`, uint8 [h, w, 3] RGB, to the network's frame: float32 [3, H, W] in 0..1, see `Spec`."""
+    return to_frame(pixels, spec)
 
 
 def postprocess(
     output: NDArray[np.float32],
     frame: NDArray[np.float32],
+    spec: Spec,
     width: int,
     height: int,
     *,
     threshold: float,
     keep: str = "all",
 ) -> Segmentation:
-    """The network's output, float32 [H, W] in 0..1, for `frame`, float32 [3, H, W], to a mask of `width` x `height`.
+    """The engine's output, float32 [H, W] in 0..1, for `frame`, float32 [3, H, W], to a mask of `width` x `height`.
 
     threshold: 0..1, open; a pixel above it is a person. keep: "all", or "largest" for the largest region alone.
     """
-    probability_map = masks.along_edges(output, frame)
+    probability_map = photo_map(output, frame, spec, height, width)
+    return at_photo_size(probability_map, width, height, threshold=threshold, keep=keep)
+
+
+def at_photo_size(
+    probability_map: NDArray[np.float32], width: int, height: int, *, threshold: float, keep: str = "all"
+) -> Segmentation:
+    """A map of probabilities, float32 [h, w] in 0..1 with the photo's edges, to a mask of `width` x `height`."""
     probability = masks.to_photo_size(probability_map, width, height)
     # In place: of a large photo, one such picture less that every worker keeps memory for.
     mask = masks.binary_mask(probability, threshold, keep, out=probability)
     return Segmentation(probability_map, mask, threshold, keep)
 
 
-def segment(run: Run, size: int, pixels: Pixels, *, threshold: float, keep: str = "all") -> Segmentation:
-    """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` whose frames have the long side `size`."""
+def segment(
+    run: Run, spec: Spec, pixels: Pixels, *, threshold: float | None = None, keep: str = "all", quality: str = "fast"
+) -> Segmentation:
+    """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` of a network with `spec`.
+
+    threshold: 0..1, open; None takes the spec's.
+    quality: "fast" for one look, or "best" for up to four (`humanseg.segmentation.looks`).
+    """
     height, width = pixels.shape[:2]
-    frame = preprocess(pixels, size)
-    return postprocess(run(frame[None])[0], frame, width, height, threshold=threshold, keep=keep)
+    limit = spec.threshold if threshold is None else threshold
+    if quality == "best":
+        closely = look_closely(run, spec, pixels, limit)
+        return at_photo_size(closely, width, height, threshold=limit, keep=keep)
+    frame = preprocess(pixels, spec)
+    return postprocess(run(frame[None])[0], frame, spec, width, height, threshold=limit, keep=keep)
 
 
-def probability(run: Run, size: int, pixels: Pixels) -> Pixels:
+def probability(run: Run, spec: Spec, pixels: Pixels) -> Pixels:
     """What the engine makes of a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person."""
     height, width = pixels.shape[:2]
-    frame = preprocess(pixels, size)
-    return masks.to_photo_size(masks.along_edges(run(frame[None])[0], frame), width, height)
+    frame = preprocess(pixels, spec)
+    return masks.to_photo_size(photo_map(run(frame[None])[0], frame, spec, height, width), width, height)

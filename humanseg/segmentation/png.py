@@ -31,8 +31,10 @@ def write_png(picture: Pixels, icc_profile: bytes | None = None) -> bytes:
 
 
 def _packed(flat: Pixels) -> bytes:
-    """Rows of bytes, uint8 [H, n], filtered and compressed a strip at a time: in one go a large picture would
-    take twice its own memory, and a tenth more time."""
+    """Rows of bytes, uint8 [H, n], filtered and compressed a strip at a time.
+
+    In one go a large picture would take twice its own memory, and a tenth more time.
+    """
     height, width = flat.shape
     step = max(1, min(height, STRIP // (1 + width)))
     rows = np.empty((step, 1 + width), np.uint8)  # each behind its filter's number

@@ -31,7 +31,8 @@ class Summary:
 class Segmentation:
     """The person in one photo.
 
-    probability_map: float32 [h, w] in 0..1, at the network's own size, its edge drawn to the photo's.
+    probability_map: float32 [h, w] in 0..1, at the network's own size (finer after several looks), its edge drawn to
+        the photo's.
     mask: uint8 [H, W], 0 or 255, at the photo's size.
     threshold: 0..1, the probability above which the mask is 255.
     keep: "all", or "largest" where only the largest region of the mask was kept.

@@ -9,10 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from humanseg.segmentation import picture, pipeline
-from humanseg.segmentation.engine import Engine, reference_engine
+from humanseg.segmentation.engine import Engine
+from humanseg.segmentation.models import load_model, reference
 from humanseg.segmentation.photo import Photo, Pixels, read_photo
 from humanseg.segmentation.result import Segmentation, Summary
-from humanseg.segmentation.weights import load_weights
+from humanseg.segmentation.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,22 @@ class Segmenter:
     >>> segmenter("photo.jpg").cutout().save("cutout.png")  # doctest: +SKIP
     """
 
-    def __init__(self, engine: Engine, input_size: int, threshold: float) -> None:
-        self.engine, self.input_size, self.threshold = engine, input_size, threshold
+    def __init__(self, engine: Engine, spec: Spec) -> None:
+        self.engine, self.spec = engine, spec
 
     @classmethod
     def load(cls, weights: str | os.PathLike[str], *, threads: int = 0) -> Segmenter:
-        """A segmenter that runs `weights` in PyTorch on the CPU, in float32.
+        """A segmenter that runs `weights` on the CPU, in float32: a checkpoint in PyTorch, a graph in OpenVINO.
 
         Args:
-            weights: a file that `humanseg train` wrote, or a checkpoint that `build_mar.sh` takes.
+            weights: a file that `humanseg train` wrote, or a checkpoint or graph that `build_mar.sh` takes.
             threads: of PyTorch; 0 leaves them as they are.
 
         Raises:
             WeightsError: the file holds no weights that can be run.
         """
-        loaded = load_weights(Path(weights))
-        return cls(reference_engine(loaded.network, threads=threads), loaded.input_size, loaded.threshold)
+        model = load_model(Path(weights))
+        return cls(reference(model, threads=threads), model.spec)
 
     def __call__(
         self,
@@ -85,6 +86,7 @@ class Segmenter:
         *,
         threshold: float | None = None,
         keep: str = "all",
+        quality: str = "fast",
         max_pixels: int = 50_000_000,
     ) -> SegmentedPhoto:
         """Segment one photo.
@@ -93,6 +95,7 @@ class Segmenter:
             photo: a path, or the bytes of a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC or AVIF file.
             threshold: 0..1, open; None takes the one that was chosen with the weights.
             keep: "all", or "largest" for the largest region alone.
+            quality: "fast", or "best" for up to four looks at the photo.
             max_pixels: larger photos are refused.
 
         Raises:
@@ -101,7 +104,5 @@ class Segmenter:
         """
         data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
         read = read_photo(data, max_pixels=max_pixels)
-        found = pipeline.segment(
-            self.engine, self.input_size, read.pixels, threshold=threshold or self.threshold, keep=keep
-        )
+        found = pipeline.segment(self.engine, self.spec, read.pixels, threshold=threshold, keep=keep, quality=quality)
         return SegmentedPhoto(read, found)

@@ -19,21 +19,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class DoubleConv(nn.Module):
-    """Twice conv 3x3, batch norm, ReLU: `[N, in, H, W]` -> `[N, out, H, W]`."""
+def double_conv(channels: int, middle: int, out: int, *, norm: bool = True, bias: bool = False) -> nn.Sequential:
+    """Twice conv 3x3, batch norm (with `norm`), ReLU: `[N, channels, H, W]` -> `[N, out, H, W]`."""
+    layers: list[nn.Module] = []
+    for before, after in ((channels, middle), (middle, out)):
+        layers.append(nn.Conv2d(before, after, 3, 1, 1, bias=bias))
+        if norm:
+            layers.append(nn.BatchNorm2d(after))
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+
+class DoubleConv(nn.Module):
+    """`double_conv` under the name that tutorial checkpoints have for it."""
+
+    def __init__(self, channels: int, out: int, *, norm: bool = True, bias: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
+        self.conv = double_conv(channels, out, out, norm=norm, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, D, H, W]."""
         out: Tensor = self.conv(x)
         return out
 
@@ -41,14 +46,22 @@ class DoubleConv(nn.Module):
 class UNet(nn.Module):
     """The classic U-Net, with the parameter names of the tutorial checkpoints people have.
 
-    `features` are the channels of the resolutions on the way down, finest first, each twice the one
-    before; the bottleneck has twice the last. Any input size of at least `2 ** len(features)` works.
+    `features` are the channels of the resolutions on the way down, finest first; `bottleneck` those of the coarsest,
+    by default twice the last. Any input size of at least `2 ** len(features)` works.
 
     >>> UNet(features=(4, 8))(torch.zeros(1, 3, 30, 20)).shape
     torch.Size([1, 1, 30, 20])
     """
 
-    def __init__(self, features: Sequence[int] = (64, 128, 256, 512)) -> None:
+    def __init__(
+        self,
+        features: Sequence[int] = (64, 128, 256, 512),
+        *,
+        bottleneck: int | None = None,
+        outputs: int = 1,
+        norm: bool = True,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
         self.features = tuple(features)
         self.downs = nn.ModuleList()
@@ -56,16 +69,21 @@ class UNet(nn.Module):
         self.pool = nn.MaxPool2d(2, 2)
         channels = 3
         for width in self.features:
-            self.downs.append(DoubleConv(channels, width))
+            self.downs.append(DoubleConv(channels, width, norm=norm, bias=bias))
             channels = width
+        deepest = 2 * channels if bottleneck is None else bottleneck
+        self.bottleneck = DoubleConv(channels, deepest, norm=norm, bias=bias)
+        channels = deepest
         for width in reversed(self.features):
-            self.ups.append(nn.ConvTranspose2d(2 * width, width, 2, 2))
-            self.ups.append(DoubleConv(2 * width, width))
-        self.bottleneck = DoubleConv(self.features[-1], 2 * self.features[-1])
-        self.final_conv = nn.Conv2d(self.features[0], 1, 1)
+            self.ups.append(nn.ConvTranspose2d(channels, width, 2, 2))
+            self.ups.append(DoubleConv(2 * width, width, norm=norm, bias=bias))
+            channels = width
+        self.final_conv = nn.Conv2d(channels, outputs, 1)
+        # Whether it is the tutorial's own, which training can go on from.
+        self.plain = norm and not bias and outputs == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `[N, 1, H, W]` of a float32 RGB batch `[N, 3, H, W]` in 0..1."""
+        """Logits `[N, outputs, H, W]` of a float32 RGB batch `[N, 3, H, W]`."""
         skips: list[Tensor] = []
         for down in self.downs:
             x = down(x)
@@ -106,6 +124,7 @@ class InvertedResidual(nn.Module):
         self.project = nn.Conv2d(hidden, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, D, H / stride, W / stride]."""
         y = x if self.expand is None else F.relu6(self.expand(x))
         if self.stride != 1:
             y = _same(y, self.kernel, self.stride)
@@ -128,6 +147,7 @@ class Up(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Upsample `x`, [N, C, H, W], and join `skip`, [N, S, 2 H, 2 W]: [N, D, 2 H, 2 W]."""
         with torch.autocast(x.device.type, enabled=False):  # on a CPU it would make float32 of bfloat16
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         x = self.pointwise(self.depthwise(torch.cat((skip.to(x.dtype), x), dim=1)))
@@ -152,6 +172,7 @@ class Blocks(nn.Module):
         self.head_pointwise = nn.Conv2d(width, 4, 1)
 
     def forward(self, x: Tensor, photo: Tensor) -> Tensor:
+        """Features `x` and the photo they come from, [N, 3, H, W], to logits, [N, 1, H, W]."""
         blocks = F.pixel_unshuffle(photo.to(x.dtype), 2)  # [N, 12, H/2, W/2]
         x = self.pointwise(self.depthwise(torch.cat((blocks, x), dim=1)))
         x = self.head_pointwise(self.head_depthwise(F.relu(self.norm(x))))  # [N, 4, H/2, W/2]

@@ -1,117 +1,112 @@
 """A file of weights to a network that is ready to answer.
 
-Two kinds of files are read:
-- `.safetensors`, as `humanseg train` and `humanseg export` write them. The metadata says the
-  architecture, the input size and the decision threshold.
-- `.pth`, `.pth.tar`, `.pt` of the classic tutorial U-Net: the state dict itself, or a dict that holds it
-  under `state_dict`. Width and depth are recognised from the tensors. Read with `weights_only=True`, so
-  a file can't run code.
+`.safetensors`, as `humanseg train` and `humanseg export` write them, say the architecture, the input size and the
+decision threshold. Of any other checkpoint the architecture is recognised (`humanseg.segmentation.architectures`),
+and what it does not say is assumed, unless a YAML file beside it or the caller's options say it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import nn
 
-from humanseg.segmentation.photo import FRAME_STEP
+from humanseg.segmentation.architectures import Recognised, recognise
+from humanseg.segmentation.checkpoint import SHARD_INDEX, Checkpoint, read_checkpoint
+from humanseg.segmentation.errors import WeightsError
+from humanseg.segmentation.graph import TITLES, graph_kind
+from humanseg.segmentation.spec import SIDES, Spec, SpecError, read_spec_file, spec_file
 from humanseg.segmentation.unet import EfficientUNet, UNet
 
-Architecture = Literal["unet", "efficient_unet"]
-Network = UNet | EfficientUNet
-TELLTALES: dict[str, Architecture] = {
-    "final_conv.weight": "unet",
-    "stem.weight": "efficient_unet",
-}
-
+Network = UNet | EfficientUNet  # what can be trained further
 TUTORIAL_SIZE = 240  # the long side the tutorial's checkpoints were trained at (240x160)
-SIZES = range(32, 2049)  # an input side outside of this is a damaged file
-
-
-class WeightsError(ValueError):
-    """The file holds no weights that can be served; the message is one line and names the file."""
+USUAL_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Weights:
     """A network in eval mode on the CPU, and what serving must know of it.
 
-    `input_size` is the long side of its input in pixels, `threshold` the probability above which a
-    pixel is a person, `sha256` the hash of the file.
+    architecture: see `humanseg.segmentation.architectures`. sha256: hash of the file. notes: what was assumed.
+    whole: the file holds these weights alone, so that it can be read again without a word on which to take.
     """
 
-    network: Network
-    input_size: int
-    threshold: float
+    architecture: str
+    network: nn.Module = field(repr=False)
+    spec: Spec
     sha256: str
-
-    @property
-    def architecture(self) -> Architecture:
-        """Its name in the metadata."""
-        return architecture_of(self.network)
+    notes: tuple[str, ...] = ()
+    whole: bool = True
 
 
-def load_weights(path: Path) -> Weights:
-    """Read the weights in `path`. Raises WeightsError when it can't be read as one of the two networks."""
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
-    if path.suffix == ".safetensors":
-        metadata, state = read_safetensors(path)
-    else:
-        metadata, state = {}, _read_checkpoint(path)
-    network = network_of(path, state, metadata.get("architecture"))
-    if isinstance(network, UNet):
-        multiple = 2 ** len(network.features)
-        default_size = max(multiple, round(TUTORIAL_SIZE / multiple) * multiple)
-    else:
-        multiple, default_size = 32, 256
+def load_weights(path: Path, options: Mapping[str, Any] | None = None, *, part: str | None = None) -> Weights:
+    """Read the weights in `path`, a file or a folder that `save_pretrained` wrote.
+
+    Args:
+        path: what `humanseg.segmentation.checkpoint.read_checkpoint` takes.
+        options: keys of the spec that overrule what the file, and the YAML file beside it, say.
+        part: of a file with several copies of the weights, the one to take; see `architectures.recognise`.
+
+    Raises:
+        WeightsError: it can't be read, holds no network that is known here, or the spec can't be.
+    """
+    kind = graph_kind(path)
+    if kind is not None:
+        raise WeightsError(
+            f"{path}: is {TITLES[kind]}, which can be served but has no weights to go on training from"
+        )
+    checkpoint = read_checkpoint(path)
+    recognised = recognise(path, checkpoint, part)
+    told = _told(path, checkpoint, recognised)
+    given = {**read_spec_file(spec_file(path)), **(options or {})}
+    try:
+        spec = Spec.from_mapping({**told, **given})
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
+    notes = _notes(checkpoint, recognised, spec, given)
     return Weights(
-        network=network.eval(),
-        input_size=_input_size(path, metadata, default_size, multiple),
-        threshold=_threshold(path, metadata),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        recognised.architecture, recognised.network, spec, _sha256(path), notes, whole=not recognised.others
     )
 
 
-def network_of(path: Path, state: Mapping[str, Tensor], architecture: str | None = None) -> Network:
-    """The network that the tensors of `path` fill; without `architecture` it is recognised from them.
-
-    Raises WeightsError when they are not those of one of the two networks.
-    """
-    architecture = architecture or next((kind for name, kind in TELLTALES.items() if name in state), None)
-    network: Network
-    try:
-        if architecture == "unet":
-            network = UNet(_unet_features(path, state))
-        elif architecture == "efficient_unet":
-            network = EfficientUNet(_decoder_widths(path, state))
-        else:
-            raise WeightsError(f"{path}: neither a classic U-Net (no final_conv.weight) nor weights of this project")
-        network.load_state_dict(dict(state))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise WeightsError(f"{path}: tensors do not fit a {architecture}: {reason[:300]}") from None
-    return network
+def network_of(path: Path, checkpoint: Checkpoint) -> Network:
+    """The network that can be trained further in what was read from `path`. Raises WeightsError for any other."""
+    return trainable(path, recognise(path, checkpoint).network)
 
 
-def architecture_of(network: Network) -> Architecture:
+def trainable(path: Path, network: nn.Module) -> Network:
+    """`network` where `humanseg train` can go on from it. Raises WeightsError with the reason where not."""
+    if isinstance(network, EfficientUNet) or (isinstance(network, UNet) and network.plain):
+        return network
+    raise WeightsError(
+        f"{path}: this network can be served, but training goes on only from this project's own network and from a "
+        "classic U-Net with batch norm and one output: the others want other photos and other answers"
+    )
+
+
+def architecture_of(network: Network) -> str:
     """Its name in the metadata."""
     return "unet" if isinstance(network, UNet) else "efficient_unet"
 
 
-def save_weights(path: Path, network: Network, *, input_size: int, threshold: float, **notes: str) -> None:
+def save_weights(
+    path: Path,
+    network: nn.Module,
+    *,
+    architecture: str | None = None,
+    input_size: int,
+    threshold: float,
+    **notes: str,
+) -> None:
     """Write what `load_weights` reads; `notes` are further metadata (where the weights come from)."""
     metadata = {
-        "architecture": architecture_of(network),
+        "architecture": architecture or architecture_of(network),  # type: ignore[arg-type]
         "input_size": str(input_size),
         "threshold": repr(float(threshold)),
         **notes,
@@ -120,69 +115,48 @@ def save_weights(path: Path, network: Network, *, input_size: int, threshold: fl
     save_file(state, str(path), metadata)
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a file. Raises WeightsError when it is damaged."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
-            return file.metadata() or {}, state
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+def _told(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str, Any]:
+    """What a checkpoint tells of its spec."""
+    if found.outputs > 2:
+        raise WeightsError(
+            f"{path}: answers {found.outputs} classes; a person mask needs 1, or 2 with the background"
+        )
+    usual = TUTORIAL_SIZE if found.architecture == "unet" else USUAL_SIZE
+    default = max(found.multiple, round(usual / found.multiple) * found.multiple)
+    told: dict[str, Any] = {
+        "multiple": found.multiple,
+        "input_size": _input_size(path, checkpoint.metadata, default, found.multiple),
+        "threshold": _threshold(path, checkpoint.metadata),
+        "output_activation": "sigmoid" if found.outputs == 1 else "softmax",
+        "person_channel": found.outputs - 1,
+    }
+    if found.mean and found.std:
+        told |= {"mean": found.mean, "std": found.std}
+    return told
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler meets noise with every kind of exception
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{path}: not a readable PyTorch checkpoint ({first[:200]})") from None
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content:
-        raise WeightsError(f"{path}: holds no state dict, neither by itself nor under the key state_dict")
-    if not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path}: the state dict holds something that is no tensor")
-    # A network wrapped for several GPUs saves its names behind "module."
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
-
-
-def _unet_features(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    features: list[int] = []
-    while (first := state.get(f"downs.{len(features)}.conv.0.weight")) is not None:
-        channels = 3 if not features else features[-1]
-        if first.ndim != 4 or first.shape[1] != channels:
-            raise WeightsError(
-                f"{path}: downs.{len(features)} takes {first.shape[1] if first.ndim > 1 else 0} channels, "
-                f"expected {channels}"
-            )
-        features.append(first.shape[0])
-    if not features:
-        raise WeightsError(f"{path}: no downs.0.conv.0.weight; this is no classic U-Net")
-    if 2 ** len(features) > FRAME_STEP:
-        raise WeightsError(f"{path}: halves the photo {len(features)} times; 5 times is the most that is served")
-    if any(deeper != 2 * width for width, deeper in itertools.pairwise(features)):
-        raise WeightsError(f"{path}: channels are {features}; each must be twice the one before")
-    out = state.get("final_conv.weight")
-    if out is not None and out.shape[0] != 1:
-        raise WeightsError(f"{path}: answers {out.shape[0]} classes; a person mask needs exactly 1")
-    return tuple(features)
-
-
-def _decoder_widths(path: Path, state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    names = [*(f"ups.{index}.pointwise.weight" for index in range(4)), "finest.pointwise.weight"]
-    for name in names:
-        if name not in state:
-            raise WeightsError(
-                f"{path}: {name} is missing; weights of an older network can only start a training run, "
-                "see humanseg/training/README.md"
-            )
-    return tuple(state[name].shape[0] for name in names)
+def _notes(checkpoint: Checkpoint, found: Recognised, spec: Spec, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was assumed because neither the file nor anybody said it."""
+    notes = []
+    if found.others:
+        notes.append(
+            f"it holds several copies of the weights: {found.part!r} is taken; --checkpoint-part takes "
+            + " or ".join(repr(each) for each in found.others)
+        )
+    if "input_size" not in checkpoint.metadata and "input_size" not in given:
+        notes.append(f"it does not say at which size it was trained: {spec.long_side} is assumed (--input-size)")
+    if "architecture" not in checkpoint.metadata and not {"mean", "std", "scale"} & given.keys():
+        what = "ImageNet's mean and std" if found.mean else "pixels as 0..1"
+        notes.append(f"it is assumed to take {what} (--mean, --std, --scale)")
+    return tuple(notes)
 
 
 def _input_size(path: Path, metadata: Mapping[str, str], default: int, multiple: int) -> int:
     text = metadata.get("input_size", str(default))
-    if not text.isdecimal() or int(text) not in SIZES or int(text) % multiple:
-        raise WeightsError(f"{path}: input_size is {text!r}; it must be a multiple of {multiple} in 32..2048")
+    if not text.isdecimal() or int(text) not in SIDES or int(text) % multiple:
+        raise WeightsError(
+            f"{path}: input_size is {text!r}; it must be a multiple of {multiple} in {SIDES[0]}..{SIDES[-1]}"
+        )
     return int(text)
 
 
@@ -195,3 +169,15 @@ def _threshold(path: Path, metadata: Mapping[str, str]) -> float:
     if not 0.0 < value < 1.0:
         raise WeightsError(f"{path}: threshold is {text!r}; it must be between 0 and 1")
     return value
+
+
+def _sha256(path: Path) -> str:
+    """Of a file; of a folder or a sharded file, of all its files of weights in the order of their names."""
+    parts = [path]
+    if path.is_dir() or path.name.endswith(SHARD_INDEX):
+        folder = path if path.is_dir() else path.parent
+        parts = sorted(each for each in folder.iterdir() if each.suffix in (".safetensors", ".bin", ".json"))
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.read_bytes())
+    return digest.hexdigest()

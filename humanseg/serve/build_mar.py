@@ -15,15 +15,28 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from humanseg.common.files import whole_file
+from humanseg.common.mar import MANIFEST
+from humanseg.common.names import MODEL_NAME
+from humanseg.segmentation.spec import COMMENTS, spec_file, write_spec_file
+from humanseg.serve.page import build_page
+
+if TYPE_CHECKING:
+    from humanseg.segmentation.graph import Graph
+    from humanseg.segmentation.weights import Weights
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL_STORE = ROOT / "model_store"
 DEFAULT_WEIGHTS = MODEL_STORE / "human_segmentation.safetensors"
-DEFAULT_NAME = "human_segmentation"
+DEFAULT_NAME = MODEL_NAME
 CONFIG = ROOT / "config" / "model-config.yaml"
-PACKED = ("handler", "humanseg/segmentation", "humanseg/archive")
+PAGE = ROOT / "handler" / "page"  # parts of the page, which goes into the .mar as one file beside this folder
+PACKED = ("handler", "humanseg/common", "humanseg/segmentation", "humanseg/archive")
+MAKERS = ("build_mar.py", "page.py", "model.py", "export.py", "golden.py", "golden.jpg")  # beside this file
 ORIGIN = "origin.txt"  # inside the .mar: "shipped" or "own" weights
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
@@ -34,34 +47,16 @@ class BuildError(Exception):
 
 def main() -> int:
     """Entry point of build_mar.sh."""
-    parser = argparse.ArgumentParser(
-        prog="build_mar.sh", description="Package weights and handler as a TorchServe model archive."
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=DEFAULT_WEIGHTS,
-        metavar="FILE",
-        help=".safetensors, or a PyTorch checkpoint of the classic U-Net (default: the shipped weights)",
-    )
-    parser.add_argument("--version", default="1.0", help="model version (default: %(default)s)")
-    parser.add_argument("--name", default=DEFAULT_NAME, help="model name, and the archive's (default: %(default)s)")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=MODEL_STORE,
-        metavar="DIR",
-        help="folder for NAME.mar (default: model_store)",
-    )
-    parser.add_argument("--if-stale", action="store_true", help="do nothing when NAME.mar is newer than its parts")
-    arguments = parser.parse_args()
-    caller = Path(os.environ.get("CALLED_FROM", ""))
-    arguments.weights, arguments.output = caller / arguments.weights, caller / arguments.output
+    arguments = parse_arguments()
     target = arguments.output / f"{arguments.name}.mar"
     if arguments.if_stale and (is_fresh(target, arguments.weights) or is_own(target)):
         return 0
+    options = {key: getattr(arguments, key) for key in COMMENTS if getattr(arguments, key) is not None}
     try:
-        build(arguments.weights, arguments.version, arguments.name, arguments.output)
+        model = load(arguments.weights, options, arguments.checkpoint_part)
+        if arguments.preview:
+            return preview(model, arguments.preview)
+        build(model, arguments.weights, arguments.version, arguments.name, arguments.output)
     except BuildError as error:
         print(f"build_mar: {error}", file=sys.stderr)
         return 1
@@ -69,13 +64,82 @@ def main() -> int:
     return 0
 
 
+def parse_arguments() -> argparse.Namespace:
+    """The command line, its paths made absolute from where the caller stands."""
+    parser = argparse.ArgumentParser(
+        prog="build_mar.sh", description="Package weights and handler as a TorchServe model archive."
+    )
+    add = parser.add_argument
+    weights = (
+        "a checkpoint in any wrapping (.safetensors, .pt, .pth, .ckpt, .bin), a folder of save_pretrained, or a "
+    )
+    weights += "graph: ONNX, TorchScript, .pt2, .tflite, OpenVINO's .xml (default: the shipped weights)"
+    add("--weights", type=Path, default=DEFAULT_WEIGHTS, metavar="FILE", help=weights)
+    add("--version", default="1.0", help="model version (default: %(default)s)")
+    add("--name", default=DEFAULT_NAME, help="model name, and the archive's (default: %(default)s)")
+    add("--output", type=Path, default=MODEL_STORE, metavar="DIR", help="folder for NAME.mar (default: model_store)")
+    add("--if-stale", action="store_true", help="do nothing when NAME.mar is newer than its parts")
+    look = "build nothing: write PHOTO.preview.png with the mask beside it, and say what looks wrong"
+    add("--preview", type=Path, metavar="PHOTO", help=look)
+    add("--checkpoint-part", metavar="KEY", help="of several copies of the weights in a checkpoint, the one to take")
+    told = parser.add_argument_group(
+        "the network's input and output", "What FILE does not say; kept in FILE.yaml, so that it need be said once."
+    )
+    for key, comment in COMMENTS.items():
+        told.add_argument(f"--{key.replace('_', '-')}", metavar="VALUE", help=comment)
+    arguments = parser.parse_args()
+    caller = Path(os.environ.get("CALLED_FROM", ""))
+    for key in ("weights", "output", "preview"):
+        if getattr(arguments, key) is not None:
+            setattr(arguments, key, caller / getattr(arguments, key))
+    return arguments
+
+
+def load(weights: Path, options: Mapping[str, str], part: str | None = None) -> Weights | Graph:
+    """Read `weights`, say what was assumed, and keep what was said of it beside it. Raises BuildError."""
+    from humanseg.segmentation.errors import WeightsError
+    from humanseg.segmentation.models import load_model
+
+    try:
+        model = load_model(weights, options, part=part)
+    except WeightsError as error:
+        raise BuildError(str(error)) from None
+    for note in model.notes:
+        print(f"{weights.name}: {note}")
+    spec = spec_file(weights)
+    if options or (model.notes and not spec.is_file()):
+        try:
+            write_spec_file(spec, model.spec)
+            print(f"{spec} says how photos go into it; change there what is wrong, or give the options again")
+        except OSError as error:
+            print(f"{spec} can't be written ({error.strerror}): give the options again next time", file=sys.stderr)
+    return model
+
+
+def preview(model: Weights | Graph, photo: Path) -> int:
+    """Write the preview of `photo` to where the caller stands. Raises BuildError."""
+    from humanseg.segmentation.errors import PhotoError
+    from humanseg.serve.preview import write_preview
+
+    target = Path(os.environ.get("CALLED_FROM", "")) / f"{photo.stem}.preview.png"
+    try:
+        doubts = write_preview(model, photo, target)
+    except (OSError, PhotoError) as error:
+        raise BuildError(f"{photo}: {error}") from None
+    for doubt in doubts:
+        print(f"Looks wrong: {doubt}")
+    print(f"Look at {target}. Nothing was built: for that, leave --preview out.")
+    return 0
+
+
 def parts() -> Iterator[Path]:
-    """Every file of the checkout that goes into a .mar, the weights aside."""
+    """Every file of the checkout that goes into a .mar or is a part of the page in it, the weights aside."""
     yield ROOT / "humanseg" / "__init__.py"
     for folder in PACKED:
         yield from sorted(
             path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
         )
+    yield ROOT / "docs" / "openapi.yaml"
     yield CONFIG
 
 
@@ -83,8 +147,9 @@ def is_fresh(target: Path, weights: Path) -> bool:
     """Whether `target` exists and is newer than all that it is made of."""
     if not target.is_file() or not weights.is_file():
         return False
-    makers = [Path(__file__).parent / name for name in ("build_mar.py", "export.py", "golden.py", "golden.jpg")]
-    newest = max(path.stat().st_mtime for path in (*parts(), *makers, weights, ROOT / "pyproject.toml"))
+    makers = [Path(__file__).parent / name for name in MAKERS]
+    beside = [each for each in (spec_file(weights),) if each.is_file()]
+    newest = max(path.stat().st_mtime for path in (*parts(), *makers, weights, *beside, ROOT / "pyproject.toml"))
     return target.stat().st_mtime > newest
 
 
@@ -100,8 +165,10 @@ def is_own(target: Path) -> bool:
     return own
 
 
-def build(weights: Path, version: str, name: str, output: Path) -> Path:
-    """Write `output`/`name`.mar and return its path. Raises BuildError."""
+def build(model: Weights | Graph, weights: Path, version: str, name: str, output: Path) -> Path:
+    """Write `output`/`name`.mar of the model that was read from `weights`; return its path. Raises BuildError."""
+    from humanseg.serve.model import write_model
+
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise BuildError(f"--name {name!r}: use letters, digits, '_', '-' and '.'.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", version):
@@ -111,60 +178,20 @@ def build(weights: Path, version: str, name: str, output: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix="build-mar-") as scratch:
             content = Path(scratch) / "content"
             content.mkdir()
-            write_model(weights, content)
+            write_model(model, weights, content)
             (content / ORIGIN).write_text("shipped" if weights.resolve() == DEFAULT_WEIGHTS else "own")
             for part in parts():
-                if part != CONFIG:
+                if part != CONFIG and PAGE not in part.parents:
                     copy = content / part.relative_to(ROOT)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(part, copy)
+            (content / "handler" / "page.html").write_text(build_page(PAGE), encoding="utf-8")
             archived = run_archiver(content, version, name, Path(scratch))
-            partial = output / f".{name}.mar.{os.getpid()}"
-            try:
+            with whole_file(output / f"{name}.mar") as partial:
                 rewrite(archived, partial)
-                # A server that reads it sees the old one or the new one.
-                partial.replace(output / f"{name}.mar")
-            finally:
-                partial.unlink(missing_ok=True)
     except OSError as error:
         raise BuildError(f"{error.strerror or error}: {error.filename or output}") from None
     return output / f"{name}.mar"
-
-
-def write_model(weights: Path, folder: Path) -> None:
-    """The model's files (see humanseg/segmentation/model_files.py) from a file of weights."""
-    from humanseg.segmentation.model_files import GRAPH, WEIGHTS, ModelInfo
-    from humanseg.segmentation.weights import WeightsError, load_weights, save_weights
-    from humanseg.serve.export import write_graph
-    from humanseg.serve.golden import write_golden
-
-    try:
-        loaded = load_weights(weights)
-    except WeightsError as error:
-        raise BuildError(str(error)) from None
-    if weights.suffix == ".safetensors":
-        shutil.copyfile(weights, folder / WEIGHTS)
-    else:
-        save_weights(
-            folder / WEIGHTS,
-            loaded.network,  # type: ignore[arg-type]
-            input_size=loaded.input_size,
-            threshold=loaded.threshold,
-        )
-        sort_metadata(folder / WEIGHTS)
-    write_graph(loaded.network, loaded.input_size, folder / GRAPH)
-    write_golden(folder / GRAPH, loaded.input_size, folder)
-    ModelInfo(loaded.architecture, loaded.input_size, loaded.threshold, loaded.sha256).write(folder)
-
-
-def sort_metadata(path: Path) -> None:
-    """Put the metadata of a safetensors file in order: the library writes it in a random one."""
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")  # of the JSON header that follows
-    header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
 
 
 def run_archiver(content: Path, version: str, name: str, scratch: Path) -> Path:
@@ -190,7 +217,7 @@ def rewrite(source: Path, target: Path) -> None:
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for entry in sorted(old.namelist()):
             data = old.read(entry)
-            if entry == "MAR-INF/MANIFEST.json":
+            if entry == MANIFEST:
                 manifest = json.loads(data)
                 manifest["createdOn"] = "01/01/1980 00:00:00"
                 data = json.dumps(manifest, indent=2, sort_keys=True).encode()

@@ -38,10 +38,10 @@ def render(settings: ServeSettings) -> Path:
 
 
 def as_pattern(text: str) -> str:
-    """A java.util.regex pattern that matches `text` and nothing else, without a comma, at which TorchServe splits.
+    r"""A java.util.regex pattern that matches `text` and nothing else, without a comma, at which TorchServe splits.
 
     >>> as_pattern("/srv/a,b+c")
-    '/srv/a\\\\x{2c}b\\\\x{2b}c'
+    '/srv/a\\x{2c}b\\x{2b}c'
     """
     plain = "/_-"
     return "".join(

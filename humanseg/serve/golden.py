@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from humanseg.segmentation.spec import Spec
+
 NAME = "golden.json"
 PORTRAIT = Path(__file__).with_name("golden.jpg")
 CELLS = 16  # each way; the mean probability of a cell is compared
@@ -59,16 +61,16 @@ def cells(probability: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.array([[cell.mean() for cell in np.array_split(row, CELLS, axis=1)] for row in rows])
 
 
-def write_golden(graph: Path, input_size: int, folder: Path) -> None:
+def write_golden(graph: Path, spec: Spec, folder: Path) -> None:
     """Write golden.json into `folder`: what OpenVINO in float32 makes of the pictures with the network in `graph`."""
-    from humanseg.segmentation.engine import make_engine
+    from humanseg.segmentation.engine import OpenVinoEngine
     from humanseg.segmentation.photo import read_photo
     from humanseg.segmentation.pipeline import probability
 
-    engine = make_engine("openvino", graph=graph, weights=graph, threads=1, precision="float32")
+    engine = OpenVinoEngine(graph, spec, threads=1, precision="float32")
     made = []
     for name, data in pictures().items():
-        found = probability(engine, input_size, read_photo(data).pixels)
+        found = probability(engine, spec, read_photo(data).pixels)
         # Rounded, so that another CPU's last bit seldom makes other bytes of the same .mar.
         rows = tuple(tuple(round(float(cell), 2) for cell in row) for row in cells(found))
         made.append(Golden(name, base64.b64encode(data).decode(), rows))

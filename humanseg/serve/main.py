@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +12,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
+from humanseg.common.files import copy_whole, try_lock
+from humanseg.common.names import MODEL_NAME
+from humanseg.common.settings import SettingsError
 from humanseg.serve.build_mar import DEFAULT_NAME, MODEL_STORE
 from humanseg.serve.config import render
 from humanseg.serve.process import StartError, check_ports, remove_temporary, start_torchserve, stop
-from humanseg.serve.ready import MODEL, ask, wait_until_ready
-from humanseg.serve.settings import ServeSettings, SettingsError, read_settings
+from humanseg.serve.ready import ask, wait_until_ready
+from humanseg.serve.settings import ServeSettings, read_settings
 from humanseg.serve.store import drain, start_store
 from humanseg.serve.watch import DEAF_SECONDS, LOOK_SECONDS, Probe, Processes, Watch, kill
 
@@ -67,12 +67,12 @@ def serve(settings: ServeSettings) -> None:
         environment = dict(os.environ)
         store = start_store(settings, environment)
         stores = [store] if store else []  # the last one runs
-        running.callback(lambda: [stop(each, 4) for each in stores[-1:]])
+        running.callback(stop_last, stores)
         frontends = [start_torchserve(settings, config, environment)]
         ships = store is not None or bool(environment.get("ARCHIVE_BUCKET"))
         running.callback(lambda: shut_down(frontends[-1], settings, ships))
         wait_until_ready(settings, lambda: frontends[-1].poll() is None)
-        print(f"READY {settings.url}/predictions/{MODEL}", flush=True)
+        print(f"READY {settings.url}/predictions/{MODEL_NAME}", flush=True)
         over = threading.Event()
         running.callback(over.set)
         probe = Probe(lambda: ask(settings))
@@ -86,6 +86,12 @@ def serve(settings: ServeSettings) -> None:
             probe.heard = time.monotonic()
 
 
+def stop_last(stores: list[subprocess.Popen[bytes]]) -> None:
+    """Stop the store that runs, if any."""
+    for store in stores[-1:]:
+        stop(store, 4)
+
+
 def prepare(settings: ServeSettings) -> Path:
     """Make STATE_DIR ready and return the rendered configuration."""
     for name in ("logs", "spool", "model_store"):
@@ -94,10 +100,7 @@ def prepare(settings: ServeSettings) -> Path:
     archive = Path(os.environ.get("MODEL_MAR") or MODEL_STORE / f"{DEFAULT_NAME}.mar")
     if not archive.is_file():
         raise StartError(f"{archive} is missing. Build it with ./build_mar.sh")
-    target = settings.state_dir / "model_store" / f"{DEFAULT_NAME}.mar"
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(archive, partial)
-    partial.replace(target)
+    copy_whole(archive, settings.state_dir / "model_store" / f"{DEFAULT_NAME}.mar")
     return render(settings)
 
 
@@ -146,19 +149,16 @@ def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships:
 
 
 @contextlib.contextmanager
-def locked(state_dir: Path) -> Iterator[TextIO]:
+def locked(state_dir: Path) -> Iterator[None]:
     """Hold STATE_DIR for this server alone; the lock goes with the process."""
     make_private(state_dir)
-    with (state_dir / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise StartError(
-                f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR."
-            ) from None
-        yield file
+    lock = try_lock(state_dir / "lock")
+    if lock is None:
+        raise StartError(f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR.")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def make_private(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -15,11 +14,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from humanseg.common.processes import end_with_parent
 from humanseg.serve.memory import FRONTEND_SHARE, memory_bytes, pixel_budget
 from humanseg.serve.settings import ServeSettings
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class StartError(Exception):
@@ -33,7 +30,7 @@ def die_with_parent() -> None:
     CPU out by session first (sched(7), autogroup), and the archive's low priority would count for nothing.
     """
     os.setpgrp()
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
 
 
 def check_ports(settings: ServeSettings) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import requests
 
-from handler.probe import PROBE
+from humanseg.common.names import MODEL_NAME
+from humanseg.common.probe import PROBE
 from humanseg.serve.process import StartError
 from humanseg.serve.settings import ServeSettings
 
-MODEL = "human_segmentation"
 NOT_LOADED = "The model was not loaded: "  # what handler/segmentation_handler.py logs
 
 
@@ -39,10 +39,10 @@ def predicts(settings: ServeSettings) -> bool:
 
 
 def ask(settings: ServeSettings, *, timeout: float = 10.0) -> tuple[bool, bool]:
-    """(Whether the server answers at all, whether it does so as `predicts` says.)"""
+    """Whether the server answers at all, and whether it does so as `predicts` says."""
     try:
         answer = requests.post(
-            f"{settings.url}/predictions/{MODEL}",
+            f"{settings.url}/predictions/{MODEL_NAME}",
             data=PROBE,
             headers={"content-type": "image/png", "x-archive": "no"},
             timeout=timeout,

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-PORTS = {
-    "INFERENCE_PORT": 8080,
-    "MANAGEMENT_PORT": 8081,
-    "METRICS_PORT": 8082,
-    "GRPC_INFERENCE_PORT": 7070,
-}
+from humanseg.common.names import state_dir
+from humanseg.common.settings import SettingsError, from_environment, integer
+
 LONGEST_SOCKET = 107  # bytes of a unix socket's path (unix(7))
-
-
-class SettingsError(ValueError):
-    """An environment variable that can't be used: one line with its name, value and a valid example."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +50,34 @@ def reachable(address: str) -> str:
     return "127.0.0.1" if address in ("0.0.0.0", "") else address
 
 
+@dataclass(frozen=True)
+class Variables:
+    """The numbers among the variables, each with its rule."""
+
+    inference_port: int = integer(8080, least=1, most=65535)
+    management_port: int = integer(8081, least=1, most=65535)
+    metrics_port: int = integer(8082, least=1, most=65535)
+    grpc_inference_port: int = integer(7070, least=1, most=65535)
+    grpc_management_port: int = integer(0, least=1, most=65535)  # 0: gRPC management is off
+    workers: int = integer(0, least=1, most=1024)  # 0: one for each core
+    stop_deadline: int = integer(25, least=1, most=3600)
+
+
+PORTS = {
+    each.name.upper(): each.default for each in fields(Variables) if each.name.endswith("_port") and each.default
+}
+
+
 def read_settings(environment: Mapping[str, str]) -> ServeSettings:
     """Validate the environment. Raises SettingsError."""
+    given = from_environment(Variables, environment, {each.name: each.name.upper() for each in fields(Variables)})
     cores = len(os.sched_getaffinity(0))
-    workers = _whole(environment, "WORKERS", cores, 1, 1024)
-    ports = {name: _whole(environment, name, default, 1, 65535) for name, default in PORTS.items()}
-    grpc_management = environment.get("GRPC_MANAGEMENT_PORT", "").strip()
-    if grpc_management:
-        ports["GRPC_MANAGEMENT_PORT"] = _whole(environment, "GRPC_MANAGEMENT_PORT", 7071, 1, 65535)
-    state_dir = Path(environment.get("STATE_DIR") or ".state").resolve()
-    management_socket = _management_socket(environment.get("MANAGEMENT_ADDRESS", "").strip(), state_dir)
+    workers = given.workers or cores
+    ports = {name: int(getattr(given, name.lower())) for name in PORTS}
+    if given.grpc_management_port:
+        ports["GRPC_MANAGEMENT_PORT"] = given.grpc_management_port
+    state = state_dir(environment).resolve()
+    management_socket = _management_socket(environment.get("MANAGEMENT_ADDRESS", "").strip(), state)
     if management_socket:
         del ports["MANAGEMENT_PORT"]
     by_port: dict[int, str] = {}
@@ -77,12 +88,12 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
         ports=ports,
         workers=workers,
         threads=max(1, cores // workers),
-        state_dir=state_dir,
+        state_dir=state,
         inference_address=environment.get("INFERENCE_ADDRESS") or "127.0.0.1",
         metrics_address=environment.get("METRICS_ADDRESS") or "127.0.0.1",
         management_socket=management_socket,
         grpc_management_port=ports.get("GRPC_MANAGEMENT_PORT"),
-        stop_deadline=float(_whole(environment, "STOP_DEADLINE", 25, 1, 3600)),
+        stop_deadline=float(given.stop_deadline),
     )
 
 
@@ -103,12 +114,3 @@ def _management_socket(address: str, state_dir: Path) -> Path | None:
             "Name a shorter one, for example unix:/run/humanseg/management.sock"
         )
     return path
-
-
-def _whole(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    text = environment.get(name, "").strip()
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-        raise SettingsError(f"{name}={text!r} is not a whole number from {least} to {most}, such as {default}.")
-    return int(text)

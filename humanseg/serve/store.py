@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from humanseg.archive.ship.local_store import find_weed
+from humanseg.serve.config import CONFIG
 from humanseg.serve.process import die_with_parent
 from humanseg.serve.settings import ServeSettings
 
@@ -45,18 +46,15 @@ def start_store(settings: ServeSettings, environment: Mapping[str, str]) -> subp
 def drain(settings: ServeSettings, seconds: float) -> None:
     """Ship what is in the spool, for at most `seconds`, and say on stderr what is left."""
     from humanseg.archive.capture.hook import open_spool
-    from humanseg.archive.capture.settings import ArchiveSettings
 
-    if not open_spool(ArchiveSettings(), settings.state_dir).ready():
+    spool = open_spool(settings.state_dir)
+    if spool.is_empty():
         return
     command = [
         sys.executable,
         "-m",
-        "humanseg.cli.main",
-        "archive",
-        "ship",
-        "--drain",
-        "--deadline",
+        "humanseg.archive.ship.command",
+        str(CONFIG / "model-config.yaml"),
         f"{seconds:.0f}",
     ]
     try:
@@ -71,9 +69,9 @@ def drain(settings: ServeSettings, seconds: float) -> None:
         finished = done.returncode == 0
     except subprocess.TimeoutExpired:
         finished = False
-    left = len(open_spool(ArchiveSettings(), settings.state_dir).ready())
+    left = spool.backlog().segments
     if not finished or left:
-        message = {"left_in_spool": left, "spool": str(settings.state_dir / "spool")}
+        message = {"segments_left_in_spool": left, "spool": str(spool.root)}
         print(
             f"serve: not everything reached the bucket; the next start ships it: {json.dumps(message)}",
             file=sys.stderr,

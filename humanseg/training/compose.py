@@ -45,14 +45,16 @@ def plain(random: np.random.Generator, height: int, width: int) -> Pixels:
     light = (np.cos(angle) * rows / height + np.sin(angle) * columns / width) * random.uniform(0, 60)
     cells = int(random.integers(2, 9))
     stains = cv2.resize(random.normal(0, random.uniform(0, 14), (cells, cells)).astype(np.float32), (width, height))
-    return np.clip(colour + (light + stains)[..., None], 0, 255).astype(np.uint8)
+    wall: Pixels = np.clip(colour + (light + stains)[..., None], 0, 255).astype(np.uint8)
+    return wall
 
 
 def _relight(random: np.random.Generator, pixels: Pixels, background: Pixels) -> Pixels:
     """Move the cut-out's light and colour some way towards the background's."""
     shift = (background.mean(axis=(0, 1)) - pixels.mean(axis=(0, 1))) * random.uniform(0.0, 0.35)
     gain = random.uniform(0.8, 1.2)
-    return np.clip(pixels.astype(np.float32) * gain + shift, 0, 255).astype(np.uint8)
+    relit: Pixels = np.clip(pixels.astype(np.float32) * gain + shift, 0, 255).astype(np.uint8)
+    return relit
 
 
 def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Picked, crowd: int) -> Picked:
@@ -140,9 +142,8 @@ def scene(
     A `thing` stands behind the people, or now and then before them.
     """
     height, width = frame_shape(random, size)
-    wall = background is None
-    canvas = plain(random, height, width) if wall else photographed(random, background, height, width)
-    label = np.zeros((height, width), np.uint8)
+    canvas = plain(random, height, width) if background is None else photographed(random, background, height, width)
+    label: Pixels = np.zeros((height, width), np.uint8)
     before = thing is not None and random.random() < 0.3
     if thing is not None and not before:
         canvas, label = put_thing(random, canvas, label, thing)

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from humanseg.segmentation.graph import Graph
 from humanseg.segmentation.weights import Weights
 from humanseg.training import metrics
 from humanseg.training.measure import Engine, Result, measure_samples
@@ -19,13 +20,13 @@ from humanseg.training.metrics import Score
 from humanseg.training.samples import DataError, Sample, check
 from humanseg.training.sheets import COLUMNS, sheet
 
-FIGURES = {
+FIGURES: dict[str, Callable[[Sequence[Score]], float]] = {
     "mean_iou": lambda scores: sum(score.iou for score in scores) / len(scores),
     "p10_iou": lambda scores: metrics.summary(scores)["p10_iou"],
     "pooled_iou": metrics.pooled_iou,
     "boundary_f": lambda scores: sum(score.boundary_f for score in scores) / len(scores),
 }
-EMPTY_FIGURES = {
+EMPTY_FIGURES: dict[str, Callable[[Sequence[Score]], float]] = {
     "share_over_1_percent": metrics.over_one_percent,
     "mean_coverage": lambda scores: sum(score.coverage for score in scores) / len(scores),
 }
@@ -43,7 +44,7 @@ class SetReport:
 
 
 def evaluate(
-    weights: Weights,
+    weights: Weights | Graph,
     sets: Sequence[tuple[str, list[Sample]]],
     out: Path | None = None,
     *,
@@ -63,8 +64,9 @@ def evaluate(
             sheet(extremes(report), out / f"{report.name.replace('/', '_')}.png")
         content = {
             "weights_sha256": weights.sha256,
-            "input_size": weights.input_size,
-            "threshold": weights.threshold if threshold is None else threshold,
+            "architecture": weights.architecture,
+            "input_size": weights.spec.long_side,
+            "threshold": weights.spec.threshold if threshold is None else threshold,
             "sets": [as_plain(report) for report in reports],
         }
         (out / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n")

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from humanseg.segmentation.weights import Network, Weights, WeightsError, load_weights, network_of, save_weights
+from humanseg.segmentation.checkpoint import Checkpoint, TensorSet
+from humanseg.segmentation.errors import WeightsError
+from humanseg.segmentation.weights import Network, Weights, load_weights, network_of, save_weights, trainable
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def _read(source: Path) -> _Found:
     if source.is_dir() or source.name == "last.ckpt":
         return _from_checkpoint(source / "last.ckpt" if source.is_dir() else source)
     weights = load_weights(source)
-    return _Found(weights.network, weights.input_size, weights.threshold)
+    return _Found(trainable(source, weights.network), weights.spec.long_side, weights.spec.threshold)
 
 
 def _from_checkpoint(path: Path) -> _Found:
@@ -64,6 +66,6 @@ def _from_checkpoint(path: Path) -> _Found:
     average = {
         name.removeprefix("module."): tensor for name, tensor in state["average"].items() if name != "n_averaged"
     }
-    network = network_of(path, average)
+    network = network_of(path, Checkpoint((TensorSet("average", average),)))
     settings = json.loads((path.parent / "settings.json").read_text())["settings"]
     return _Found(network.eval(), int(settings["size"]), 0.5)

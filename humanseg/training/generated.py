@@ -44,20 +44,19 @@ def tiles(sheet: Pixels) -> Iterator[Pixels]:
 def studio_mask(pixels: Pixels, soft: Pixels) -> Pixels:
     """The teacher's `soft` mask with its edge moved to where GrabCut sees it; uint8 `[h, w]`."""
     kernel = np.ones((2 * (max(soft.shape) // 60) + 1,) * 2, np.uint8)
-    guess = np.where(soft > 127, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    guess: Pixels = np.where(soft > 127, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     guess[cv2.erode(soft, kernel) > 230] = cv2.GC_FGD
     guess[cv2.dilate(soft, kernel) < 25] = cv2.GC_BGD
     cv2.setRNGSeed(0)
-    cv2.grabCut(pixels, guess, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(pixels, guess, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
     binary = np.where((guess == cv2.GC_FGD) | (guess == cv2.GC_PR_FGD), 255, 0).astype(np.uint8)
-    smooth: Pixels = cv2.GaussianBlur(cv2.medianBlur(binary, 5), (0, 0), 1.0)
-    return smooth
+    return np.asarray(cv2.GaussianBlur(cv2.medianBlur(binary, 5), (0, 0), 1.0), np.uint8)
 
 
 def pictures(assets: Path) -> Iterator[tuple[str, Pixels, bool]]:
     """(name, RGB picture, whether its background is a plain wall) of one person."""
     for path in sorted(assets.glob("*.jpg")):
-        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        pixels = np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB), np.uint8)
         if path.stem in SHEETS:
             for index, tile in enumerate(tiles(pixels)):
                 yield f"{path.stem}_{index:02d}", tile, True
@@ -75,7 +74,7 @@ def make(teacher: Teacher, out: Path) -> int:
     for assets in sorted((Path(openpeople.__file__).parent / "data" / "curated").glob("*/assets")):
         for name, pixels, wall in pictures(assets):
             scale = min(1.0, LONG_SIDE / max(pixels.shape[:2]))
-            small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            small = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
             height, width = small.shape[:2]
             # A figure with much room around it is labelled along its height, the rest in one look.
             tall = height > 1.4 * width and "selfie" not in name

@@ -38,7 +38,7 @@ def load_encoder(network: EfficientUNet, state: dict[str, Tensor] | None = None)
             layer.bias.copy_(bias)
 
     put(network.stem, "_conv_stem", "_bn0")
-    blocks = [block for stage in network.stages for block in stage]
+    blocks = [block for stage in network.stages for block in stage.children()]
     for index, block in enumerate(blocks):
         assert isinstance(block, InvertedResidual)
         prefix = f"_blocks.{index}"

@@ -40,14 +40,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from humanseg.common.settings import SettingsError
+from humanseg.segmentation.checkpoint import read_safetensors
 from humanseg.segmentation.unet import EfficientUNet
-from humanseg.segmentation.weights import Network, load_weights, read_safetensors, save_weights
+from humanseg.segmentation.weights import Network, load_weights, save_weights, trainable
 from humanseg.training.imagenet import load_encoder
 from humanseg.training.losses import segmentation_loss
 from humanseg.training.measure import measure_samples
 from humanseg.training.quick import float32_where_quicker
 from humanseg.training.samples import DataError, Sample, check, find_samples, fingerprint, split
-from humanseg.training.settings import Settings, SettingsError, as_plain
+from humanseg.training.settings import Settings, as_plain
 from humanseg.training.sheets import sheet
 from humanseg.training.stream import Pools, Stream
 
@@ -65,7 +67,7 @@ def start_network(init: str, renew: tuple[str, ...] = ()) -> Network:
         if init == "imagenet":
             load_encoder(network)
         return network
-    return load_weights(Path(init)).network
+    return trainable(Path(init), load_weights(Path(init)).network)
 
 
 def _partly_new(path: Path, renew: tuple[str, ...]) -> EfficientUNet:
@@ -175,7 +177,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     fabric.launch()
     pools, validation = gather(settings)
     torch.manual_seed(settings.seed)
-    bare = start_network(settings.init, settings.renew).to(memory_format=torch.channels_last)
+    bare = start_network(settings.init, settings.renew).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.frozen_stages and isinstance(bare, EfficientUNet):
         for part in (bare.stem, *bare.stages[: settings.frozen_stages]):
             part.requires_grad_(False)
@@ -272,7 +274,8 @@ def _loader(
         prefetch_factor=4 if settings.workers else None,
         pin_memory=fabric.device.type == "cuda",
     )
-    batches: Iterator[tuple[Tensor, Tensor]] = iter(fabric.setup_dataloaders(loader))
+    prepared: Any = fabric.setup_dataloaders(loader)
+    batches: Iterator[tuple[Tensor, Tensor]] = iter(prepared)
     return batches
 
 

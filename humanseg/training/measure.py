@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.segmentation.engine import reference_engine
+from humanseg.segmentation.graph import Graph
+from humanseg.segmentation.models import reference
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.weights import Weights
@@ -31,19 +32,19 @@ class Result:
 
     @property
     def iou(self) -> float:
+        """Intersection over union, 0..1."""
         return self.score.iou
 
 
 def measure_samples(
-    weights: Weights, samples: Iterable[Sample], threshold: float | None = None, engine: Engine | None = None
+    weights: Weights | Graph, samples: Iterable[Sample], threshold: float | None = None, engine: Engine | None = None
 ) -> list[Result]:
     """Measure the samples one by one; `threshold` defaults to the weights' own."""
-    engine = engine or reference_engine(weights.network)
-    limit = weights.threshold if threshold is None else threshold
+    engine = engine or reference(weights)
     results = []
     for sample in samples:
         photo = read_photo(sample.photo.read_bytes())
-        found = segment(engine, weights.input_size, photo.pixels, threshold=limit).mask > 0
+        found = segment(engine, weights.spec, photo.pixels, threshold=threshold).mask > 0
         true = sample.read()[1] > 127
         results.append(Result(sample.photo, photo.pixels, found, true, score(found, true)))
     return results

@@ -46,7 +46,8 @@ def edge(mask: Mask) -> Mask:
         cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)),
         borderType=cv2.BORDER_REPLICATE,
     )
-    return mask & (inside == 0)
+    rim: Mask = mask & (np.asarray(inside) == 0)
+    return rim
 
 
 def boundary_f(found: Mask, true: Mask, tolerance: float = TOLERANCE) -> float:
@@ -60,7 +61,7 @@ def boundary_f(found: Mask, true: Mask, tolerance: float = TOLERANCE) -> float:
         return 1.0
     if not edge_found.any() or not edge_true.any():
         return 0.0
-    reach = tolerance * float(np.hypot(*found.shape))
+    reach = tolerance * float(np.hypot(found.shape[0], found.shape[1]))
     precision = float((_distance(edge_true)[edge_found] <= reach).mean())
     recall = float((_distance(edge_found)[edge_true] <= reach).mean())
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

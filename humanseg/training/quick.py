@@ -22,7 +22,7 @@ def float32_where_quicker(network: nn.Module) -> None:
         if not isinstance(module, nn.Conv2d) or module.groups == 1 or not module.weight.requires_grad:
             continue
         if module.kernel_size == (5, 5) or module.stride == (2, 2):
-            module.forward = _in_float32(module)  # type: ignore[method-assign]
+            module.forward = _in_float32(module)  # type: ignore[method-assign, assignment]
 
 
 def _in_float32(conv: nn.Conv2d) -> Callable[[Tensor], Tensor]:

@@ -8,11 +8,8 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from humanseg.common.settings import SettingsError, check, integer, number, one_of
 from humanseg.training.samples import Kind, Source
-
-
-class SettingsError(ValueError):
-    """A setting is wrong; the message names the key, the value and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -20,50 +17,43 @@ class Settings:
     """What a run does. Every random choice follows from `seed`, so the same settings give the same run."""
 
     data: tuple[Source, ...] = ()
-    size: int = 256  # side of the network's square, pixels; a multiple of 32
-    samples: int = 20_000  # photos shown in the whole run
+    size: int = integer(256, least=32, most=4096)  # side of the network's square, pixels; a multiple of 32
+    samples: int = integer(20_000, least=1, most=10**12)  # photos shown in the whole run
     stop_after: int = 0  # samples after which the run ends although its schedule is longer; 0 turns it off
-    batch: int = 16  # photos in a step, over all devices
-    learning_rate: float = 1e-3  # highest, of the decoder (AdamW, cosine down to a hundredth)
+    batch: int = integer(16, least=1, most=65536)  # photos in a step, over all devices
+    # highest, of the decoder (AdamW, cosine down to a hundredth)
+    learning_rate: float = number(1e-3, least=1e-9, most=10)
     frozen_stages: int = 0  # of the encoder that keep their weights, from the finest on; saves their backward pass
     encoder_rate: float = 0.3  # the encoder's learning rate as a share of the decoder's
     weight_decay: float = 1e-4
-    warmup: float = 0.04  # share of the steps in which the rate rises from 0
+    warmup: float = number(0.04, least=0, most=1)  # share of the steps in which the rate rises from 0
     clip: float = 1.0  # highest norm of the gradient
-    ema_decay: float = 0.998  # of the weights that ship; 0 keeps the last step's
-    scenes: float = 0.25  # share of samples composed of cut-outs and backgrounds; 0 turns it off
-    empty: float = 0.12  # share of samples with nobody in them; 0 turns it off
-    whole: float = 0.3  # share of whole photos among the others; the rest are portraits, faces and parts
-    augment: Literal["phone", "none"] = "phone"  # none: whole photos as they are
-    hold_out: float = 0.05  # share of photos kept for validation, chosen by content hash
-    hold_out_empty: float = 0.33  # the same for photos with nobody in them
+    ema_decay: float = number(0.998, least=0, most=0.999999)  # of the weights that ship; 0 keeps the last step's
+    # share of samples composed of cut-outs and backgrounds; 0 turns it off
+    scenes: float = number(0.25, least=0, most=1)
+    empty: float = number(0.12, least=0, most=1)  # share of samples with nobody in them; 0 turns it off
+    # share of whole photos among the others; the rest are portraits, faces and parts
+    whole: float = number(0.3, least=0, most=1)
+    augment: Literal["phone", "none"] = one_of("phone", "none")  # none: whole photos as they are
+    hold_out: float = number(0.05, least=0, most=0.999)  # share of photos kept for validation, chosen by content hash
+    hold_out_empty: float = number(0.33, least=0, most=0.999)  # the same for photos with nobody in them
     edge_weight: float = 4.0  # extra weight of pixels at the mask's edge; 0 turns it off
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    precision: Literal["32-true", "bf16-mixed"] = one_of("bf16-mixed", "32-true")
     init: str = "imagenet"  # imagenet, random, or a weights file to go on from
     renew: tuple[str, ...] = ()  # what of the file is left out and starts anew, by how names start: finest
     workers: int = 1  # processes that prepare samples
     threads: int = 2  # of the CPU, for the network; 0 leaves the choice to torch
     save_every: float = 120.0  # seconds between checkpoints
-    report_every: int = 4_000  # samples between validations and sheets of masks
+    report_every: int = integer(4_000, least=1, most=10**12)  # samples between validations and sheets of masks
     seed: int = 0
     notes: dict[str, str] = field(default_factory=dict)  # goes into the weights' metadata
 
     def __post_init__(self) -> None:
-        def need(ok: bool, key: str, allowed: str) -> None:
-            if not ok:
-                raise SettingsError(f"{key} is {getattr(self, key)!r}; it must be {allowed}")
-
-        need(self.size > 0 and self.size % 32 == 0, "size", "a multiple of 32, such as 256")
-        for key in ("samples", "batch", "report_every"):
-            need(getattr(self, key) >= 1, key, "at least 1")
-        for key in ("scenes", "empty", "warmup", "whole"):
-            need(0 <= getattr(self, key) <= 1, key, "a share in 0..1")
-        for key in ("hold_out", "hold_out_empty", "ema_decay"):
-            need(0 <= getattr(self, key) < 1, key, "in 0..1, below 1")
-        need(self.learning_rate > 0, "learning_rate", "above 0, such as 0.001")
-        need(self.scenes + self.empty <= 1, "scenes", "so small that scenes + empty is at most 1")
-        need(self.augment in ("phone", "none"), "augment", "phone or none")
-        need(self.precision in ("32-true", "bf16-mixed"), "precision", "32-true or bf16-mixed")
+        check(self)
+        if self.size % 32:
+            raise SettingsError(f"size is {self.size!r}, but must be a multiple of 32, for example 256.")
+        if self.scenes + self.empty > 1:
+            raise SettingsError(f"scenes is {self.scenes!r}, but scenes + empty must be at most 1.")
 
     @property
     def steps(self) -> int:

@@ -91,11 +91,11 @@ def with_own(teacher: Teacher, own: Path) -> Callable[[NDArray[np.uint8]], tuple
     from humanseg.segmentation.weights import load_weights
 
     weights = load_weights(own)
-    engine = reference_engine(weights.network)
+    engine = reference_engine(weights.network, weights.spec)
 
     def label(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
         taught, _ = teacher.label(pixels)
-        ours = probability(engine, weights.input_size, pixels)
+        ours = probability(engine, weights.spec, pixels)
         union = np.count_nonzero((taught > 127) | (ours > 127))
         agreement = np.count_nonzero((taught > 127) & (ours > 127)) / max(union, 1)
         mean = (taught.astype(np.uint16) + ours + 1) // 2

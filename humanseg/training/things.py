@@ -2,8 +2,10 @@
 
 `python -m humanseg.training.things OUT` downloads the package with `apt-get download` (no root, nothing is
 installed) and writes each photographed stamp as `OUT/img/NAME.png` and its alpha as `OUT/mask/NAME.png`, for
-sources of the kind `things`. Folders with people, clothes and drawings are left out; the others were looked at. GPL-2; they are only
-looked at in training, none ships.
+sources of the kind `things`.
+
+Folders with people, clothes and drawings are left out; the others were looked at. GPL-2; they are
+only looked at in training, none ships.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ THRESHOLDS = tuple(round(0.3 + 0.05 * index, 2) for index in range(9))
 def sweep(weights_file: Path, recipe: Path) -> list[tuple[float, float, float]]:
     """(threshold, mean IoU, share of empty photos with false coverage) for each of `THRESHOLDS`."""
     weights = load_weights(weights_file)
-    engine = reference_engine(weights.network)
+    engine = reference_engine(weights.network, weights.spec)
     settings = read_recipe(recipe)
     people: dict[float, list[Score]] = {threshold: [] for threshold in THRESHOLDS}
     empty: dict[float, list[Score]] = {threshold: [] for threshold in THRESHOLDS}
@@ -39,7 +39,7 @@ def sweep(weights_file: Path, recipe: Path) -> list[tuple[float, float, float]]:
         training, kept = split(find_samples(source), settings.hold_out_empty if nobody else share)
         for sample in training if nobody and source.hold_out is None else kept:
             pixels = read_photo(sample.photo.read_bytes()).pixels
-            found = probability(engine, weights.input_size, pixels)
+            found = probability(engine, weights.spec, pixels)
             true = sample.read()[1] > 127
             for threshold in THRESHOLDS:
                 kind = empty if nobody else people

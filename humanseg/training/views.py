@@ -29,6 +29,7 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index a picture with."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
@@ -78,8 +79,10 @@ def head(random: np.random.Generator, mask: Pixels, share: tuple[float, float]) 
 
 
 def look(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
-    """A whole photo in `whole_share` of all cases; of the rest, half are portraits, a fifth are faces
-    that fill the frame, and the others show any part."""
+    """A whole photo in `whole_share` of all cases.
+
+    Of the rest, half are portraits, a fifth are faces that fill the frame, and the others show any part.
+    """
     dice = random.random()
     if dice < whole_share:
         return whole(random, mask)
@@ -92,7 +95,7 @@ def look(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
 
 
 def resize(picture: Pixels, height: int, width: int) -> Pixels:
-    """Resize as `humanseg.segmentation.photo.to_frame` does: area averaging to shrink, bilinear to grow."""
+    """Resize as `humanseg.segmentation.frame.to_frame` does: area averaging to shrink, bilinear to grow."""
     how = cv2.INTER_AREA if height * width < picture.shape[0] * picture.shape[1] else cv2.INTER_LINEAR
     return cv2.resize(picture, (width, height), interpolation=how)  # type: ignore[return-value]
 

@@ -15,11 +15,10 @@ from typing import Any
 
 import humanseg.archive.capture.record
 from humanseg.archive.capture.record import Exchange
-from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.read.reader import Reader
-from humanseg.archive.read.verifying import verify
+from humanseg.archive.read.verify import verify
 from humanseg.archive.ship.local_store import LocalStore
-from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.target import Target
 from tests.archive import photos
 
@@ -68,24 +67,33 @@ class Bucket:
     def reader(self) -> Reader:
         return Reader(self.store)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of all committed records, by time."""
+        return [row for table in self.reader.records.days_rows() for row in table.sort_by("time").to_pylist()]
+
     def ids(self) -> list[str]:
         """Request ids of all committed records, as often as they are there."""
-        return [stored.request_id for stored in self.reader.records()]
+        return [row["request_id"] for row in self.rows()]
 
     def assert_holds(self, acknowledged: dict[str, str]) -> None:
         """Every acknowledged record (id -> SHA-256 of its photo) is there once, whole, and nothing else is half."""
-        found = list(self.reader.records())
-        ids = [stored.request_id for stored in found]
-        assert len(ids) == len(set(ids)), "a record lies under two keys"
+        rows = self.rows()
+        ids = [row["request_id"] for row in rows]
+        assert len(ids) == len(set(ids)), "a record is there twice"
         missing = set(acknowledged) - set(ids)
         assert not missing, f"{len(missing)} of {len(acknowledged)} acknowledged records are lost"
-        for stored in found:
-            if stored.request_id in acknowledged:
-                assert stored.about["photo"]["sha256"] == acknowledged[stored.request_id]
+        for row in rows:
+            if row["request_id"] in acknowledged:
+                assert row["photo_sha256"] == acknowledged[row["request_id"]]
         state = verify(self.reader)
         assert state.problems == []
         assert state.uncommitted == []
         assert state.records == len(ids)
+
+    def objects(self) -> list[str]:
+        """Every key under the prefix, the prefix left out."""
+        prefix = f"{self.store.target.prefix}/"
+        return [key.removeprefix(prefix) for key in self.reader.keys_under(prefix)]
 
 
 def digest(data: bytes) -> str:
@@ -103,7 +111,7 @@ def bucket_of(local: LocalStore, endpoint: str | None = None) -> Bucket:
     )
     if endpoint:
         environment["ARCHIVE_ENDPOINT_URL"] = endpoint
-    return Bucket(Store.open(direct, ArchiveSettings(timeout_seconds=10.0), retries=4), environment)
+    return Bucket(Store.open(direct, BucketSettings(timeout_seconds=10.0), retries=4), environment)
 
 
 class Numbers:
@@ -114,8 +122,8 @@ class Numbers:
         self.gauges: dict[str, float] = {}
         self.values: dict[str, list[float]] = {}
 
-    def count(self, name: str, labels: Mapping[str, str]) -> None:
-        self.counts[name + "".join(f"[{value}]" for value in labels.values())] += 1
+    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
+        self.counts[name + "".join(f"[{value}]" for value in labels.values())] += amount
 
     def gauge(self, name: str, value: float) -> None:
         self.gauges[name] = value

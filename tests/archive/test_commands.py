@@ -5,29 +5,37 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.capture.spool import Spool
+from humanseg.archive.capture.names import make_name, segment_key
+from humanseg.archive.capture.rewrite import rewrite_as_png
+from humanseg.archive.capture.tar import END
 from humanseg.archive.read.retention import set_retention
-from humanseg.archive.read.rewrite import rewrite_as_png
-from humanseg.archive.ship.store import Store
+from humanseg.archive.read.stats import COLUMNS, count
+from humanseg.archive.ship import groups
+from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.cli.archive import app
 from humanseg.segmentation.photo import read_photo
 from tests.archive import photos
-from tests.archive.helpers import NOON, Bucket, exchange
-from tests.archive.test_shipper import fill, shipper_for, writer
+from tests.archive.helpers import NOON, SCHEMA, Bucket, exchange
+from tests.archive.test_segment import RECORDS
+from tests.archive.test_uploader import fill, spool_at, uploader_for, writer
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., Result]
@@ -52,8 +60,16 @@ def run(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def archive_photos(state_dir: Path, bucket: Bucket, number: int, **changes: Any) -> list[str]:
     """Ids of `number` records that are now in the bucket."""
     ids = list(fill(state_dir, number, **changes))
-    assert shipper_for(state_dir, bucket).drain(60).left.records == 0
+    assert uploader_for(state_dir, bucket).drain(60).left.segments == 0
     return ids
+
+
+def put_uncommitted(bucket: Bucket) -> str:
+    """A segment without a table, as a killed uploader leaves it; returns its key."""
+    name = make_name(NOON, "0a0a0a0a", 1)
+    key = segment_key(bucket.reader.records.root, name)
+    bucket.store.put_new(key, b"".join(RECORDS[0].blocks) + END)
+    return key
 
 
 def lines(result: Result) -> list[dict[str, Any]]:
@@ -65,11 +81,12 @@ def test_ls_lists_committed_records_by_day_model_confidence_and_label(
 ) -> None:
     old = archive_photos(tmp_path, bucket, 2, time=NOON - timedelta(days=3), label="booth 3")
     new = archive_photos(tmp_path, bucket, 2, confidence=0.2, model_version="2.0")
-    bucket.store.put_new(f"{bucket.reader.root}dt=2026-11-20/hour=12/half/photo.jpg", b"x")
+    put_uncommitted(bucket)
     whole = lines(run("ls", "--json"))
-    assert [one["request_id"] for one in whole[:2]] == sorted(old)
+    assert {one["request_id"] for one in whole[:2]} == set(old)
     assert {one["request_id"] for one in whole} == {*old, *new}, "an uncommitted record is listed"
-    assert whole[0]["sampling"] == {"reason": "sample", "probability": 1.0}
+    assert (whole[0]["sampling_reason"], whole[0]["sampling_probability"]) == ("sample", 1.0)
+    jsonschema.validate(whole[0], SCHEMA)
 
     def ids(*arguments: str) -> set[str]:
         return {one["request_id"] for one in lines(run("ls", "--json", *arguments))}
@@ -92,8 +109,23 @@ def test_show_draws_photo_mask_and_both(tmp_path: Path, bucket: Bucket, run: Run
         assert sheet.size == (3 * 720 + 20, 480)
         sheet_pixels = np.asarray(sheet)
     assert (sheet_pixels[240, 730 + 360] == 255).all(), "the mask's middle is a person"
+    run("show", one, "--date", "2026-11-20")
+    assert (tmp_path / f"{one}.png").stat().st_mode & 0o077 == 0, "a photo of a person is for its reader's eyes"
+
+
+def test_show_leaves_nothing_in_tmp_where_there_is_a_desktop(
+    tmp_path: Path, bucket: Bucket, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = archive_photos(tmp_path, bucket, 1)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("DISPLAY", ":0")
+    opened: list[str] = []
+    monkeypatch.setattr("humanseg.cli.archive.typer.launch", lambda path: opened.append(path))
     run("show", one)
-    assert (tmp_path / f"{one}.png").exists(), "without a desktop the picture is a file"
+    assert opened == [f"{one}.png"]
+    assert list(temporary.iterdir()) == []
 
 
 def test_show_of_an_unknown_record_is_one_sentence(tmp_path: Path, bucket: Bucket, run: Run) -> None:
@@ -106,7 +138,7 @@ def test_stats_weight_by_probability_and_know_who_declined(tmp_path: Path, bucke
     for _ in range(3):
         archive.keep(exchange(consent=False))
     archive.keep(exchange(1, coverage=0.4, confidence=0.9))
-    assert shipper_for(tmp_path, bucket).drain(30).shipped == 1
+    assert uploader_for(tmp_path, bucket).drain(30).shipped == 1
     (day,) = json.loads(run("stats", "--since", "2026-11-01", "--png", tmp_path / "s.png", "--json").stdout)
     assert day["day"] == "2026-11-20"
     assert (day["records"], day["declined"], day["share_declined"]) == (1, 3, 0.75)
@@ -117,22 +149,21 @@ def test_stats_weight_by_probability_and_know_who_declined(tmp_path: Path, bucke
 
 
 def test_stats_of_a_sample_estimate_the_whole() -> None:
-    from humanseg.archive.read.reader import Folder, Stored
-    from humanseg.archive.read.stats import count
-
-    def stored(coverage: float, probability: float) -> Stored:
-        about = {
-            "time": "2026-11-20T12:00:00.000000Z",
-            "coverage": coverage,
-            "confidence": 0.5,
-            "sampling": {"reason": "sample", "probability": probability},
-            "passed_over": {"declined": 0, "sampled_out": 0, "dropped": 0},
-            "photo": {"sha256": "ab"},
+    values = {name: [0, 0] for name in COLUMNS}
+    table = pa.table(
+        {
+            **values,
+            "time": [NOON, NOON],
+            "photo_sha256": ["ab", "ab"],
+            "sampling_reason": ["sample", "low-confidence"],
+            "coverage": [0.1, 0.9],
+            "confidence": [0.5, 0.5],
+            "sampling_probability": [0.1, 1.0],
         }
-        return Stored(Folder("k", {}), about, "")
-
-    (day,) = count([stored(0.1, 0.1), stored(0.9, 1.0)])
+    )
+    (day,) = count([table])
     assert day.coverage == pytest.approx((10 * 0.1 + 0.9) / 11)
+    assert (day.records, day.different_photos, day.low_confidence) == (2, 1, 1)
 
 
 def test_an_export_has_each_photo_once_and_trains(tmp_path: Path, bucket: Bucket, run: Run) -> None:
@@ -150,7 +181,7 @@ def test_an_export_has_each_photo_once_and_trains(tmp_path: Path, bucket: Bucket
             height=96,
             mask_png=lambda: photos.mask_png(64, 96),
         )
-    bucket.store.put_new(f"{bucket.reader.root}dt=2026-11-20/hour=12/half/photo.jpg", b"x")
+    put_uncommitted(bucket)
     to = tmp_path / "data"
     done = json.loads(run("export", "--to", to, "--since", "2026-11-01", "--json").stdout)
     assert (done["photos"], done["fetched"], done["problems"]) == (8, 8, [])
@@ -223,13 +254,14 @@ def test_an_export_leaves_nothing_there_that_it_did_not_choose(tmp_path: Path, b
     assert {path.stem for path in (to / "mask").iterdir()} == {row["name"] for row in rows}
 
 
-def test_an_object_that_is_gone_is_left_out_and_named(tmp_path: Path, bucket: Bucket, run: Run) -> None:
-    archive_photos(tmp_path, bucket, 3)
-    first, *_ = bucket.reader.records()
-    bucket.store.client.delete_object(Bucket="archive", Key=first.mask_key)
+def test_a_segment_that_is_gone_is_left_out_and_named(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 2)
+    archive_photos(tmp_path, bucket, 1, time=NOON + timedelta(hours=1))
+    *_, last = bucket.rows()
+    bucket.store.client.delete_object(Bucket="archive", Key=last["segment"])
     result = run("export", "--to", tmp_path / "data", "--since", "2026-11-01", status=1)
-    assert first.request_id in result.stderr
-    assert len((tmp_path / "data" / "manifest.jsonl").read_text().splitlines()) == 2
+    assert "rewritten all the time" in str(result.exception) or last["request_id"] in result.stderr
+    assert "is missing" in run("verify", status=1).stdout
 
 
 def test_deep_grey_photos_train_as_they_were_served(tmp_path: Path) -> None:
@@ -241,25 +273,70 @@ def test_deep_grey_photos_train_as_they_were_served(tmp_path: Path) -> None:
         assert np.abs(exported.astype(int) - read_photo(file.getvalue()).pixels).max() <= 1
 
 
-def test_an_object_that_changed_in_the_bucket_is_left_out_and_named(tmp_path: Path, bucket: Bucket, run: Run) -> None:
-    archive_photos(tmp_path, bucket, 2)
-    first, _ = bucket.reader.records()
-    bucket.store.client.put_object(Bucket="archive", Key=first.photo_key, Body=b"something else")
+def test_a_record_that_changed_in_the_bucket_is_left_out_and_named(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 3)
+    row = bucket.rows()[1]
+    data = bytearray(bucket.reader.get(row["segment"]))
+    data[row["photo_offset"] + 500] ^= 1
+    bucket.store.client.put_object(Bucket="archive", Key=row["segment"], Body=bytes(data))
     result = run("export", "--to", tmp_path / "data", "--since", "2026-11-01", status=1)
-    assert first.request_id in result.stderr
-    assert len(list((tmp_path / "data" / "img").iterdir())) == 1
-    result = run("verify", status=1)
-    assert first.folder.key in result.stdout
+    assert row["request_id"] in result.stderr
+    assert len(list((tmp_path / "data" / "img").iterdir())) == 2
+    assert len((tmp_path / "data" / "manifest.jsonl").read_text().splitlines()) == 2
+    said = run("verify", status=1).stdout
+    assert f"{row['segment']}: {row['request_id']} is damaged or missing" in said
 
 
 def test_verify_reads_everything(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 4)
-    bucket.store.put_new(f"{bucket.reader.root}dt=2026-11-20/hour=12/half/photo.jpg", b"x")
+    key = put_uncommitted(bucket)
     done = json.loads(run("verify", "--json").stdout)
-    assert (done["records"], len(done["uncommitted"]), done["problems"]) == (4, 1, [])
-    first = next(bucket.reader.records())
-    bucket.store.client.delete_object(Bucket="archive", Key=first.mask_key)
-    assert "mask.png is missing" in run("verify", status=1).stdout
+    assert (done["records"], done["uncommitted"], done["problems"]) == (4, [key], [])
+
+
+def test_an_export_takes_chosen_records_and_is_for_its_owner_alone(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    ids = archive_photos(tmp_path, bucket, 5)
+    run("query", "SELECT request_id FROM records LIMIT 2", "--csv")
+    (tmp_path / "ids").write_text("\n".join(["request_id", *ids[:2]]))
+    to = tmp_path / "data"
+    to.mkdir(mode=0o755)
+    done = json.loads(run("export", "--to", to, "--since", "2026-11-01", "--ids", tmp_path / "ids", "--json").stdout)
+    assert (done["photos"], done["problems"]) == (2, [])
+    assert to.stat().st_mode & 0o777 == 0o700
+
+
+def test_sql_is_answered_from_the_tables_and_changes_nothing(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive_photos(tmp_path, bucket, 3, confidence=0.2)
+    archive_photos(tmp_path, bucket, 2, time=NOON + timedelta(days=1))
+    asked = "SELECT dt, hour, count(*) AS n, min(confidence) AS low FROM records GROUP BY ALL ORDER BY dt"
+    assert lines(run("query", asked, "--json")) == [
+        {"dt": "2026-11-20", "hour": "12", "n": 3, "low": 0.2},
+        {"dt": "2026-11-21", "hour": "12", "n": 2, "low": 0.9},
+    ]
+    assert run("query", asked, "--csv").stdout.splitlines()[:2] == ["dt,hour,n,low", "2026-11-20,12,3,0.2"]
+    assert "2026-11-21" in run("query", asked).stdout
+    assert lines(run("query", "SELECT count(*) n FROM records", "--since", "2026-11-21", "--json")) == [{"n": 2}]
+    first = lines(run("query", "SELECT time FROM records ORDER BY time LIMIT 1", "--json"))
+    assert first == [{"time": "2026-11-20 12:00:00.250000+00:00"}]
+    assert lines(run("query", "SELECT count(*) n FROM labels", "--json")) == [{"n": 0}]
+    columns = {line.split(",")[1] for line in run("query", "--schema", "--csv").stdout.splitlines()[1:]}
+    assert {"request_id", "coverage", "photo_offset", "dt", "corrected_by"} <= columns
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("SELECT nothing FROM records", "nothing"),
+        ("DROP VIEW records", "one SELECT"),
+        ("SELECT 1; SELECT 2", "one SELECT"),
+        ("COPY (SELECT 1) TO 'x.csv'", "Permission|one SELECT"),
+        ("SELECT * FROM read_csv('/etc/hostname')", "Permission"),
+        ("SELECT * FROM numbers", "numbers"),
+    ],
+)
+def test_sql_that_is_no_question_is_refused(tmp_path: Path, bucket: Bucket, run: Run, sql: str, said: str) -> None:
+    assert re.search(said, str(run("query", sql, status=1).exception))
+    assert not (tmp_path / "x.csv").exists()
 
 
 def inverted(path: Path) -> None:
@@ -320,8 +397,37 @@ def test_a_bad_mask_is_named_and_nothing_is_uploaded(
         Image.fromarray(pixels).save(folder / f"{ids[1]}.png")
     result = run("import-labels", folder, "--by", "ada", status=1)
     assert complaint in str(result.exception)
-    root = f"{bucket.store.target.prefix}/labels/"
-    assert list(bucket.reader.folders_in(root)) == []
+    assert [key for key in bucket.objects() if key.startswith("labels/")] == []
+
+
+@pytest.mark.parametrize("name", ["../../secret", "a/b", "..", "NAME"])
+@pytest.mark.parametrize("field", ["name", "request_ids"])
+def test_names_in_a_manifest_are_checked(tmp_path: Path, bucket: Bucket, run: Run, name: str, field: str) -> None:
+    archive_photos(tmp_path, bucket, 1)
+    to = tmp_path / "data"
+    run("export", "--to", to, "--since", "2026-11-01")
+    (row,) = lines_of(to / "manifest.jsonl")
+    row[field] = name if field == "name" else [f"{name}/.." if name == "NAME" else name]
+    (to / "manifest.jsonl").write_text(json.dumps(row) + "\n")
+    for command in (("import-labels", to, "--by", "ada"), ("export", "--to", to, "--since", "2026-11-01")):
+        assert "is not as `humanseg archive export` wrote it" in str(run(*command, status=1).exception)
+    assert [key for key in bucket.objects() if key.startswith("labels/")] == []
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_labels_lie_as_records_do(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    ids = archive_photos(tmp_path, bucket, 2)
+    to = tmp_path / "data"
+    run("export", "--to", to, "--since", "2026-11-01")
+    run("import-labels", to, "--by", "ada", "--accept-unchanged")
+    (tar,) = [key for key in bucket.objects() if key.startswith("labels/v2/segments/")]
+    with tarfile.open(fileobj=io.BytesIO(bucket.reader.get(f"{bucket.store.target.prefix}/{tar}"))) as opened:
+        assert {one.name for one in opened} == {f"{one}.{end}" for one in ids for end in ("mask.png", "json")}
+    asked = "SELECT request_id, corrected_by FROM labels JOIN records USING (request_id) ORDER BY 1"
+    assert lines(run("query", asked, "--json")) == [{"request_id": one, "corrected_by": "ada"} for one in sorted(ids)]
 
 
 def test_coco_is_read_by_pycocotools(tmp_path: Path, bucket: Bucket, run: Run) -> None:
@@ -354,8 +460,6 @@ def test_coco_is_read_by_pycocotools(tmp_path: Path, bucket: Bucket, run: Run) -
 
 
 def test_webdataset_shards_hold_photo_mask_and_record(tmp_path: Path, bucket: Bucket, run: Run) -> None:
-    import tarfile
-
     archive_photos(tmp_path, bucket, 5)
     to = tmp_path / "shards"
     run("export", "--to", to, "--since", "2026-11-01", "--format", "webdataset", "--held-out", "0.4")
@@ -408,53 +512,6 @@ def unpack_rle(data: list[int]) -> np.ndarray:
     return np.array(out, np.uint8)
 
 
-def test_erase_takes_every_version_the_labels_and_the_spool_and_names_exports(
-    tmp_path: Path, bucket: Bucket, run: Run
-) -> None:
-    one, other = archive_photos(tmp_path, bucket, 2)
-    to = tmp_path / "data"
-    run("export", "--to", to, "--since", "2026-11-01")
-    run("import-labels", to, "--by", "ada", "--accept-unchanged")
-    (waiting,) = fill(tmp_path, 1)
-    erased = json.loads(run("erase", one, waiting, "--yes", "--json").stdout)
-    assert {key.rsplit("/", 1)[-1] for key in erased[0]["versions"]} == {
-        "photo.jpg",
-        "mask.png",
-        "record.json",
-        "label.json",
-    }
-    assert [note["folder"] for note in erased[0]["exports"]] == [str(to)]
-    assert len(erased[1]["spooled"]) == 1
-    assert Spool(tmp_path / "spool").ready() == []
-    assert bucket.ids() == [other]
-    pages = bucket.store.client.get_paginator("list_object_versions").paginate(
-        Bucket="archive", Prefix=bucket.store.target.prefix
-    )
-    left = [item["Key"] for page in pages for item in (*page.get("Versions", []), *page.get("DeleteMarkers", []))]
-    assert not [key for key in left if one in key or waiting in key]
-    assert run("erase", one, "--yes", status=4).stdout.startswith(f"{one}: found nowhere")
-
-
-def test_erase_in_a_versioned_bucket_leaves_no_old_version(
-    tmp_path: Path, bucket: Bucket, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = bucket.store.client
-    client.create_bucket(Bucket=f"v-{bucket.store.target.prefix}")
-    name = f"v-{bucket.store.target.prefix}"
-    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    monkeypatch.setenv("ARCHIVE_BUCKET", name)
-    bucket.environment["ARCHIVE_BUCKET"] = name
-    (one,) = fill(tmp_path, 1)
-    assert shipper_for(tmp_path, bucket).drain(30).shipped == 1
-    key = f"{bucket.reader.root}dt=2026-11-20/hour=12/{one}/photo.jpg"
-    client.put_object(Bucket=name, Key=key, Body=b"overwritten by hand")
-    client.delete_object(Bucket=name, Key=key)
-    (erased,) = json.loads(run("erase", one, "--yes", "--json").stdout)
-    assert erased["versions"][key] == 3, "two versions and the mark of a deletion"
-    answer = client.list_object_versions(Bucket=name)
-    assert answer.get("Versions", []) == answer.get("DeleteMarkers", []) == []
-
-
 def test_retention_sets_rules_and_keeps_those_of_others(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     client = bucket.store.client
     theirs = {
@@ -475,7 +532,7 @@ def test_retention_sets_rules_and_keeps_those_of_others(tmp_path: Path, bucket: 
     for prefix in ("-staging", "/a", "/a-b", "-a/b"):  # other archives in the same bucket
         name = bucket.store.target.prefix + prefix
         target = replace(bucket.store.target, prefix=name)
-        set_retention(Store(bucket.store.client, target, ArchiveSettings()), 7)
+        set_retention(Store(bucket.store.client, target, BucketSettings()), 7)
     rules = {rule["ID"]: rule for rule in json.loads(run("retention", 20, "--json").stdout)}
     assert len(rules) == 3 + 4 * 2
     assert ours["Filter"] in [rule["Filter"] for rule in rules.values() if rule["Expiration"] == {"Days": 20}]
@@ -483,14 +540,25 @@ def test_retention_sets_rules_and_keeps_those_of_others(tmp_path: Path, bucket: 
 
 
 def test_ship_drains_and_retries_what_was_rejected(tmp_path: Path, bucket: Bucket, run: Run) -> None:
-    acknowledged = fill(tmp_path, 3)
-    spool = Spool(tmp_path / "spool")
-    spool.reject(spool.ready()[0], "AccessDenied")
+    refused = fill(tmp_path, 1)
+    spool = spool_at(tmp_path)
+    group = groups.fix(spool, spool.sealed())
+    assert group
+    groups.reject(spool, group, "AccessDenied")
+    acknowledged = fill(tmp_path, 2)
     first = json.loads(run("ship", "--drain", "--deadline", "30", "--json").stdout)
-    assert (first["shipped"], first["left_records"], first["left_rejected"]) == (2, 0, 1)
+    assert (first["shipped"], first["left_segments"], first["left_rejected"]) == (2, 0, 1)
     second = json.loads(run("ship", "--drain", "--retry-rejected", "--json").stdout)
     assert (second["shipped"], second["left_rejected"]) == (1, 0)
-    bucket.assert_holds(acknowledged)
+    bucket.assert_holds({**acknowledged, **refused})
+
+
+def test_a_drain_beside_a_running_worker_ships_what_it_has_open(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    archive = writer(tmp_path, segment_seconds=3600)
+    assert archive.keep(exchange()).value == "spooled"
+    assert len(spool_at(tmp_path).open_segments()) == 1
+    assert json.loads(run("ship", "--drain", "--deadline", "30", "--json").stdout)["shipped"] == 1
+    archive.close()
 
 
 @pytest.mark.parametrize(
@@ -524,6 +592,7 @@ def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_help_is_quick_because_boto3_is_not_loaded() -> None:
-    code = "import sys, cli.archive; print([n for n in ('boto3', 'numpy', 'PIL', 'torch') if n in sys.modules])"
+    names = ("boto3", "numpy", "PIL", "torch", "pyarrow", "duckdb")
+    code = f"import sys, humanseg.cli.archive; print([n for n in {names} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

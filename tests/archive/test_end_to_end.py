@@ -19,17 +19,16 @@ import psutil
 import pytest
 import requests
 
-from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.capture.spool import Spool
+from humanseg.archive.capture.spool import Spool, records_of
 from humanseg.archive.read.reader import Reader
 from humanseg.archive.ship.local_store import LocalStore
-from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.target import Target
 from tests.archive import photos
 from tests.archive.faults import FAULTS, FaultyProxy
 from tests.archive.helpers import Bucket, bucket_of
 from tests.archive.load import Load
-from tests.archive.test_shipper import wait_for
+from tests.archive.test_uploader import wait_for
 from tests.running import Server
 
 pytestmark = pytest.mark.slow
@@ -50,14 +49,27 @@ def spool_of(server: Server) -> Spool:
     return Spool(server.state_dir / "spool")
 
 
+def waiting_records(spool: Spool) -> int:
+    """Records in the spool, wherever they stand."""
+    return sum(len(records_of(path)) for path in spool.files())
+
+
 def wait_shipped(server: Server, seconds: float = 90) -> None:
-    wait_for(lambda: not spool_of(server).ready(), seconds)
+    """Until everything is in the bucket; what is small is not waited for, but asked for."""
+
+    def shipped() -> bool:
+        spool = spool_of(server)
+        if not spool.is_empty():
+            spool.request_flush()
+        return spool.is_empty()
+
+    wait_for(shipped, seconds)
 
 
 def embedded_bucket(server: Server) -> Bucket:
     """The bucket of the server's own store, as another shell finds it: through STATE_DIR alone."""
     target = Target.find({}, server.state_dir)
-    return Bucket(Store.open(target, ArchiveSettings(timeout_seconds=10), retries=4), {})
+    return Bucket(Store.open(target, BucketSettings(timeout_seconds=10), retries=4), {})
 
 
 def test_a_photo_with_everything_in_it_arrives_bare(server: Server) -> None:
@@ -68,14 +80,13 @@ def test_a_photo_with_everything_in_it_arrives_bare(server: Server) -> None:
     request_id = answer.headers["x-request-id"]
     wait_shipped(server)
     reader = Reader(embedded_bucket(server).store)
-    folder = reader.find(request_id)
-    assert folder
-    stored = reader.open(folder)
-    everything = b"".join(reader.get(f"{folder.key}/{name}") for name in folder.sizes)
+    row = reader.find(request_id)
+    assert row
+    everything = reader.get(row["segment"])
     assert all(secret not in everything for secret in photos.secrets_of("jpeg"))
-    assert (stored.about["photo"]["width"], stored.about["photo"]["height"]) == (320, 480)
-    assert (stored.about["label"], stored.about["consent"]["asked"]) == ("proof", True)
-    assert reader.get(stored.mask_key) == answer.content, "the archived mask is the one that was answered"
+    assert (row["width"], row["height"]) == (320, 480)
+    assert (row["label"], row["consent_asked"]) == ("proof", True)
+    assert reader.photo_and_mask(row)[1] == answer.content, "the archived mask is the one that was answered"
 
 
 def test_who_declines_is_not_kept(server: Server) -> None:
@@ -133,15 +144,18 @@ def test_the_store_away_under_load_then_back_then_killed(make_server: MakeServer
         server = make_server(WORKERS="1", **bucket.environment)
         with Load(server.predictions, threads=2, pause=0.3) as load:
             wait_for(lambda: len(load.acknowledged) >= 10)
+            before_away = len(bucket.objects())
             local.stop()
             left, before = time.monotonic() + AWAY_SECONDS, len(load.acknowledged)
             wait_for(lambda: time.monotonic() > left, AWAY_SECONDS + 10)
             assert len(load.acknowledged) > before, "no photo was answered while the store was away"
-            waiting = len(spool_of(server).ready())
-            assert waiting > 0
+            spool = spool_of(server)
+            assert waiting_records(spool) > 0
+            spool.request_flush()
+            wait_for(lambda: len(spool.groups()) > 0)
             local.start()
             local.wait_ready()
-            wait_for(lambda: len(spool_of(server).ready()) < waiting, 90)
+            wait_for(lambda: len(bucket.objects()) > before_away, 90)
             assert local.process is not None
             local.process.kill()  # in the middle of taking the backlog
             local.process.wait()
@@ -162,7 +176,7 @@ def test_a_misbehaving_store_fails_no_request(
         server = make_server(WORKERS="1", **bucket.environment)
         with Load(server.predictions, pause=0.1) as load:
             wait_for(lambda: len(load.acknowledged) >= 30, 120)
-        wait_for(lambda: set(proxy.seen) == set(FAULTS) or not spool_of(server).ready(), 120)
+        wait_for(lambda: set(proxy.seen) == set(FAULTS) or spool_of(server).is_empty(), 120)
         proxy.faults = ("pass",)
         wait_shipped(server, 180)
         assert set(load.outcomes) == {"200 spooled"}
@@ -174,7 +188,7 @@ def test_sigterm_under_load_drains(make_server: MakeServer, bucket: Bucket) -> N
     with Load(server.predictions) as load:
         wait_for(lambda: len(load.acknowledged) >= 40)
         assert server.stop(signal.SIGTERM) == 0
-    assert spool_of(server).ready() == [], "\n".join(server.output)
+    assert spool_of(server).is_empty(), "\n".join(server.output)
     bucket.assert_holds(load.acknowledged)
 
 
@@ -186,9 +200,9 @@ def test_a_stop_without_a_store_says_what_is_left_and_the_next_start_ships_it(
     with Load(server.predictions, threads=1) as load:
         wait_for(lambda: len(load.acknowledged) >= 5)
     assert server.stop(signal.SIGTERM) == 0
-    left = len(spool_of(server).ready())
-    assert left == len(load.acknowledged)
-    assert any(f'"left_in_spool": {left}' in line for line in server.output), "\n".join(server.output)
+    assert waiting_records(spool_of(server)) == len(load.acknowledged)
+    left = spool_of(server).backlog().segments
+    assert any(f'"segments_left_in_spool": {left}' in line for line in server.output), "\n".join(server.output)
     again = make_server(WORKERS="1", STATE_DIR=str(server.state_dir), **bucket.environment)
     wait_shipped(again)
     bucket.assert_holds(load.acknowledged)

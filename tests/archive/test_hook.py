@@ -14,24 +14,20 @@ import jsonschema
 import pytest
 
 from humanseg.archive.capture.hook import Archive, Outcome
+from humanseg.archive.capture.record import StoredRecord
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.errors import NoStore
-from humanseg.archive.ship.store import Store
+from humanseg.archive.capture.spool import records_of
 from tests.archive import photos
 from tests.archive.helpers import FAST, SCHEMA, Bucket, Numbers, digest, exchange
-from tests.archive.test_shipper import wait_for
-
-
-def no_store() -> Store:
-    raise NoStore("there is none in this test")
+from tests.archive.test_uploader import wait_for
 
 
 def archive_at(state_dir: Path, numbers: Numbers | None = None, **settings: Any) -> Archive:
-    return Archive.start(ArchiveSettings(**{**FAST, **settings}), state_dir, metrics=numbers, open_store=no_store)
+    return Archive.start(ArchiveSettings(**{**FAST, **settings}), state_dir, metrics=numbers, upload=False)
 
 
-def spooled_records(archive: Archive) -> list[dict[str, Any]]:
-    return [json.loads(dict(entry.read())["record.json"]) for entry in archive.spool.ready()]
+def spooled_records(archive: Archive) -> list[StoredRecord]:
+    return [one for path in archive.spool.files() for one in records_of(path)]
 
 
 def test_a_kept_photo_lies_in_the_spool_when_keep_returns(tmp_path: Path) -> None:
@@ -39,9 +35,9 @@ def test_a_kept_photo_lies_in_the_spool_when_keep_returns(tmp_path: Path) -> Non
     archive = archive_at(tmp_path, numbers)
     one = exchange()
     assert archive.keep(one) is Outcome.SPOOLED
-    (about,) = spooled_records(archive)
-    jsonschema.validate(about, SCHEMA)
-    assert about["request_id"] == one.request_id
+    (record,) = spooled_records(archive)
+    jsonschema.validate(json.loads(record.to_json()), SCHEMA)
+    assert record.request_id == one.request_id
     assert numbers.counts["archive_spooled_total"] == 1
 
 
@@ -56,9 +52,9 @@ def test_what_is_not_kept_costs_no_mask_and_is_told_by_the_next_record(tmp_path:
     assert archive.keep(exchange(mask_png=costly)) is Outcome.SAMPLED_OUT
     assert archive.keep(exchange(confidence=0.2)) is Outcome.SPOOLED
     assert archive.keep(exchange(confidence=0.2)) is Outcome.SPOOLED
-    first, second = sorted(spooled_records(archive), key=lambda about: -about["passed_over"]["declined"])
-    assert first["passed_over"] == {"declined": 1, "sampled_out": 2, "dropped": 0}
-    assert second["passed_over"] == {"declined": 0, "sampled_out": 0, "dropped": 0}
+    first, second = spooled_records(archive)
+    assert (first.passed_over_declined, first.passed_over_sampled_out, first.passed_over_dropped) == (1, 2, 0)
+    assert (second.passed_over_declined, second.passed_over_sampled_out, second.passed_over_dropped) == (0, 0, 0)
 
 
 def test_with_mode_off_nothing_touches_the_disk(tmp_path: Path) -> None:
@@ -67,18 +63,32 @@ def test_with_mode_off_nothing_touches_the_disk(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_with_mode_off_what_an_earlier_run_spooled_is_shipped(tmp_path: Path, bucket: Bucket) -> None:
+def test_with_mode_off_what_an_earlier_run_spooled_is_shipped(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     earlier, one = archive_at(tmp_path), exchange()
     assert earlier.keep(one) is Outcome.SPOOLED
-    assert earlier.shipper is not None
-    earlier.shipper.stop()
-    settings = ArchiveSettings(**{**FAST, "mode": "off"})
-    archive = Archive.start(settings, tmp_path, open_store=lambda: bucket.store)
+    earlier.close()
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    archive = Archive.start(ArchiveSettings(**{**FAST, "mode": "off"}), tmp_path)
     wait_for(archive.spool.is_empty)
     assert archive.keep(exchange(consent=True)) is Outcome.DECLINED
     bucket.assert_holds({one.request_id: digest(one.photo)})
-    assert archive.shipper is not None
-    archive.shipper.stop()
+    archive.close()
+
+
+def test_a_worker_without_requests_seals_in_time_and_when_asked(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path, segment_seconds=0.1)
+    assert archive.keep(exchange()) is Outcome.SPOOLED
+    wait_for(lambda: bool(archive.spool.sealed()))
+    archive.close()
+    patient = archive_at(tmp_path / "other", segment_seconds=3600)
+    assert patient.keep(exchange()) is Outcome.SPOOLED
+    assert len(patient.spool.open_segments()) == 1
+    patient.spool.request_flush()
+    wait_for(lambda: bool(patient.spool.sealed()))
+    patient.close()
 
 
 @pytest.mark.parametrize("photo_format", photos.FORMATS)
@@ -86,10 +96,10 @@ def test_no_metadata_reaches_the_disk(tmp_path: Path, photo_format: str) -> None
     archive = archive_at(tmp_path)
     sent = photos.phone_photo(photo_format)
     assert archive.keep(exchange(photo=sent, photo_format=photo_format)) is Outcome.SPOOLED
-    (entry,) = archive.spool.ready()
-    everything = b"".join(data for _, data in entry.read())
+    (path,) = archive.spool.files()
+    everything = path.read_bytes()
     assert all(secret not in everything for secret in photos.secrets_of(photo_format))
-    jsonschema.validate(spooled_records(archive)[0], SCHEMA)
+    jsonschema.validate(json.loads(spooled_records(archive)[0].to_json()), SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +118,12 @@ def test_whatever_goes_wrong_is_counted_and_never_raised(
     archive = archive_at(tmp_path, numbers)
     assert archive.keep(exchange(**changes)) is Outcome.DROPPED
     assert numbers.counts[f"archive_dropped_total[{reason}]"] == 1
-    assert archive.spool.ready() == []
+    assert archive.spool.files() == []
 
 
 def test_broken_metrics_break_nothing(tmp_path: Path) -> None:
     class Broken(Numbers):
-        def count(self, name: str, labels: Mapping[str, str]) -> None:
+        def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
             raise RuntimeError("no metrics today")
 
     assert archive_at(tmp_path, Broken()).keep(exchange()) is Outcome.SPOOLED
@@ -123,12 +133,20 @@ def test_broken_metrics_break_nothing(tmp_path: Path) -> None:
 def test_a_bad_label_costs_the_label_and_not_the_record(tmp_path: Path, label: str) -> None:
     archive = archive_at(tmp_path)
     assert archive.keep(exchange(label=label)) is Outcome.SPOOLED
-    assert spooled_records(archive)[0]["label"] is None
+    assert spooled_records(archive)[0].label is None
+
+
+def sized(state_dir: Path) -> int:
+    """Bytes that one record takes."""
+    archive = archive_at(state_dir)
+    assert archive.keep(exchange()) is Outcome.SPOOLED
+    return archive.spool.backlog().bytes
 
 
 def test_a_full_spool_drops_counts_and_logs_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     numbers = Numbers()
-    archive = archive_at(tmp_path, numbers, spool_max_records=2)
+    size = sized(tmp_path / "one")
+    archive = archive_at(tmp_path, numbers, spool_max_bytes=size * 5 // 2)
     with caplog.at_level(logging.WARNING):
         outcomes = [archive.keep(exchange()) for _ in range(20)]
     assert outcomes == [Outcome.SPOOLED] * 2 + [Outcome.DROPPED] * 18

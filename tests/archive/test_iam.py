@@ -11,20 +11,23 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from humanseg.archive.capture.names import parse_name, records_root, segment_key, table_key
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.capture.spool import Spool
+from humanseg.archive.capture.spool import REASON_FILE, records_of
+from humanseg.archive.capture.tar import END
 from humanseg.archive.capture.telemetry import SparseLog
-from humanseg.archive.ship.shipper import Shipper
-from humanseg.archive.ship.store import Store
+from humanseg.archive.ship import groups
+from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.uploader import Uploader
 from tests.archive.helpers import FAST, Numbers
-from tests.archive.test_shipper import fill
+from tests.archive.test_uploader import fill, spool_at
 from tests.deploy import moto_server
 
 BUCKET = "archive-of-the-test"
 POLICY = {
     "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/humanseg/v1/*"}],
+    "Statement": [{"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/humanseg/v2/*"}],
 }
 
 
@@ -40,7 +43,7 @@ def role(moto: moto_server.Moto) -> dict[str, str]:
     """Credentials of the role, as an instance would get them, with enforcement on from here."""
     where = {"LocationConstraint": moto_server.REGION}
     moto.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
-    moto.client("s3").put_object(Bucket=BUCKET, Key="humanseg/v1/dt=2026-01-01/seen.json", Body=b"{}")
+    moto.client("s3").put_object(Bucket=BUCKET, Key="humanseg/v2/records/dt=2026-01-01/seen.parquet", Body=b"{}")
     found = moto.take_role("server", {"put": POLICY})
     moto.enforce(0)
     return {
@@ -52,48 +55,55 @@ def role(moto: moto_server.Moto) -> dict[str, str]:
 
 def store_of(moto: moto_server.Moto, role: dict[str, str], prefix: str = "humanseg") -> Store:
     client = boto3.client("s3", region_name=moto_server.REGION, endpoint_url=moto.url, **role)
-    return Store(client, Target(BUCKET, prefix, moto.url, moto_server.REGION), ArchiveSettings(**FAST))
+    return Store(client, Target(BUCKET, prefix, moto.url, moto_server.REGION), BucketSettings(5.0))
 
 
-def ship(state_dir: Path, store: Store) -> Shipper:
-    shipper = Shipper(
-        Spool(state_dir / "spool"),
+def ship(state_dir: Path, store: Store) -> Uploader:
+    uploader = Uploader(
+        spool_at(state_dir),
         lambda: store,
         ArchiveSettings(**{**FAST, "refused_attempts": 2}),
         metrics=Numbers(),
         log=SparseLog(logging.getLogger("test")),
     )
-    shipper.drain(30)
-    return shipper
+    uploader.drain(30)
+    return uploader
 
 
 def test_the_role_is_enough_to_ship(tmp_path: Path, moto: moto_server.Moto, role: dict[str, str]) -> None:
-    acknowledged = fill(tmp_path, 3)
-    shipper = ship(tmp_path, store_of(moto, role))
-    assert (shipper.shipped, shipper.rejected) == (3, 0)
+    fill(tmp_path, 3)
+    uploader = ship(tmp_path, store_of(moto, role))
+    assert (uploader.shipped, uploader.rejected) == (3, 0)
     moto.enforce(1_000_000)
     try:
         listed = moto.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]
     finally:
         moto.enforce(0)
     keys = [item["Key"] for item in listed]
-    assert all(f"humanseg/v1/dt=2026-11-20/hour=12/{one}/record.json" in keys for one in acknowledged)
+    names = [name for name in map(parse_name, keys) if name]
+    root = records_root("humanseg")
+    assert {segment_key(root, names[0]), table_key(root, names[0])} <= set(keys)
 
 
+@pytest.mark.parametrize("both", [False, True])
 def test_the_role_is_enough_when_an_upload_is_repeated(
-    tmp_path: Path, moto: moto_server.Moto, role: dict[str, str]
+    tmp_path: Path, moto: moto_server.Moto, role: dict[str, str], both: bool
 ) -> None:
-    """The commit mark is there already, and this role may not read it to compare."""
+    """The tar is there already, or the table as well, and this role may not read them to compare."""
     fill(tmp_path, 1)
-    store = store_of(moto, role)
-    (entry,) = Spool(tmp_path / "spool").ready()
-    for name, data in entry.read():
-        store.put_new(f"humanseg/v1/dt=2026-11-20/hour=12/{entry.request_id}/{name}", data)
-    shipper = ship(tmp_path, store)
-    assert (shipper.shipped, shipper.rejected) == (1, 0)
+    store, spool = store_of(moto, role), spool_at(tmp_path)
+    group = groups.fix(spool, spool.sealed())
+    assert group
+    name, contents = parse_name(group.name), groups.read(group)
+    assert name and isinstance(contents, groups.Contents)
+    store.put_new(segment_key(records_root("humanseg"), name), contents.data + END)
+    if both:
+        store.put_new(table_key(records_root("humanseg"), name), b"put by another version of pyarrow")
+    uploader = ship(tmp_path, store)
+    assert (uploader.shipped, uploader.rejected) == (1, 0)
 
 
-SEEN = "humanseg/v1/dt=2026-01-01/seen.json"
+SEEN = "humanseg/v2/records/dt=2026-01-01/seen.parquet"
 
 
 @pytest.mark.parametrize(
@@ -102,8 +112,8 @@ SEEN = "humanseg/v1/dt=2026-01-01/seen.json"
         lambda s3: s3.get_object(Bucket=BUCKET, Key=SEEN),
         lambda s3: s3.list_objects_v2(Bucket=BUCKET, Prefix="humanseg/"),
         lambda s3: s3.delete_object(Bucket=BUCKET, Key=SEEN),
-        lambda s3: s3.put_object(Bucket=BUCKET, Key="humanseg/labels/v1/x/label.json", Body=b""),
-        lambda s3: s3.put_object(Bucket=BUCKET, Key="other/v1/x", Body=b""),
+        lambda s3: s3.put_object(Bucket=BUCKET, Key="humanseg/labels/v2/records/x.parquet", Body=b""),
+        lambda s3: s3.put_object(Bucket=BUCKET, Key="other/v2/x", Body=b""),
         lambda s3: s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": []}),
         lambda s3: s3.list_buckets(),
     ],
@@ -121,8 +131,8 @@ def test_records_for_another_prefix_are_set_aside_with_the_reason(
     tmp_path: Path, moto: moto_server.Moto, role: dict[str, str]
 ) -> None:
     fill(tmp_path, 2)
-    shipper = ship(tmp_path, store_of(moto, role, "elsewhere"))
-    assert (shipper.shipped, shipper.rejected) == (0, 2)
-    for entry in Spool(tmp_path / "spool").rejected():
-        assert (entry.path / "reason.txt").read_text() == "AccessDenied\n"
-        assert len(entry.read()) == 3, "the record itself is kept for the day the policy is right"
+    uploader = ship(tmp_path, store_of(moto, role, "elsewhere"))
+    assert (uploader.shipped, uploader.rejected) == (0, 2)
+    (folder,) = spool_at(tmp_path).rejected()
+    assert (folder / REASON_FILE).read_text() == "AccessDenied\n"
+    assert len(records_of(groups.parts_of(folder)[0])) == 2, "the records are kept for the day the policy is right"

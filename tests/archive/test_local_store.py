@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -18,12 +19,12 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import NoStore
+from humanseg.archive.ship import local_store as local_store_module
 from humanseg.archive.ship.local_store import GRPC_OFFSET, PORT_NAMES, LocalStore
-from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.target import Target
-from tests.archive.test_shipper import wait_for
+from tests.archive.test_uploader import wait_for
 
 pytestmark = pytest.mark.slow  # together about 20 s of waiting for what fails and comes back
 
@@ -77,7 +78,7 @@ def test_wrong_and_missing_keys_are_refused(local_store: LocalStore) -> None:
     good = Target.find({}, local_store.folder.parent)
     wrong = Target(good.bucket, good.prefix, good.endpoint_url, good.region, good.access_key, "wrong" * 8)
     with pytest.raises(ClientError) as refused:
-        Store.open(wrong, ArchiveSettings()).client.list_objects_v2(Bucket="archive")
+        Store.open(wrong, BucketSettings()).client.list_objects_v2(Bucket="archive")
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{good.endpoint_url}/archive/", timeout=10)
@@ -105,7 +106,7 @@ def test_it_makes_no_buckets_unasked(local_store: LocalStore) -> None:
 
 def test_data_and_keys_outlive_a_stop_and_a_kill(tmp_path: Path) -> None:
     with keeper(tmp_path) as first:
-        Store.open(Target.find({}, tmp_path), ArchiveSettings()).put_new("a/b", b"kept")
+        Store.open(Target.find({}, tmp_path), BucketSettings()).put_new("a/b", b"kept")
         keys = (tmp_path / "store" / "environment").read_text()
         first.send_signal(signal.SIGTERM)
         assert first.wait(20) == 0
@@ -118,12 +119,45 @@ def test_data_and_keys_outlive_a_stop_and_a_kill(tmp_path: Path) -> None:
         assert not alive, "the store outlived its keeper"
     for _ in range(2):  # READY means readable, however soon after a kill
         with keeper(tmp_path) as again:
-            store = Store.open(Target.find({}, tmp_path), ArchiveSettings())
+            store = Store.open(Target.find({}, tmp_path), BucketSettings())
             assert store.client.get_object(Bucket="archive", Key="a/b")["Body"].read() == b"kept"
             listed = store.client.list_objects_v2(Bucket="archive")["Contents"]
             assert [item["Key"] for item in listed] == ["a/b"], "the readiness probe left something"
             again.kill()
             again.wait()
+
+
+@pytest.mark.parametrize("name", ["s3", "master", "filer"])
+def test_a_port_that_is_taken_at_the_last_moment_makes_it_start_on_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    first = LocalStore(tmp_path / "store")
+    first.prepare()  # the ports are chosen
+    chosen = json.loads((first.folder / "ports.json").read_text())
+    with socket.socket() as thief:
+        thief.bind(("127.0.0.1", chosen[name]))
+        thief.listen()
+        with first:
+            first.open_store().put_new("a/b", b"kept")
+            assert json.loads((first.folder / "ports.json").read_text())[name] != chosen[name]
+            assert Target.find({}, tmp_path).endpoint_url == first.environment()["ARCHIVE_ENDPOINT_URL"]
+
+
+def test_when_every_port_is_taken_it_says_where_its_log_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    with taken:
+        ports = iter(range(10_100, 10_400))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(
+            local_store_module, "_free_ports", lambda count, avoid: [port, *(next(ports) for _ in range(count - 1))]
+        )
+        store = LocalStore(tmp_path / "store")
+        try:
+            store.start()
+            with pytest.raises(NoStore, match=r"log\.txt"):
+                store.wait_ready(20)
+        finally:
+            store.stop()
 
 
 def test_it_leaves_the_ports_alone_that_its_server_will_open(tmp_path: Path) -> None:
@@ -141,7 +175,7 @@ def test_it_leaves_the_ports_alone_that_its_server_will_open(tmp_path: Path) -> 
 
 def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
     with keeper(tmp_path) as running:
-        store = Store.open(Target.find({}, tmp_path), ArchiveSettings(), retries=3)
+        store = Store.open(Target.find({}, tmp_path), BucketSettings(), retries=3)
         store.put_new("a/b", b"kept")
         (weed,) = children(running)
         weed.send_signal(signal.SIGKILL)
@@ -173,7 +207,7 @@ def test_the_users_own_aws_keys_do_not_become_the_stores(tmp_path: Path, monkeyp
         theirs = Target.find({}, tmp_path)
         users = Target("archive", "x", theirs.endpoint_url, theirs.region)
         with pytest.raises(ClientError):
-            Store.open(users, ArchiveSettings()).client.list_objects_v2(Bucket="archive")
+            Store.open(users, BucketSettings()).client.list_objects_v2(Bucket="archive")
 
 
 def test_a_missing_weed_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from tests.archive.helpers import FAST, clean_photo, digest, exchange
 
 def main(state_dir: str, seconds: str, pause: str, *settings: str) -> None:
     values = {name: yaml.safe_load(value) for name, value in (one.split("=") for one in settings)}
-    archive = Archive.start(ArchiveSettings(**{**FAST, **values}), Path(state_dir))
+    archive = Archive.start(ArchiveSettings(**{**FAST, "segment_seconds": 1.0, **values}), Path(state_dir))
     stock = [clean_photo(number) for number in range(20)]
     until, number = time.monotonic() + float(seconds), os.getpid()
     while time.monotonic() < until:

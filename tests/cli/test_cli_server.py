@@ -51,6 +51,7 @@ def test_status_shows_versions_workers_and_queue(humanseg: Run, server: Server) 
     assert "human_segmentation" in done.stdout
     assert "1.0 (default)" in done.stdout
     assert "2 of 2" in done.stdout
+    assert "efficient_unet" in done.stdout
 
 
 def test_status_as_json(humanseg: Run, server: Server) -> None:
@@ -63,6 +64,7 @@ def test_status_as_json(humanseg: Run, server: Server) -> None:
         2,
     )
     assert (one["queued"], one["mar"]) == (0, MAR)
+    assert one["network"]["architecture"] == "efficient_unet"
     assert [worker["status"] for worker in one["workers"]] == ["READY", "READY"]
 
 
@@ -72,7 +74,7 @@ def test_status_as_json(humanseg: Run, server: Server) -> None:
         (("status",), {"MANAGEMENT_PORT": "9"}, "no connection to http://127.0.0.1:9"),
         (("status",), {"MANAGEMENT_PORT": "nine"}, "MANAGEMENT_PORT='nine' is no port"),
         (("status", "--management-url", "localhost"), {}, "must start with http://"),
-        (("register", "missing.mar"), {"MANAGEMENT_PORT": "9"}, "missing.mar is no file"),
+        (("register", "missing.mar"), {"MANAGEMENT_PORT": "9"}, "missing.mar: no such file"),
     ],
 )
 def test_an_error_is_one_sentence(

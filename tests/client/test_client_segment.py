@@ -123,6 +123,8 @@ def test_options_reach_the_server(client: Client, astronaut_jpeg: bytes) -> None
     assert low > high
     red = client.segment(astronaut_jpeg, output="composite", background="#ff0000", threshold=0.99)
     assert red.image().size == (512, 512)
+    fast, best = (client.segment(astronaut_jpeg, quality=quality).content for quality in (None, "best"))
+    assert fast != best
     webp = client.segment(astronaut_jpeg, output="cutout", format="webp", keep="largest", crop="person")
     assert (webp.content_type, webp.image().format) == ("image/webp", "WEBP")
 

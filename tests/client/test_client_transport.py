@@ -57,6 +57,21 @@ def test_other_errors_are_not_tried_again(status: int) -> None:
     assert str(caught.value) == "cause and fix"
 
 
+@pytest.mark.parametrize("status", [500, 507])
+def test_a_worker_that_died_is_asked_once_more_and_no_more_often(status: int) -> None:
+    died = error(status, type="InternalServerException", message="Worker died.")
+    with scripted(died, FINE) as server, Client(server.url) as client:
+        assert client.segment(b"x").coverage == 0.5
+    assert len(server.seen) == 2
+    with scripted(died) as server, Client(server.url) as client, pytest.raises(ServerFaultError, match="Worker died"):
+        client.segment(b"x")
+    assert len(server.seen) == 2
+    refused = error(400, type="NotAnImage", message="not a picture")
+    with scripted(died, refused) as server, Client(server.url) as client, pytest.raises(StatusError, match="picture"):
+        client.segment(b"x")
+    assert len(server.seen) == 2
+
+
 def test_an_error_without_json_still_says_what_happened() -> None:
     said = pytest.raises(ServerFaultError, match="answered 500")
     with scripted((500, {}, b"")) as server, Client(server.url) as client, said as caught:

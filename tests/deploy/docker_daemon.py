@@ -161,10 +161,10 @@ def build(docker: Docker, tag: str) -> None:
     """Build the Dockerfile from the files that it names, with torch's CPU wheel laid into the context."""
     with tempfile.TemporaryDirectory(prefix="humanseg-context-") as scratch:
         context = Path(scratch)
-        for name in ("handler", "archive", "serve", "client", "cli", "config", "deploy/container"):
+        for name in ("handler", "humanseg", "config", "deploy/container"):
             ignore = shutil.ignore_patterns("__pycache__", "*.whl")
             shutil.copytree(ROOT / name, context / name, ignore=ignore)
-        for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "humanseg/deploy/__init__.py"):
+        for name in ("Dockerfile", ".dockerignore", "pyproject.toml"):
             shutil.copyfile(ROOT / name, context / name)
         (context / "model_store").mkdir()
         weights = "model_store/human_segmentation.safetensors"

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import requests
 
+from humanseg.common.ports import free_ports
 from tests.deploy import docker_daemon, moto_server
-from tests.ports import free_ports
 from tests.running import MODEL, PORT_NAMES
 
 pytestmark = pytest.mark.slow

@@ -18,11 +18,11 @@ from urllib.parse import parse_qs
 import pytest
 import requests
 
+from humanseg.common.ports import free_ports
 from humanseg.deploy.container import health, instance, metrics
 from humanseg.deploy.container.logs import as_json
 from tests.deploy import moto_server
 from tests.deploy.imds import Metadata
-from tests.ports import free_ports
 from tests.running import MODEL, PORT_NAMES, ROOT
 
 BUCKET = "archive-of-the-instance"

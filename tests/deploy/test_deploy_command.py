@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from humanseg.deploy.aws import template
 from humanseg.deploy.aws.plan import Plan
 from tests.deploy import moto_server
 
@@ -137,11 +138,11 @@ def test_one_instance_from_nothing_to_destroyed_but_for_the_bucket(moto: moto_se
     read = iam.get_role_policy(RoleName=ids["Role"], PolicyName="read-the-release")["PolicyDocument"]
     assert f"humanseg-releases-123456789012-eu-central-1/{release['Key']}" in json.dumps(read)
 
-    s3.put_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v1/kept", Body=b"a photo")
+    s3.put_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v2/kept", Body=b"a photo")
     done = humanseg("destroy", "--stack", "photos", "--yes", **moto.environment)
     assert done.returncode == 0, done.stderr
     assert ids["ArchiveBucket"] in done.stdout
-    assert s3.get_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v1/kept")["Body"].read() == b"a photo"
+    assert s3.get_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v2/kept")["Body"].read() == b"a photo"
     gone = humanseg("status", "--stack", "photos", **moto.environment)
     assert "no stack photos" in gone.stderr
 
@@ -187,7 +188,7 @@ def test_status_shows_where_to_send_photos(moto: moto_server.Moto, mar: Path) ->
     wanted = plan.parameters(account="123456789012", vpc=network[0]["VpcId"], subnets=network[0]["SubnetId"])
     moto.client("cloudformation").create_stack(
         StackName="shown",
-        TemplateBody=(ROOT / "deploy" / "aws" / "stack.yaml").read_text(),
+        TemplateBody=template.STACK.read_text(),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in wanted.items()],
         Capabilities=["CAPABILITY_IAM"],
     )

@@ -12,6 +12,7 @@ import yaml
 from humanseg.deploy.aws import cost, diagram
 from humanseg.deploy.aws import template as cloudformation
 
+TYPICAL_MB = 0.5  # a JPEG of 2 megapixels with its mask and record
 FOLDER = Path(__file__).parents[2] / "deploy"
 
 
@@ -26,7 +27,10 @@ def test_the_price_table_is_the_script_s_and_says_where_its_prices_are_from() ->
     assert cost.table() in readme
     assert cost.PRICES_OF in readme
     put, kept = cost.archive_million()
-    assert f"{put:.0f} $ to put the objects, {kept:.0f} $ for each month" in readme
+    words = " ".join(readme.split())
+    assert f"{put:.2f} $ to put the segments and tables at full load, {kept:.0f} $ for each month" in words
+    assert f"one segment a minute at most, {cost.idle_month():.2f} $ a month" in readme
+    assert cost.puts_a_million(TYPICAL_MB) <= 30_000
     assert f"about {cost.BALANCER:.0f} $ a" in readme
     assert {each.name for each in cost.MACHINES} <= set(
         cloudformation.load()["Parameters"]["InstanceType"]["AllowedValues"]

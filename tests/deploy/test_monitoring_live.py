@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import requests
 
+from humanseg.common.ports import free_ports
 from humanseg.deploy.monitoring.dashboard import dashboard
-from tests.ports import free_ports
 from tests.running import Server
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "monitoring"

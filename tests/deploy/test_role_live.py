@@ -27,7 +27,7 @@ def moto() -> Iterator[moto_server.Moto]:
     s3 = running.client("s3")
     for bucket in (BUCKET, VALUES["ReleaseBucket"]):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": moto_server.REGION})
-    s3.put_object(Bucket=BUCKET, Key="humanseg/v1/seen", Body=b"a photo")
+    s3.put_object(Bucket=BUCKET, Key="humanseg/v2/seen", Body=b"a photo")
     s3.put_object(Bucket=VALUES["ReleaseBucket"], Key=VALUES["ReleaseKey"], Body=b"a model")
     s3.put_object(Bucket=VALUES["ReleaseBucket"], Key="photos/other.mar", Body=b"another model")
     yield running
@@ -49,7 +49,7 @@ def role(moto: moto_server.Moto) -> Iterator[Any]:
 
 
 def test_the_role_puts_under_its_prefix_and_reads_the_release(role: Any) -> None:
-    role.put_object(Bucket=BUCKET, Key="humanseg/v1/dt=2026-11-22/hour=10/x/photo.jpg", Body=b"a photo")
+    role.put_object(Bucket=BUCKET, Key="humanseg/v2/segments/dt=2026-11-22/hour=10/x.tar", Body=b"a photo")
     released = role.get_object(Bucket=VALUES["ReleaseBucket"], Key=VALUES["ReleaseKey"])
     assert released["Body"].read() == b"a model"
 
@@ -57,12 +57,12 @@ def test_the_role_puts_under_its_prefix_and_reads_the_release(role: Any) -> None
 @pytest.mark.parametrize(
     "attempt",
     [
-        lambda s3: s3.get_object(Bucket=BUCKET, Key="humanseg/v1/seen"),
-        lambda s3: s3.head_object(Bucket=BUCKET, Key="humanseg/v1/seen"),
+        lambda s3: s3.get_object(Bucket=BUCKET, Key="humanseg/v2/seen"),
+        lambda s3: s3.head_object(Bucket=BUCKET, Key="humanseg/v2/seen"),
         lambda s3: s3.list_objects_v2(Bucket=BUCKET),
-        lambda s3: s3.delete_object(Bucket=BUCKET, Key="humanseg/v1/seen"),
-        lambda s3: s3.put_object(Bucket=BUCKET, Key="other/v1/x", Body=b""),
-        lambda s3: s3.put_object(Bucket=BUCKET, Key="humanseg/labels/v1/x", Body=b""),
+        lambda s3: s3.delete_object(Bucket=BUCKET, Key="humanseg/v2/seen"),
+        lambda s3: s3.put_object(Bucket=BUCKET, Key="other/v2/x", Body=b""),
+        lambda s3: s3.put_object(Bucket=BUCKET, Key="humanseg/labels/v2/x", Body=b""),
         lambda s3: s3.put_object(Bucket=VALUES["ReleaseBucket"], Key=VALUES["ReleaseKey"], Body=b""),
         lambda s3: s3.get_object(Bucket=VALUES["ReleaseBucket"], Key="photos/other.mar"),
         lambda s3: s3.delete_bucket_policy(Bucket=BUCKET),

@@ -204,7 +204,7 @@ def test_the_role_may_do_exactly_this() -> None:
 def test_the_role_puts_under_the_prefix_and_reads_the_one_release() -> None:
     (put,) = policies()["put-into-the-archive"]
     (kms,) = policies()["encrypt-with-the-key"]
-    assert put["Resource"] == {"Fn::Sub": "${ArchiveBucket.Arn}/${ArchivePrefix}/v1/*"}
+    assert put["Resource"] == {"Fn::Sub": "${ArchiveBucket.Arn}/${ArchivePrefix}/v2/*"}
     assert kms["Resource"] == {"Ref": "KmsKeyArn"}
     (read,) = policies()["read-the-release"]
     assert read["Resource"] == {"Fn::Sub": "arn:${AWS::Partition}:s3:::${ReleaseBucket}/${ReleaseKey}"}

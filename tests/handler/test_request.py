@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from handler.errors import BadOption, BadRequest, ClientError, ConflictingOption, EmptyBody, UnknownOption
 from handler.options import Options
-from handler.request import REPEATED, is_page_view, parse_request
+from handler.request import REPEATED, PhotoRequest, is_visit, parse_request, parse_requests
+from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
 
 PHOTO = b"\xff\xd8\xff photo"
 BASE64 = base64.b64encode(PHOTO).decode()
@@ -45,6 +48,14 @@ def test_options_mean_the_same_whichever_way_they_come(row: dict[str, Any], head
     assert request.options == Options(output="cutout", threshold=0.25)
 
 
+def test_quality_is_an_option_that_the_archive_keeps_where_it_is_not_the_default() -> None:
+    assert parse_request({"image": PHOTO}, {}).options.quality == "fast"
+    asked = parse_request({"image": PHOTO, "quality": b"Best"}, {}).options
+    assert (asked.quality, asked.given()) == ("best", {"quality": "best"})
+    with pytest.raises(BadOption, match="fast, best"):
+        parse_request({"image": PHOTO}, {"x-quality": "good"})
+
+
 def test_accept_json_asks_for_json_unless_an_output_is_named() -> None:
     accept = {"Accept": "application/json"}
     assert parse_request({"body": PHOTO}, accept).options.output == "json"
@@ -53,10 +64,76 @@ def test_accept_json_asks_for_json_unless_an_output_is_named() -> None:
 
 
 def test_kserve_envelope_is_opened() -> None:
-    request = parse_request(json_row(instances=[{"image": BASE64, "keep": "largest"}]), JSON)
+    (request,) = parse_requests(json_row(instances=[{"image": BASE64, "keep": "largest"}]), JSON)
+    assert isinstance(request, PhotoRequest)
     assert (request.kserve, request.photo, request.options.output) == (True, PHOTO, "json")
-    with pytest.raises(BadRequest, match="one photo a request"):
-        parse_request(json_row(instances=[{"image": BASE64}] * 2), JSON)
+    with pytest.raises(BadRequest, match="and nothing beside it"):
+        parse_requests(json_row(instances=[{"image": BASE64}], output="json"), JSON)
+    with pytest.raises(EmptyBody):
+        parse_requests(json_row(instances=[{}]), JSON)
+
+
+def test_several_instances_come_in_order_each_with_its_own_error() -> None:
+    instances = [{"image": BASE64}, {"image": "?"}, {"data": {"b64": BASE64}, "keep": "largest"}, 3, {},
+                 {"image": BASE64, "output": "mask"}, {"image": BASE64, "colour": "red"}]  # fmt: skip
+    found = parse_requests(json_row(instances=instances), JSON | {"x-threshold": "0.25"})
+    kinds = [PhotoRequest, BadRequest, PhotoRequest, BadRequest, EmptyBody, BadOption, UnknownOption]
+    assert [type(each) for each in found] == kinds
+    first, third = found[0], found[2]
+    assert isinstance(first, PhotoRequest)
+    assert isinstance(third, PhotoRequest)
+    assert first.options == Options(output="json", threshold=0.25)
+    assert third.options == Options(output="json", threshold=0.25, keep="largest")
+    with pytest.raises(BadRequest, match="holds 33 instances. Send at most 32"):
+        parse_requests(json_row(instances=[{"image": BASE64}] * 33), JSON)
+    with pytest.raises(BadRequest, match="and nothing beside it"):
+        parse_requests(json_row(instances=[]), JSON)
+
+
+def test_base64_may_be_url_safe_and_without_padding() -> None:
+    photo = bytes(range(256))
+    text = base64.urlsafe_b64encode(photo).decode()
+    assert "-" in text
+    assert "_" in text
+    for given in (text, text.rstrip("="), base64.b64encode(photo).decode()):
+        assert parse_request(json_row(image=given), JSON).photo == photo
+    for wrong in ("a", "====a", "äöü", "ab\x00cd"):
+        with pytest.raises(ClientError):
+            parse_request(json_row(image=wrong), JSON)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+def test_a_compressed_body_is_decompressed(encoding: str) -> None:
+    coded = {"Content-Encoding": encoding}
+    (request,) = parse_requests({"body": gzip.compress(PHOTO)}, coded)
+    assert isinstance(request, PhotoRequest)
+    assert request.photo == PHOTO
+    (request,) = parse_requests({"body": gzip.compress(PHOTO[:5]) + gzip.compress(PHOTO[5:])}, coded)
+    assert isinstance(request, PhotoRequest)
+    assert request.photo == PHOTO
+    (request,) = parse_requests({"body": gzip.compress(json_row(image=BASE64, output="json")["body"])}, coded | JSON)
+    assert isinstance(request, PhotoRequest)
+    assert (request.photo, request.options.output) == (PHOTO, "json")
+    assert parse_requests({"body": PHOTO}, {"content-encoding": "identity"})
+
+
+def test_a_compressed_body_that_can_t_be_read_is_the_client_s_fault() -> None:
+    coded = {"content-encoding": "gzip"}
+    with pytest.raises(BadRequest, match="is not the gzip"):
+        parse_requests({"body": PHOTO}, coded)
+    with pytest.raises(BadRequest, match="ends before its gzip does"):
+        parse_requests({"body": gzip.compress(PHOTO)[:-4]}, coded)
+    with pytest.raises(UnsupportedFormat, match="Content-Encoding 'br' is not read"):
+        parse_requests({"body": PHOTO}, {"content-encoding": "br"})
+
+
+def test_a_compressed_body_takes_no_more_memory_than_a_plain_one_may() -> None:
+    bomb = gzip.compress(bytes(200_000_000), 9)
+    tracemalloc.start()
+    with pytest.raises(TooLarge, match="more than 64 MB once it is decompressed"):
+        parse_requests({"body": bomb}, {"content-encoding": "gzip"})
+    assert tracemalloc.get_traced_memory()[1] < 200_000_000
+    tracemalloc.stop()
 
 
 def test_archive_and_label_are_read() -> None:
@@ -109,9 +186,9 @@ def test_the_same_value_twice_is_no_conflict() -> None:
 
 
 def test_a_visit_is_told_from_a_lost_photo() -> None:
-    assert is_page_view({}, {"Host": "here", "content-length": "0"})
-    assert is_page_view({}, {"Host": "here"})
-    assert not is_page_view({}, {"Content-Length": "0"})  # an empty POST
-    assert not is_page_view({}, {"content-length": "4711"})
-    assert not is_page_view({}, {"Content-Type": "application/x-www-form-urlencoded"})
-    assert not is_page_view({"body": PHOTO}, {})
+    assert is_visit({}, {"Host": "here", "content-length": "0"})
+    assert is_visit({}, {"Host": "here"})
+    assert not is_visit({}, {"Content-Length": "0"})  # an empty POST
+    assert not is_visit({}, {"content-length": "4711"})
+    assert not is_visit({}, {"Content-Type": "application/x-www-form-urlencoded"})
+    assert not is_visit({"body": PHOTO}, {})

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from handler.settings import HandlerSettings, SettingsError, handler_settings
+from handler.settings import HandlerSettings, handler_settings
+from humanseg.common.settings import SettingsError
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "model-config.yaml"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
     from tests.running import Server
 
@@ -34,9 +37,26 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
+def with_policy(route: Route) -> None:
+    """The page as the server sends it, under the strictest policy that it must run under."""
+    if route.request.method != "GET":
+        route.continue_()
+        return
+    answer = route.fetch()
+    script = re.findall(r"<script>(.*?)</script>", answer.text(), re.DOTALL)
+    hashed = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in script]
+    sources = " ".join(f"'sha256-{one}'" for one in hashed)
+    policy = (
+        "default-src 'none'; img-src 'self' blob: data:; media-src blob:; style-src 'unsafe-inline'; "
+        f"script-src {sources}; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": policy})
+
+
 @pytest.fixture
 def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
-    """open_page(url=None, **context options): a fresh page; any error in its script fails the test."""
+    """open_page(url=None, **context options): a fresh page; an error in its script fails the test."""
     contexts: list[Any] = []
     faults: list[str] = []
 
@@ -46,6 +66,8 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]
         page = context.new_page()
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda line: faults.append(line.text) if "Content Security Policy" in line.text else None)
+        page.route(lambda asked: asked == (url or server.predictions), with_policy)
         page.goto(url or server.predictions)
         return page
 

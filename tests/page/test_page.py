@@ -16,36 +16,14 @@ import pytest
 from PIL import Image
 
 from humanseg.client import Client
+from humanseg.serve.page import build_page
+from tests.page.driving import canvas, choose, download, slide, until
+from tests.running import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from tests.running import Server
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def choose(page: Page, photo: Path) -> None:
-    page.set_input_files("#file", photo)
-    page.wait_for_selector("#result:visible")
-    page.wait_for_selector("#busy", state="hidden")
-
-
-def slide(page: Page, to: float) -> None:
-    page.locator("#threshold").fill(str(to))
-    page.wait_for_function("to => document.getElementById('threshold-value').textContent === to", arg=f"{to:.2f}")
-
-
-def canvas(page: Page) -> np.ndarray:
-    """What the page shows: uint8 [H, W, 4]."""
-    url = page.evaluate("document.getElementById('canvas').toDataURL()")
-    return np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGBA"))
-
-
-def download(page: Page) -> tuple[str, Image.Image]:
-    with page.expect_download() as waiting:
-        page.click("#download")
-    return waiting.value.suggested_filename, Image.open(io.BytesIO(Path(waiting.value.path()).read_bytes()))
 
 
 def test_a_chosen_photo_shows_its_mask_and_the_facts(page: Page, server: Server, photo: Path) -> None:
@@ -75,8 +53,22 @@ def test_cutout_and_overlay_are_the_servers_own(
             got = np.array(saved.convert("RGBA"))
             assert (name, saved.format) == (f"a-{view}.png", "PNG")
             assert np.abs(got[..., 3].astype(int) - wanted[..., 3]).max() <= 1
+            if view == "cutout":  # the server's own bytes, with the person's colours at the edge
+                assert np.array_equal(got, wanted)
             opaque = wanted[..., 3] == 255
             assert np.abs(got[opaque].astype(int) - wanted[opaque]).max() <= 2
+
+
+def test_a_closer_look_asks_for_the_best_quality(page: Page, server: Server, photo: Path) -> None:
+    choose(page, photo)
+    with page.expect_response(lambda answer: answer.request.method == "POST"):
+        page.check("#best")
+    page.wait_for_selector("#busy", state="hidden")
+    with Client(server.url) as client:
+        wanted = client.segment(photo, quality="best")
+        assert not np.array_equal(np.array(wanted.image()), np.array(client.segment(photo).image()))
+    assert np.array_equal(canvas(page)[..., 0], np.array(wanted.image()))
+    assert "-F quality=best" in page.inner_text("#curl")
 
 
 def test_the_slider_redraws_without_asking_again(page: Page, photo: Path) -> None:
@@ -186,7 +178,7 @@ def test_a_photo_that_the_browser_cannot_show_is_drawn_by_the_server(
     page.wait_for_selector("#stage[aria-busy=false]")
     with Client(server.url) as client:
         wanted = np.array(client.segment(path, output="overlay").image())
-    page.wait_for_function("drawn > 1")
+    until(page, "drawn > 1")
     page.wait_for_selector("#busy", state="hidden")
     assert np.abs(canvas(page)[..., :3].astype(int) - wanted).mean() < 2
     name, saved = download(page)
@@ -207,7 +199,7 @@ def test_the_keyboard_is_enough(page: Page, photo: Path) -> None:
     assert page.evaluate("document.activeElement.id") == "threshold"
     before = page.inner_text("#threshold-value")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("b => document.getElementById('threshold-value').textContent !== b", arg=before)
+    until(page, "b => document.getElementById('threshold-value').textContent !== b", arg=before)
 
 
 def test_consent_is_sent(page: Page, photo: Path) -> None:
@@ -218,7 +210,7 @@ def test_consent_is_sent(page: Page, photo: Path) -> None:
 
 
 def test_nothing_comes_from_elsewhere(open_page: Callable[..., Page], server: Server) -> None:
-    source = (ROOT / "handler" / "page.html").read_text()
+    source = build_page(ROOT / "handler" / "page")
     assert set(re.findall(r"https?://[^\s'\"<]+", source)) <= {"http://www.w3.org/2000/svg"}
     page = open_page()
     asked: list[str] = []
@@ -258,7 +250,7 @@ def test_dark_and_light_follow_the_system_and_can_be_read(open_page: Callable[..
     for scheme in ("light", "dark"):
         page = open_page(color_scheme=scheme)
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-        assert min(contrast(page, one) for one in ("#title", ".hint", ".consent", "#copy")) >= 4.5  # WCAG AA
+        assert min(contrast(page, one) for one in ("#title", ".hint", ".check", "#copy")) >= 4.5  # WCAG AA
     assert len(grounds) == 2
 
 

@@ -19,8 +19,8 @@ import pytest
 import requests
 
 from humanseg.client import HumansegError, Management
+from humanseg.common.ports import free_ports
 from humanseg.serve.config import NOWHERE
-from tests.ports import free_ports
 from tests.running import MODEL, Server, start_server
 from tests.security.protobuf import registration
 

@@ -17,7 +17,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.ports import free_ports
+from humanseg.common.ports import free_ports
 from tests.running import MODEL, ROOT, Server
 
 CADDY = shutil.which("caddy")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from humanseg.segmentation.engine import OpenVinoEngine, make_engine, reference_engine, sigmoid, warm_up
-from humanseg.segmentation.photo import to_frame
+from humanseg.segmentation.engine import OpenVinoEngine, make_engine, reference_engine, warm_up
+from humanseg.segmentation.frame import to_frame
 from humanseg.segmentation.quiet_openvino import openvino
+from humanseg.segmentation.spec import Spec
 from humanseg.segmentation.unet import UNet
 from humanseg.segmentation.weights import load_weights, save_weights
 from humanseg.serve.build_mar import DEFAULT_WEIGHTS
@@ -27,28 +28,30 @@ BFLOAT16_MASK = 0.005  # share of pixels whose side of the threshold changes
 
 
 @pytest.fixture(scope="module")
-def size() -> int:
-    return load_weights(DEFAULT_WEIGHTS).input_size
+def spec() -> Spec:
+    return load_weights(DEFAULT_WEIGHTS).spec
 
 
 @pytest.fixture(scope="module")
-def batch(astronaut: np.ndarray, size: int) -> np.ndarray:
+def batch(astronaut: np.ndarray, spec: Spec) -> np.ndarray:
     """Four views of the astronaut: whole, face, mirrored, and noise with nobody in it."""
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
     views = [astronaut, astronaut[:256, 100:356], np.ascontiguousarray(astronaut[:, ::-1]), noise]
-    return np.stack([to_frame(view, size) for view in views])
+    return np.stack([to_frame(view, spec) for view in views])
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory, size: int) -> Path:
+def graph(tmp_path_factory: pytest.TempPathFactory, spec: Spec) -> Path:
     path = tmp_path_factory.mktemp("graph") / "network.xml"
-    write_graph(load_weights(DEFAULT_WEIGHTS).network, size, path)
+    write_graph(load_weights(DEFAULT_WEIGHTS).network, spec, path)
     return path
 
 
 @pytest.fixture(scope="module")
 def reference(batch: np.ndarray) -> np.ndarray:
-    return reference_engine(load_weights(DEFAULT_WEIGHTS).network, threads=2)(batch)
+    return reference_engine(load_weights(DEFAULT_WEIGHTS).network, load_weights(DEFAULT_WEIGHTS).spec, threads=2)(
+        batch
+    )
 
 
 def test_reference_gives_probabilities(reference: np.ndarray, batch: np.ndarray) -> None:
@@ -60,29 +63,35 @@ def test_reference_gives_probabilities(reference: np.ndarray, batch: np.ndarray)
 
 
 def test_openvino_in_float32_agrees_with_torch(graph: Path, batch: np.ndarray, reference: np.ndarray) -> None:
-    engine = OpenVinoEngine(graph, threads=1, precision="float32")
+    engine = OpenVinoEngine(graph, load_weights(DEFAULT_WEIGHTS).spec, threads=1, precision="float32")
     assert np.abs(engine(batch) - reference).max() < FLOAT32_MOST
 
 
 def test_openvino_in_bfloat16_agrees_with_torch(graph: Path, batch: np.ndarray, reference: np.ndarray) -> None:
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bfloat16")
-    answer = OpenVinoEngine(graph, threads=1, precision="bfloat16")(batch)
+    answer = OpenVinoEngine(graph, load_weights(DEFAULT_WEIGHTS).spec, threads=1, precision="bfloat16")(batch)
     assert np.abs(answer - reference).mean() < BFLOAT16_MEAN
     assert ((answer > 0.5) != (reference > 0.5)).mean() < BFLOAT16_MASK
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_torch_on_cuda_agrees_with_torch_on_the_cpu(batch: np.ndarray, reference: np.ndarray) -> None:
-    answer = make_engine("torch", graph=DEFAULT_WEIGHTS, weights=DEFAULT_WEIGHTS, threads=1, precision="auto", gpu=0)(
-        batch
-    )
+    answer = make_engine(
+        "torch",
+        graph=DEFAULT_WEIGHTS,
+        source=DEFAULT_WEIGHTS,
+        spec=load_weights(DEFAULT_WEIGHTS).spec,
+        threads=1,
+        precision="auto",
+        gpu=0,
+    )(batch)
     assert np.abs(answer - reference).mean() < BFLOAT16_MEAN
     assert ((answer > 0.5) != (reference > 0.5)).mean() < BFLOAT16_MASK
 
 
 def test_answers_do_not_depend_on_the_batch(graph: Path, batch: np.ndarray) -> None:
-    engine = OpenVinoEngine(graph, threads=1, precision="auto")
+    engine = OpenVinoEngine(graph, load_weights(DEFAULT_WEIGHTS).spec, threads=1, precision="auto")
     together = engine(batch)
     for index in (3, 0, 2, 1):
         assert np.array_equal(engine(batch[index : index + 1])[0], together[index])
@@ -90,45 +99,39 @@ def test_answers_do_not_depend_on_the_batch(graph: Path, batch: np.ndarray) -> N
 
 @pytest.mark.parametrize(("height", "width"), [(3, 4), (2, 3), (16, 9), (1, 1), (1, 100)])
 def test_a_frame_of_any_shape_gets_the_answer_that_torch_gives(
-    graph: Path, astronaut: np.ndarray, size: int, height: int, width: int
+    graph: Path, astronaut: np.ndarray, spec: Spec, height: int, width: int
 ) -> None:
     photo = astronaut[: max(1, 512 * height // max(height, width)), : 512 * width // max(height, width)]
-    frame = to_frame(photo, size)[None]
-    answer = OpenVinoEngine(graph, threads=1, precision="float32")(frame)
+    frame = to_frame(photo, spec)[None]
+    answer = OpenVinoEngine(graph, load_weights(DEFAULT_WEIGHTS).spec, threads=1, precision="float32")(frame)
     assert answer.shape == (1, *frame.shape[2:])
-    reference = reference_engine(load_weights(DEFAULT_WEIGHTS).network, threads=2)(frame)
+    reference = reference_engine(
+        load_weights(DEFAULT_WEIGHTS).network, load_weights(DEFAULT_WEIGHTS).spec, threads=2
+    )(frame)
     assert np.abs(answer - reference).max() < FLOAT32_MOST
 
 
-def test_a_graph_that_another_version_built_is_refused(tmp_path: Path) -> None:
-    """It ended in the probability [1, H, W]: a row of that was taken for the answer."""
-    frame = openvino.opset13.parameter([1, 3, 32, 32], np.float32)
-    older = openvino.Model([openvino.opset13.reduce_mean(frame, np.array([1]))], [frame])
-    openvino.save_model(older, tmp_path / "network.xml")
-    with pytest.raises(ValueError, match="another version built it"):
-        OpenVinoEngine(tmp_path / "network.xml", threads=1, precision="float32")
-
-
-def test_the_sigmoid_is_torch_s_however_sure_the_network_is() -> None:
-    logits = np.concatenate((np.linspace(-20, 20, 1001), [-1e4, -100, 100, 1e4])).astype(np.float32)
-    expected = torch.sigmoid(torch.from_numpy(logits)).numpy()
-    assert sigmoid(logits).dtype == np.float32
-    assert sigmoid(logits) == pytest.approx(expected, abs=1e-6)
-
-
-def test_auto_takes_openvino_without_a_gpu(graph: Path, size: int) -> None:
-    engine = make_engine("auto", graph=graph, weights=DEFAULT_WEIGHTS, threads=1, precision="auto")
+def test_auto_takes_openvino_without_a_gpu(graph: Path, spec: Spec) -> None:
+    engine = make_engine(
+        "auto",
+        graph=graph,
+        source=DEFAULT_WEIGHTS,
+        spec=load_weights(DEFAULT_WEIGHTS).spec,
+        threads=1,
+        precision="auto",
+    )
     assert engine.name.startswith("openvino")
-    warm_up(engine, size)
+    warm_up(engine, spec)
 
 
 def test_the_classic_network_runs_on_both_engines(tmp_path: Path) -> None:
     torch.manual_seed(0)
     weights = tmp_path / "classic.safetensors"
     save_weights(weights, UNet((4, 8)).eval(), input_size=64, threshold=0.5)
-    write_graph(load_weights(weights).network, 64, tmp_path / "network.xml")
-    openvino_engine = OpenVinoEngine(tmp_path / "network.xml", threads=1, precision="float32")
-    torch_engine = reference_engine(load_weights(weights).network, threads=1)
+    spec = load_weights(weights).spec
+    write_graph(load_weights(weights).network, spec, tmp_path / "network.xml")
+    openvino_engine = OpenVinoEngine(tmp_path / "network.xml", spec, threads=1, precision="float32")
+    torch_engine = reference_engine(load_weights(weights).network, spec, threads=1)
     for shape in ((2, 3, 64, 64), (1, 3, 32, 64), (1, 3, 64, 32)):
         frames = np.random.default_rng(1).random(shape, dtype=np.float32)
         assert np.abs(openvino_engine(frames) - torch_engine(frames)).max() < FLOAT32_MOST
@@ -140,10 +143,12 @@ def test_openvino_tells_nobody_that_it_runs(tmp_path: Path, graph: Path) -> None
 import sys, threading
 from pathlib import Path
 from humanseg.segmentation.engine import OpenVinoEngine
+from humanseg.segmentation.spec import Spec
+from humanseg.segmentation.spec import Spec
 from humanseg.segmentation.unet import UNet
 from humanseg.serve.export import write_graph
-OpenVinoEngine(Path({str(graph)!r}), threads=1, precision="float32")
-write_graph(UNet((4, 8)).eval(), 64, Path({str(tmp_path)!r}) / "graph.xml")
+OpenVinoEngine(Path({str(graph)!r}), Spec(), threads=1, precision="float32")
+write_graph(UNet((4, 8)).eval(), Spec((64, 64)), Path({str(tmp_path)!r}) / "graph.xml")
 assert [thread.name for thread in threading.enumerate()] == ["MainThread"], threading.enumerate()
 assert sys.modules["openvino_telemetry"] is None
 """

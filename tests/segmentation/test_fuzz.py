@@ -18,6 +18,7 @@ from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.picture import OUTPUTS_DRAWN, draw, encode
 from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.result import Segmentation
+from humanseg.segmentation.spec import Spec
 
 
 def sample(kind: str) -> bytes:
@@ -42,7 +43,7 @@ def survives(data: bytes) -> None:
         assert STATUS[type(error)] in (400, 413, 415)
         assert str(error)
         return
-    found = segment(lambda batch: batch.mean(axis=1), 64, photo.pixels, threshold=0.5)
+    found = segment(lambda batch: batch.mean(axis=1), Spec((64, 64)), photo.pixels, threshold=0.5)
     assert found.mask.shape == photo.pixels.shape[:2]
 
 

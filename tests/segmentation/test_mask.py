@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco
 
 from humanseg.segmentation import rle
+from humanseg.segmentation.frame import to_frame
 from humanseg.segmentation.mask import (
     BoundingBox,
     along_edges,
@@ -20,7 +21,7 @@ from humanseg.segmentation.mask import (
     soft_alpha,
     to_photo_size,
 )
-from humanseg.segmentation.photo import to_frame
+from humanseg.segmentation.spec import Spec
 
 
 def disc(side: int, x: float, y: float, radius: float) -> np.ndarray:
@@ -39,7 +40,7 @@ def test_the_edge_runs_between_the_networks_pixels() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(900, 300), (300, 900), (7, 2000), (1, 1)])
 def test_the_mask_fits_the_photo_to_its_corners(width: int, height: int) -> None:
-    frame = to_frame(np.zeros((height, width, 3), np.uint8), 256)
+    frame = to_frame(np.zeros((height, width, 3), np.uint8), Spec((256, 256)))
     upsampled = to_photo_size(along_edges(np.ones(frame.shape[1:], np.float32), frame), width, height)
     assert upsampled.shape == (height, width)
     assert (upsampled == 255).all()
@@ -49,7 +50,7 @@ def test_the_edge_moves_to_where_the_photo_turns() -> None:
     """The network's blurred edge runs a pixel beside the photo's; drawn along it, it comes nearer."""
     photo = np.zeros((64, 64, 3), np.uint8)
     photo[:, 30:] = 200
-    frame = to_frame(photo, 64)
+    frame = to_frame(photo, Spec((64, 64)))
     columns = np.arange(64, dtype=np.float32)
     blurred = np.tile(1 / (1 + np.exp(31.2 - columns)), (64, 1)).astype(np.float32)
     assert (blurred > 0.5)[0].argmax() == 32
@@ -61,7 +62,7 @@ def test_the_edge_moves_to_where_the_photo_turns() -> None:
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
 def test_drawn_along_edges_it_stays_a_probability(height: int, width: int, seed: int) -> None:
     noise = np.random.default_rng(seed)
-    frame = to_frame(noise.integers(0, 256, (height, width, 3), np.uint8), 96)
+    frame = to_frame(noise.integers(0, 256, (height, width, 3), np.uint8), Spec((96, 96)))
     drawn = along_edges(noise.random(frame.shape[1:], np.float32), frame)
     assert drawn.shape == frame.shape[1:]
     assert drawn.dtype == np.float32
@@ -70,7 +71,7 @@ def test_drawn_along_edges_it_stays_a_probability(height: int, width: int, seed:
 
 
 def test_a_photo_of_one_colour_leaves_a_certain_answer_as_it_is() -> None:
-    frame = to_frame(np.full((64, 64, 3), 90, np.uint8), 64)
+    frame = to_frame(np.full((64, 64, 3), 90, np.uint8), Spec((64, 64)))
     for certain in (0.0, 1.0):
         answer = np.full((64, 64), certain, np.float32)
         assert along_edges(answer, frame) == pytest.approx(certain)

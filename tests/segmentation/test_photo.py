@@ -9,13 +9,17 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from humanseg.segmentation.errors import BrokenImage, EmptyPhoto, NotAnImage, TooLarge, UnsupportedFormat
-from humanseg.segmentation.photo import FRAME_STEP, ORIENTATION, frame_shape, read_photo, to_frame
+from humanseg.segmentation.frame import to_frame
+from humanseg.segmentation.photo import ORIENTATION, read_photo
+from humanseg.segmentation.spec import Spec
+from humanseg.segmentation.tiff import samples
 
 
 def gradient(width: int = 64, height: int = 48) -> np.ndarray:
@@ -158,7 +162,8 @@ def test_a_large_jpeg_is_decoded_small_where_only_its_shape_counts() -> None:
     photo = read_photo(data, least_side=256)
     assert (photo.width, photo.height) == (1600, 1200)
     assert photo.pixels.shape == (300, 400, 3)
-    full, small = to_frame(read_photo(data).pixels, 256), to_frame(photo.pixels, 256)
+    spec = Spec((256, 256))
+    full, small = to_frame(read_photo(data).pixels, spec), to_frame(photo.pixels, spec)
     assert np.abs(full - small).max() < 0.04
 
 
@@ -206,28 +211,58 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
     assert read_photo(LOSSLESS["png"], max_pixels=64 * 48).width == 64
 
 
-@pytest.mark.parametrize(("width", "height"), [(64, 48), (48, 64), (1, 1), (5000, 1), (1, 3000), (333, 777)])
-def test_a_frame_is_the_whole_photo_and_nothing_else(width: int, height: int) -> None:
-    frame = to_frame(np.full((height, width, 3), 200, np.uint8), 256)
-    assert frame.dtype == np.float32
-    assert frame.shape == (3, *frame_shape(height, width, 256))
-    assert np.allclose(frame, 200 / 255)
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.random.default_rng(0).random((9, 9, 3), np.float32), "floating-point samples of 32 bits"),
+        (np.random.default_rng(0).random((9, 9, 3)).astype(np.float16), "floating-point samples of 16 bits"),
+        (np.zeros((9, 9, 3), np.uint32), "whole-number samples of 32 bits"),
+    ],
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_of_unread_samples_is_refused_with_their_bits(pixels: np.ndarray, words: str, order: str) -> None:
+    file = BytesIO()
+    tifffile.imwrite(file, pixels, photometric="rgb", byteorder=order)
+    with pytest.raises(UnsupportedFormat, match=words):
+        read_photo(file.getvalue())
 
 
-@given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 64).map(lambda n: 32 * n))
-def test_a_frames_sides_are_what_the_network_takes_and_near_the_photos_own(
-    height: int, width: int, size: int
-) -> None:
-    shape = frame_shape(height, width, size)
-    assert max(shape) == size
-    assert all(side % FRAME_STEP == 0 for side in shape)
-    scale = size / max(height, width)
-    for side, length in zip(shape, (height, width), strict=True):
-        assert abs(side - length * scale) <= FRAME_STEP / 2 + 1e-6 or side == FRAME_STEP
-    assert frame_shape(width, height, size) == shape[::-1]
+def tiff_of(bits: int, samples_of_a_pixel: int, width: int, height: int, rows: bytes) -> bytes:
+    """A TIFF of one strip, written by hand (TIFF 6.0): nothing here writes 12 bits."""
+    depths = struct.pack(f"<{samples_of_a_pixel}H", *[bits] * samples_of_a_pixel)
+    start = 8 + len(rows)
+    place = start if samples_of_a_pixel > 2 else struct.unpack("<I", depths.ljust(4, b"\0"))[0]
+    entries = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, samples_of_a_pixel, place), (259, 3, 1, 1),
+        (262, 3, 1, 2 if samples_of_a_pixel == 3 else 1), (273, 4, 1, 8), (277, 3, 1, samples_of_a_pixel),
+        (278, 4, 1, height), (279, 4, 1, len(rows)),
+    ]  # fmt: skip
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *each) for each in entries)
+    return struct.pack("<2sHI", b"II", 42, start + len(depths)) + rows + depths + directory + bytes(4)
 
 
-def test_a_size_that_is_no_multiple_of_the_step_stays_the_long_side() -> None:
-    assert frame_shape(160, 240, 240) == (160, 240)
-    assert frame_shape(300, 300, 240) == (240, 240)
-    assert frame_shape(400, 100, 240) == (240, 64)
+def test_a_grey_tiff_of_12_bits_is_as_bright_as_it_was() -> None:
+    value = 0xA5C  # of 0xFFF
+    packed = bytes([value >> 4, (value & 0xF) << 4 | value >> 8, value & 0xFF])  # two pixels in three bytes
+    photo = read_photo(tiff_of(12, 1, 8, 4, packed * 16))
+    assert photo.pixels.shape == (4, 8, 3)
+    assert np.abs(photo.pixels.astype(int) - round(255 * value / 0xFFF)).max() <= 1
+
+
+def test_a_colour_tiff_of_12_bits_is_refused_with_its_bits() -> None:
+    with pytest.raises(UnsupportedFormat, match="whole-number samples of 12 bits.*Save it with 8 or 16"):
+        read_photo(tiff_of(12, 3, 8, 4, bytes(8 * 4 * 3 * 12 // 8)))
+
+
+def test_grey_tiffs_of_16_bits_and_of_floats_are_read() -> None:
+    for pixels in (np.full((9, 9), 32896, np.uint16), np.full((9, 9), 0.5, np.float32)):
+        file = BytesIO()
+        tifffile.imwrite(file, pixels, photometric="minisblack")
+        assert abs(int(read_photo(file.getvalue()).pixels[0, 0, 0]) - 128) <= 1
+
+
+@given(st.binary(max_size=200))
+def test_noise_that_begins_like_a_tiff_says_nothing_of_its_samples_or_something(tail: bytes) -> None:
+    for start in (b"II*\x00", b"MM\x00*", b""):
+        found = samples(start + tail)
+        assert found is None or 0 <= found[0] < 65536

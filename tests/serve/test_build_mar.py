@@ -17,9 +17,9 @@ import pytest
 import requests
 import torch
 
+from humanseg.common.ports import free_ports
 from humanseg.segmentation.unet import UNet
 from humanseg.serve.build_mar import DEFAULT_WEIGHTS, is_fresh
-from tests.ports import free_ports
 from tests.running import ROOT, Server, start_server
 
 

@@ -21,12 +21,14 @@ def numbers(server: Server) -> dict[str, float]:
 def test_photos_errors_and_stages_are_counted(server: Server, astronaut_jpeg: bytes) -> None:
     model = 'model_name="human_segmentation",model_version="1.0"'
     before = numbers(server)
-    for output in ("cutout", "cutout", "json"):
-        requests.post(server.predictions, data=astronaut_jpeg, headers={"x-output": output}, timeout=60)
+    for output, quality in (("cutout", "fast"), ("cutout", "best"), ("json", "fast")):
+        headers = {"x-output": output, "x-quality": quality}
+        requests.post(server.predictions, data=astronaut_jpeg, headers=headers, timeout=60)
     requests.post(server.predictions, data=b"no photo", timeout=60)
     wanted = {
-        f'humanseg_photos_total{{output="cutout",status="200",{model}}}': 2,
-        f'humanseg_photos_total{{output="json",status="200",{model}}}': 1,
+        f'humanseg_photos_total{{output="cutout",quality="fast",status="200",{model}}}': 1,
+        f'humanseg_photos_total{{output="cutout",quality="best",status="200",{model}}}': 1,
+        f'humanseg_photos_total{{output="json",quality="fast",status="200",{model}}}': 1,
         f'humanseg_client_errors_total{{type="NotAnImage",{model}}}': 1,
         f"humanseg_decode_seconds_count{{{model}}}": 3,
         f"humanseg_forward_seconds_count{{{model}}}": 3,
@@ -52,13 +54,13 @@ def test_every_metric_in_the_code_is_declared() -> None:
         for metric in kind
     }
     used = set()
-    for folder in ("handler", "archive"):
-        for path in (ROOT / folder).glob("*.py"):
+    for folder in ("handler", "humanseg"):
+        for path in (ROOT / folder).rglob("*.py"):
             used |= set(
                 re.findall(
-                    r'"((?:humanseg|archive)_[a-z_]+_(?:total|records|bytes|seconds|ratio))"',
+                    r'"((?:humanseg|archive)_[a-z_]+_(?:total|segments|bytes|seconds|ratio))"',
                     path.read_text(),
                 )
             )
-    assert {"humanseg_photos_total", "archive_spooled_total"} <= used
+    assert {"humanseg_photos_total", "archive_spooled_total", "archive_spool_segments"} <= used
     assert used <= declared, used - declared

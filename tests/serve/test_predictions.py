@@ -72,7 +72,10 @@ def test_every_output_in_every_format(server: Server, astronaut_jpeg: bytes) -> 
 def test_cutout_holds_the_persons_own_colours_and_nothing_of_the_room(server: Server, astronaut: np.ndarray) -> None:
     cutout = np.array(picture(ask(server, encoded(astronaut, "PNG"), output="cutout")))
     shown = cutout[:, :, 3] > 0
-    assert np.array_equal(cutout[shown][:, :3], astronaut[shown])
+    inside = cutout[:, :, 3] == 255
+    assert np.array_equal(cutout[inside][:, :3], astronaut[inside])
+    rim = shown & ~inside  # there the photo's own pixels are a mix with the room
+    assert not np.array_equal(cutout[rim][:, :3], astronaut[rim])
     assert not cutout[~shown].any()
 
 
@@ -89,6 +92,23 @@ def test_threshold_moves_the_mask(server: Server, astronaut_jpeg: bytes) -> None
     for threshold in (0.05, 0.5, 0.95):
         mask = np.array(picture(ask(server, astronaut_jpeg, threshold=str(threshold))))
         assert np.array_equal(mask > 0, probability / 255 > threshold)
+
+
+def test_best_quality_sees_a_small_person_better(server: Server, astronaut: np.ndarray) -> None:
+    face = np.array(Image.fromarray(astronaut).resize((320, 320)))
+    wide = np.full((1500, 2000, 3), 128, np.uint8)
+    wide[600:920, 1000:1320] = face
+    data = encoded(wide, "PNG")
+    near = np.array(picture(ask(server, encoded(face, "PNG"), quality="best"))) > 0  # the same person, close up
+    found = {}
+    for quality in ("fast", "best"):
+        answer = ask(server, data, quality=quality)
+        mask = np.array(picture(answer)) > 0
+        inside = mask[600:920, 1000:1320]
+        found[quality] = (inside & near).sum() / (near.sum() + mask.sum() - (inside & near).sum())
+        assert mask.shape == (1500, 2000)
+    assert found["best"] > found["fast"]
+    assert ask(server, data, quality="quick").status_code == 400
 
 
 def test_crop_cuts_the_person_with_a_margin(server: Server, astronaut: np.ndarray) -> None:

@@ -15,10 +15,11 @@ from typer.testing import CliRunner, Result
 from humanseg.cli.console import CommandError
 from humanseg.cli.training import app
 from humanseg.segmentation.engine import reference_engine
+from humanseg.segmentation.errors import WeightsError
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.pipeline import probability
 from humanseg.segmentation.unet import UNet
-from humanseg.segmentation.weights import WeightsError, load_weights, save_weights
+from humanseg.segmentation.weights import load_weights, save_weights
 from humanseg.training.pseudo import pseudo_label
 from humanseg.training.samples import DataError, Source, find_samples
 from humanseg.training.teacher import Teacher, with_own
@@ -68,7 +69,7 @@ def test_a_trained_run_is_exported_for_serving(make_data: MakeData, start: Path,
     assert call("train", "--data", make_data(), "--out", run, *arguments).exit_code == 0
     assert call("export", run, "--out", out, "--threshold", 0.4).exit_code == 0
     exported, trained = load_weights(out), load_weights(run / "weights.safetensors")
-    assert (exported.input_size, exported.threshold) == (64, 0.4)
+    assert (exported.spec.long_side, exported.spec.threshold) == (64, 0.4)
     for name, tensor in trained.network.state_dict().items():
         torch.testing.assert_close(exported.network.state_dict()[name], tensor, rtol=0, atol=0)
 
@@ -79,7 +80,7 @@ def test_several_runs_are_exported_as_their_mean(start: Path, tmp_path: Path) ->
     save_weights(other, UNet((4, 8)).eval(), input_size=96, threshold=0.4)
     assert call("export", start, other, "--out", out).exit_code == 0
     mean = load_weights(out)
-    assert (mean.input_size, mean.threshold) == (96, 0.4)
+    assert (mean.spec.long_side, mean.spec.threshold) == (96, 0.4)
     first, second = (load_weights(each).network.state_dict() for each in (start, other))
     for name, tensor in mean.network.state_dict().items():
         expected = (first[name] + second[name]) / 2 if tensor.is_floating_point() else second[name]
@@ -124,7 +125,7 @@ def test_our_own_network_has_a_say_in_the_soft_masks() -> None:
     photo = read_photo((ROOT / "tests" / "photos" / "astronaut.jpg").read_bytes()).pixels
     own = ROOT / "model_store" / "human_segmentation.safetensors"
     weights = load_weights(own)
-    ours = probability(reference_engine(weights.network), weights.input_size, photo)
+    ours = probability(reference_engine(weights.network, weights.spec), weights.spec, photo)
 
     class Teaches(Teacher):  # the real one needs a file that is not ours to ship
         def __init__(self, mask: np.ndarray) -> None:

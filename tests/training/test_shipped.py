@@ -49,7 +49,7 @@ def test_they_keep_to_the_limits_of_size_and_work(weights: Weights) -> None:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
     ]
     with torch.inference_mode():
-        weights.network(torch.zeros(1, 3, weights.input_size, weights.input_size))
+        weights.network(torch.zeros(1, 3, weights.spec.long_side, weights.spec.long_side))
     for hook in hooks:
         hook.remove()
     assert work[0] <= 1.5e9
@@ -62,8 +62,8 @@ def test_the_model_card_names_the_file_that_ships() -> None:
 
 def test_the_astronaut_is_found(weights: Weights, astronaut: np.ndarray) -> None:
     person, counted = reference()
-    engine = reference_engine(weights.network)
-    found = segment(engine, weights.input_size, astronaut, threshold=weights.threshold).mask > 0
+    engine = reference_engine(weights.network, weights.spec)
+    found = segment(engine, weights.spec, astronaut, threshold=weights.spec.threshold).mask > 0
     both = np.count_nonzero(found & person & counted)
     either = np.count_nonzero((found | person) & counted)
     assert both / either > 0.93
@@ -76,10 +76,10 @@ def test_the_exported_engine_agrees_with_torch(
     weights: Weights, astronaut: np.ndarray, tmp_path: Path, precision: str, tolerance: float, moved: float
 ) -> None:
     graph = tmp_path / "network.xml"
-    write_graph(weights.network, weights.input_size, graph)
-    engine = OpenVinoEngine(graph, threads=1, precision=precision)
-    ours = probability(engine, weights.input_size, astronaut).astype(int)
-    theirs = probability(reference_engine(weights.network), weights.input_size, astronaut).astype(int)
+    write_graph(weights.network, weights.spec, graph)
+    engine = OpenVinoEngine(graph, weights.spec, threads=1, precision=precision)
+    ours = probability(engine, weights.spec, astronaut).astype(int)
+    theirs = probability(reference_engine(weights.network, weights.spec), weights.spec, astronaut).astype(int)
     difference = np.abs(ours - theirs) / 255
     assert np.percentile(difference, 99) < tolerance
     assert np.mean((ours > 127) != (theirs > 127)) < moved
@@ -87,7 +87,7 @@ def test_the_exported_engine_agrees_with_torch(
 
 def test_an_empty_grey_photo_has_nobody_in_it(weights: Weights) -> None:
     grey = np.full((300, 400, 3), 128, np.uint8)
-    assert probability(reference_engine(weights.network), weights.input_size, grey).max() < 128
+    assert probability(reference_engine(weights.network, weights.spec), weights.spec, grey).max() < 128
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the photographs of ../shared/data are not on this machine")

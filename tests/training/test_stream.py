@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from humanseg.segmentation.photo import to_frame
+from humanseg.segmentation.frame import to_frame
+from humanseg.segmentation.spec import Spec
 from humanseg.training import compose
 from humanseg.training.compose import put_thing
 from humanseg.training.losses import edge_band, segmentation_loss
@@ -58,7 +59,7 @@ def test_samples_are_whole_squares_in_range_with_black_margins(stream: Stream) -
 def test_between_its_black_bars_the_square_is_what_serving_sees(stream: Stream) -> None:
     plain = Stream(replace(stream.settings, augment="none", size=128), stream.pools)
     for index in range(4):
-        frame = to_frame(plain.pools.people[0][0][index].read()[0], 128)
+        frame = to_frame(plain.pools.people[0][0][index].read()[0], Spec((128, 128)))
         assert frame.shape == (3, 128, 96)
         square = plain[index][0].numpy()
         np.testing.assert_allclose(square[:, :, 16:112], frame, atol=1.5 / 255)

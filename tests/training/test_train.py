@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 import humanseg.training.loop as loop
+from humanseg.common.settings import SettingsError
+from humanseg.segmentation.errors import WeightsError
 from humanseg.segmentation.unet import EfficientUNet, UNet
-from humanseg.segmentation.weights import WeightsError, load_weights, save_weights
+from humanseg.segmentation.weights import load_weights, save_weights
 from humanseg.training.loop import start_network, train
 from humanseg.training.measure import measure_samples
 from humanseg.training.samples import DataError, Source, find_samples
-from humanseg.training.settings import Settings, SettingsError, read_recipe
+from humanseg.training.settings import Settings, read_recipe
 
 MakeData = Callable[..., Path]
 
@@ -143,7 +145,7 @@ def test_the_run_folder_says_what_was_done(make_data: MakeData, start: Path, tmp
     assert 0.0 <= float(log[-1].split(",")[-1]) <= 1.0
     assert (tmp_path / "run" / "sheets" / "000006.png").stat().st_size > 1000
     loaded = load_weights(weights)
-    assert (loaded.architecture, loaded.input_size, loaded.threshold) == ("unet", 64, 0.5)
+    assert (loaded.architecture, loaded.spec.long_side, loaded.spec.threshold) == ("unet", 64, 0.5)
 
 
 def test_training_goes_on_from_given_weights(make_data: MakeData, start: Path, tmp_path: Path) -> None:
@@ -170,8 +172,8 @@ def test_bad_data_stops_the_run_before_its_folder_is_made(make_data: MakeData, s
     ("text", "message"),
     [
         ("sise: 256", "unknown key 'sise'"),
-        ("size: 250", "size is 250; it must be a multiple of 32"),
-        ("scenes: 1.5", "scenes is 1.5; it must be a share"),
+        ("size: 250", "size is 250, but must be a multiple of 32"),
+        ("scenes: 1.5", "scenes is 1.5, but must be a number from 0 to 1"),
         ("data: [somewhere]", "'somewhere' is no source"),
         ("data: [{path: a, kind: drawn}]", "kind is 'drawn'; it must be one of masks, soft, empty"),
     ],

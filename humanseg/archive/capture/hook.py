@@ -10,7 +10,7 @@
     outcome = archive.keep(exchange)                 # see record.Exchange
     set_header("x-archived", outcome.value)          # spooled | declined | sampled-out | dropped
 
-`keep` returns once the record lies in the spool; the shipper brings it to the bucket from there. It
+`keep` returns once the record lies in the spool; the uploader brings it to the bucket from there. It
 never raises and never waits for the network. What `serve.sh` and the container run besides:
 
     python -m humanseg.archive.ship.local_store --dir STATE_DIR/store     the embedded store, without ARCHIVE_BUCKET
@@ -24,19 +24,21 @@ import enum
 import errno
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
-from humanseg.archive.capture.choice import choose
+from humanseg.archive.capture.bounds import Bounds, SpoolFullError
 from humanseg.archive.capture.record import Exchange, build_record, checked_label
+from humanseg.archive.capture.sampling import choose
 from humanseg.archive.capture.scrub import scrub
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.capture.spool import Spool, SpoolFullError
+from humanseg.archive.capture.spool import Spool
 from humanseg.archive.capture.telemetry import Metrics, NoMetrics, SparseLog
+from humanseg.archive.capture.uploader_process import UploaderProcess
+from humanseg.archive.capture.writer import SegmentWriter
 from humanseg.archive.errors import Unscrubbable
-from humanseg.archive.ship.shipper import Shipper
-from humanseg.archive.ship.side_process import SideProcess
-from humanseg.archive.ship.store import Store
+
+TICK_SECONDS = 0.5  # how late a segment may be sealed
+RECOUNT_TICKS = 10  # ticks between two counts of the spool
 
 _DISK_REASONS = {
     errno.ENOSPC: "disk-full",
@@ -62,9 +64,21 @@ class Archive:
     def __init__(self, settings: ArchiveSettings, spool: Spool, metrics: Metrics, log: SparseLog) -> None:
         self.settings, self.spool = settings, spool
         self._metrics, self._log = metrics, log
+        self._writer = SegmentWriter(
+            spool.root,
+            segment_bytes=settings.segment_bytes,
+            segment_seconds=settings.segment_seconds,
+            fsync=settings.fsync,
+        )
+        self._bounds = Bounds(
+            spool, max_bytes=settings.spool_max_bytes, keep_free_bytes=settings.spool_keep_free_bytes
+        )
         self._lock = threading.Lock()
         self._passed_over = {"declined": 0, "sampled_out": 0, "dropped": 0}
-        self.shipper: Shipper | SideProcess | None = None
+        self._stop = threading.Event()
+        self._asked = spool.flush_requested()
+        self._sealing = threading.Thread(target=self._seal_in_time, name="archive-seal", daemon=True)
+        self._uploader: UploaderProcess | None = None
 
     @classmethod
     def start(
@@ -73,34 +87,31 @@ class Archive:
         state_dir: Path,
         *,
         metrics: Metrics | None = None,
-        open_store: Callable[[], Store] | None = None,
         logger: logging.Logger | None = None,
+        upload: bool = True,
     ) -> Archive:
-        """Opens the spool in `state_dir` and starts the shipper, unless the mode is "off" and nothing waits.
+        """Opens the spool in `state_dir`; starts the uploader, unless the mode is "off" and nothing waits.
 
-        A disk that can't be written is no error here: `keep` then drops and counts. The shipper is a process
-        of its own (side_process.py) that goes to the store which the environment names (target.Target.find).
-        With `open_store` it is threads in this process instead, and the store is what that returns; it is
-        called again and again until it succeeds.
+        A disk that can't be written is no error here: `keep` then drops and counts. The uploader is a process of
+        its own (uploader_process.py), which goes to the store that the environment names. Without `upload` the
+        archive only spools, and somebody else ships.
         """
-        logger = logger or logging.getLogger("archive")
-        log = SparseLog(logger)
+        log = SparseLog(logger or logging.getLogger("archive"))
         numbers = metrics or NoMetrics()
-        spool = open_spool(settings, state_dir)
+        spool = open_spool(state_dir)
         archive = cls(settings, spool, numbers, log)
-        if settings.mode != "off" or not spool.is_empty():  # what an earlier run acknowledged goes out
-            if open_store is None:
-                archive.shipper = SideProcess(spool, state_dir, settings, metrics=numbers, log=log)
-            else:
-                archive.shipper = Shipper(spool, open_store, settings, metrics=numbers, log=log)
-            archive.shipper.start()
+        if settings.mode != "off":
+            archive._sealing.start()
+        if upload and (settings.mode != "off" or not spool.is_empty()):  # what an earlier run acknowledged goes out
+            archive._uploader = UploaderProcess(spool, state_dir, settings, metrics=numbers, log=log)
+            archive._uploader.start()
         return archive
 
     def keep(self, exchange: Exchange) -> Outcome:
         """Puts the exchange into the spool, if settings, consent and sampling want it there.
 
-        Never raises. The cost is one cleaning of the photo's metadata, one mask as PNG, and one small folder
-        written to local disk.
+        Never raises. The cost is one stripping of the photo's metadata, one mask as PNG, two SHA-256, and one
+        append to a file on local disk.
         """
         try:
             choice = choose(self.settings, exchange.request_id, exchange.confidence, exchange.consent)
@@ -117,9 +128,16 @@ class Archive:
         except Exception as error:  # whatever it is, the answer to the user matters more
             return self._drop("error", repr(error))
         self._metrics_count("archive_spooled_total")
-        if self.shipper is not None:
-            self.shipper.wake()
         return Outcome.SPOOLED
+
+    def close(self) -> None:
+        """Seals the open segment and ends the threads and the uploader. A process that dies does no less."""
+        self._stop.set()
+        if self._sealing.is_alive():
+            self._sealing.join()
+        self._writer.seal()
+        if self._uploader is not None:
+            self._uploader.stop()
 
     def _spool(self, exchange: Exchange, reason: str, probability: float) -> None:
         try:
@@ -140,10 +158,30 @@ class Archive:
             probability=probability,
             passed_over=passed_over,
         )
-        self.spool.write(record)
+        self._bounds.take(record.size)
+        try:
+            self._writer.append(record)
+        except BaseException:
+            self._bounds.give_back(record.size)
+            raise
         with self._lock:
             for name, number in passed_over.items():
                 self._passed_over[name] -= number
+
+    def _seal_in_time(self) -> None:
+        """Seals without requests, too, and when somebody asks for it; keeps the count of the spool fresh."""
+        ticks = 0
+        while not self._stop.wait(TICK_SECONDS):
+            ticks += 1
+            try:
+                self._writer.seal_if_due()
+                if (asked := self.spool.flush_requested()) != self._asked:
+                    self._asked = asked
+                    self._writer.seal()
+                if ticks % RECOUNT_TICKS == 0:
+                    self._bounds.recount()
+            except Exception as error:
+                self._log.warning("seal", f"a segment could not be sealed now: {error!r}")
 
     def _pass_over(self, name: str) -> None:
         with self._lock:
@@ -162,12 +200,6 @@ class Archive:
             self._log.warning("metrics", f"{name} could not be counted: {error!r}")
 
 
-def open_spool(settings: ArchiveSettings, state_dir: Path) -> Spool:
-    """The spool of `state_dir` with the bounds of `settings`. Touches no disk."""
-    return Spool(
-        state_dir / "spool",
-        max_records=settings.spool_max_records,
-        max_bytes=settings.spool_max_bytes,
-        keep_free_bytes=settings.spool_keep_free_bytes,
-        fsync=settings.fsync,
-    )
+def open_spool(state_dir: Path) -> Spool:
+    """The spool of `state_dir`. Touches no disk."""
+    return Spool(state_dir / "spool")

@@ -1,12 +1,11 @@
-"""One photo's record: what is kept of an exchange, under which keys, and as which JSON.
+"""One photo's record: what is kept of an exchange, and how it lies in a segment.
 
-    PREFIX/v1/dt=2026-11-22/hour=15/REQUEST_ID/photo.jpg     what was sent, without metadata
-    PREFIX/v1/dt=2026-11-22/hour=15/REQUEST_ID/mask.png      what was answered, 0/255, at the photo's size
-    PREFIX/v1/dt=2026-11-22/hour=15/REQUEST_ID/record.json   the rest; written last, it is the commit mark
+    REQUEST_ID.jpg         what was sent, without metadata
+    REQUEST_ID.mask.png    what was answered, 0/255, at the photo's size
+    REQUEST_ID.json        the rest (`StoredRecord`); last, it is the record's commit mark
 
-The key comes from the record alone (UTC time and request id), so that any shipper computes the same one.
-record.schema.json next to this file is the JSON Schema of record.json. There is no field for the client's
-address, headers or file name, and none may be added.
+record.schema.json next to this file is the JSON Schema of the JSON. Its fields are the columns of the table.
+There is no field for the client's address, headers or file name, and none may be added.
 """
 
 from __future__ import annotations
@@ -15,16 +14,18 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
-from typing import Any
 
-SCHEMA_VERSION = 1
+from humanseg.archive.capture.tar import header, padding
+
+SCHEMA_VERSION = 2
 LABEL_MAX = 200
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "tiff": "tif", "bmp": "bmp"}
 EXTENSIONS |= {"heic": "heic", "heif": "heic", "avif": "avif"}
-RECORD = "record.json"
 MASK = "mask.png"
+JSON = "json"
+STAGES = ("decode", "forward", "encode")
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,90 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Record:
-    """One record, ready for the spool: the three files' names and bytes, and the day and hour of its key."""
+class StoredRecord:
+    """A record's JSON, and its row in the table. Sizes in bytes, sides in pixels, shares 0..1, time in UTC.
+
+    `passed_over_*` count the photos that the same worker answered but did not keep since its record before.
+    """
 
     request_id: str
     time: datetime
-    files: tuple[tuple[str, bytes], ...]  # in upload order: photo, mask, record.json last
+    model_name: str
+    model_version: str
+    weights_sha256: str
+    photo_sha256: str
+    photo_format: str
+    sent_format: str
+    width: int
+    height: int
+    photo_bytes: int
+    mask_sha256: str
+    mask_bytes: int
+    coverage: float
+    confidence: float
+    decode_seconds: float
+    forward_seconds: float
+    encode_seconds: float
+    output: str
+    options: Mapping[str, str]
+    consent_mode: str
+    consent_asked: bool | None
+    sampling_reason: str
+    sampling_probability: float
+    passed_over_declined: int
+    passed_over_sampled_out: int
+    passed_over_dropped: int
+    label: str | None
+
+    def to_json(self) -> str:
+        """One line of JSON, after record.schema.json."""
+        values = {"schema_version": SCHEMA_VERSION, **asdict(self), "time": rfc3339(self.time)}
+        return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> StoredRecord:
+        """The record that `to_json` wrote; raises ValueError for anything else."""
+        found = json.loads(text)
+        if not isinstance(found, dict) or found.pop("schema_version", None) != SCHEMA_VERSION:
+            raise ValueError(f"no record of schema version {SCHEMA_VERSION}")
+        if set(found) != _NAMES:
+            raise ValueError(f"a record with other fields: {sorted(_NAMES ^ set(found))}")
+        check_request_id(str(found["request_id"]))
+        return cls(**{**found, "time": parse_time(found["time"])})
+
+    def parts(self) -> dict[str, tuple[int, str]]:
+        """Size and SHA-256 of each member before the JSON, by extension, in the order of the segment."""
+        return {
+            extension_of(self.photo_format): (self.photo_bytes, self.photo_sha256),
+            MASK: (self.mask_bytes, self.mask_sha256),
+        }
+
+
+_NAMES = {one.name for one in fields(StoredRecord)}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it lies in a segment, in pieces for one `writev`: a whole number of tar blocks."""
+
+    stored: StoredRecord
+    blocks: tuple[bytes, ...]
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
-        return sum(len(data) for _, data in self.files)
+        """Bytes that it takes in a segment."""
+        return sum(map(len, self.blocks))
+
+
+def sample_blocks(
+    base: str, time: datetime, extensions: tuple[str, ...], contents: tuple[bytes, ...]
+) -> tuple[bytes, ...]:
+    """Members of one sample (`base` and an extension each) with headers and padding."""
+    mtime = max(0, int(time.timestamp()))
+    blocks: list[bytes] = []
+    for extension, data in zip(extensions, contents, strict=True):
+        blocks += (header(f"{base}.{extension}", len(data), mtime), data, padding(len(data)))
+    return tuple(blocks)
 
 
 def build_record(
@@ -80,68 +154,73 @@ def build_record(
     probability: float,
     passed_over: Mapping[str, int],
 ) -> Record:
-    """The record of `exchange` with its cleaned `photo` (in `photo_format`) and its `mask`.
+    """The record of `exchange` with its stripped `photo` (in `photo_format`) and its `mask`.
 
     `passed_over` counts the photos that this worker answered but did not keep since its last record, by
     outcome. It rides along so that shares can be computed from the bucket alone.
+
+    Raises:
+        ValueError: an id that can't be a member's name, a time without a zone, a number that is none.
     """
-    check_request_id(exchange.request_id)
-    photo_name = "photo." + EXTENSIONS.get(photo_format, "bin")
-    about = {
-        "schema_version": SCHEMA_VERSION,
-        "request_id": exchange.request_id,
-        "time": rfc3339(exchange.time),
-        "model": {
-            "name": exchange.model_name,
-            "version": exchange.model_version,
-            "weights_sha256": exchange.weights_sha256,
-        },
-        "photo": {
-            "file": photo_name,
-            "format": photo_format,
-            "sent_format": exchange.photo_format,
-            "width": exchange.width,
-            "height": exchange.height,
-            "bytes": len(photo),
-            "sha256": hashlib.sha256(photo).hexdigest(),
-        },
-        "mask": {"file": MASK, "bytes": len(mask), "sha256": hashlib.sha256(mask).hexdigest()},
-        "options": {str(name): str(value) for name, value in exchange.options.items()},
-        "coverage": round(float(exchange.coverage), 6),
-        "confidence": round(float(exchange.confidence), 6),
-        "stage_seconds": {name: round(float(value), 6) for name, value in exchange.stage_seconds.items()},
-        "consent": {"mode": mode, "asked": exchange.consent},
-        "sampling": {"reason": reason, "probability": probability},
-        "passed_over": dict(passed_over),
-        "label": checked_label(exchange.label),
-    }
-    text = json.dumps(about, ensure_ascii=False, allow_nan=False).encode()
-    return Record(
-        exchange.request_id,
-        exchange.time.astimezone(timezone.utc),
-        ((photo_name, photo), (MASK, mask), (RECORD, text)),
+    options = {str(name): str(value) for name, value in exchange.options.items()}
+    seconds = {name: round(float(exchange.stage_seconds.get(name, 0.0)), 6) for name in STAGES}
+    stored = StoredRecord(
+        request_id=check_request_id(exchange.request_id),
+        time=_utc(exchange.time),
+        model_name=exchange.model_name,
+        model_version=exchange.model_version,
+        weights_sha256=exchange.weights_sha256,
+        photo_sha256=hashlib.sha256(photo).hexdigest(),
+        photo_format=photo_format,
+        sent_format=exchange.photo_format,
+        width=exchange.width,
+        height=exchange.height,
+        photo_bytes=len(photo),
+        mask_sha256=hashlib.sha256(mask).hexdigest(),
+        mask_bytes=len(mask),
+        coverage=round(float(exchange.coverage), 6),
+        confidence=round(float(exchange.confidence), 6),
+        decode_seconds=seconds["decode"],
+        forward_seconds=seconds["forward"],
+        encode_seconds=seconds["encode"],
+        output=options.get("output", "mask"),
+        options=options,
+        consent_mode=mode,
+        consent_asked=exchange.consent,
+        sampling_reason=reason,
+        sampling_probability=probability,
+        passed_over_declined=passed_over["declined"],
+        passed_over_sampled_out=passed_over["sampled_out"],
+        passed_over_dropped=passed_over["dropped"],
+        label=checked_label(exchange.label),
     )
+    contents = (photo, mask, stored.to_json().encode())
+    return Record(stored, sample_blocks(stored.request_id, stored.time, (*stored.parts(), JSON), contents))
 
 
-def record_folder(prefix: str, about: Mapping[str, Any]) -> str:
-    """The key of the record's folder, without a slash at its end, from a parsed record.json.
+def extension_of(photo_format: str) -> str:
+    """The file extension of a photo in this format."""
+    return EXTENSIONS.get(photo_format, "bin")
 
-    >>> record_folder("humanseg", {"request_id": "4f1c8e0a-1", "time": "2026-11-22T15:04:05.000000Z"})
-    'humanseg/v1/dt=2026-11-22/hour=15/4f1c8e0a-1'
-    """
-    time = str(about["time"])
-    return f"{prefix}/v1/dt={time[:10]}/hour={time[11:13]}/{check_request_id(str(about['request_id']))}"
+
+def _utc(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        raise ValueError(f"time {time!r} has no timezone: give a UTC time")
+    return time.astimezone(timezone.utc)
 
 
 def rfc3339(time: datetime) -> str:
     """`time` in UTC with microseconds and a Z, always 27 characters: sorts as text."""
-    if time.tzinfo is None:
-        raise ValueError(f"time {time!r} has no timezone: give a UTC time")
-    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _utc(time).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """The UTC time that `rfc3339` wrote; `fromisoformat` takes no Z before Python 3.11."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
 
 
 def check_request_id(request_id: str) -> str:
-    """`request_id` as it is; raises ValueError for one that can't be a folder's name in a key."""
+    """`request_id` as it is; raises ValueError for one that can't be the name of a file or a member."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", request_id):
         raise ValueError(f"request id {request_id!r} is not 1 to 64 letters, digits and dashes")
     return request_id

@@ -26,8 +26,8 @@ import zlib
 from isal import isal_zlib
 
 from humanseg.archive.capture.isobmff import scrub_isobmff
+from humanseg.archive.capture.rewrite import orientation_of, rewrite_as_png, rewrite_same_format
 from humanseg.archive.errors import Unscrubbable
-from humanseg.archive.read.rewrite import orientation_of, rewrite_as_png, rewrite_same_format
 
 # Frame headers, tables (DHT C4, DAC CC, DQT DB), scans, restart interval. Decoders pass over JPG (C8) and DNL (DC).
 _JPEG_KEPT = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDD} - {0xC8})

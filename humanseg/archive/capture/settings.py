@@ -36,23 +36,25 @@ class ArchiveSettings:
     # True: every record is forced to the disk before the answer goes out (survives power loss).
     # False: survives a killed process. benchmarks/ARCHIVE.md has the price.
     fsync: bool = False
-    # Bounds of the spool, rejected records included. What comes on top is dropped and counted. Each worker
-    # counts again every 5 s, so with W workers the spool may pass a bound by what W-1 write in 5 s.
-    spool_max_records: int = 100_000
+    # A segment is sealed at this size, or so long after its first record. Both are also the uploader's: it joins
+    # small segments up to the size, and puts at most one that is not full in this time. Larger and longer: fewer
+    # PUTs and a longer wait until a record is in the bucket.
+    segment_bytes: int = 64 * 1024**2
+    segment_seconds: float = 60.0
+    # Bound of the spool: open segments, what was set aside and what an earlier run left included. What comes on top
+    # is dropped and counted. Each worker counts again every 5 s, so with W workers the spool may pass the bound by
+    # what W-1 write in 5 s.
     spool_max_bytes: int = 20 * 1024**3
     # Bytes of the spool's disk that stay free for logs and everything else; 0 turns it off.
     spool_keep_free_bytes: int = 64 * 1024**2
-    # Uploads at a time of one server. Each holds one record in memory (a photo: mostly 1 to 10 MB).
-    upload_threads: int = 4
-    # True: the shipping process runs when nobody else wants the CPU, so at full load the spool grows until the load
-    # falls or the spool is half full. False: it takes its share like a worker.
-    give_way: bool = True
+    # Uploads at a time of one server. Each holds one segment in memory.
+    upload_threads: int = 2
     # Seconds to wait for the store to answer one request.
     timeout_seconds: float = 30.0
     # Pause after the n-th failure in a row: uniform in 0..min(cap, base * 2**n) seconds ("full jitter").
     backoff_base_seconds: float = 0.5
     backoff_cap_seconds: float = 30.0
-    # How often S3 must refuse a record (AccessDenied, too large) before it moves to rejected/.
+    # How often S3 must refuse a segment (AccessDenied, too large) before it moves to rejected/.
     refused_attempts: int = 5
     # "sse-s3" (AES256), "sse-kms" (with kms_key_id, or the account's default key), "none" (bucket default).
     encryption: str = "sse-s3"
@@ -63,15 +65,15 @@ class ArchiveSettings:
         _one_of("encryption", self.encryption, ENCRYPTIONS)
         for name in ("sample", "low_confidence"):
             _number(name, getattr(self, name), 0.0, 1.0, "0.1")
-        for name in ("timeout_seconds", "backoff_base_seconds", "backoff_cap_seconds"):
+        for name in ("segment_seconds", "timeout_seconds", "backoff_base_seconds", "backoff_cap_seconds"):
             _number(name, getattr(self, name), 0.001, 3600.0, "5.0")
-        for name, least in (("spool_max_records", 1), ("spool_max_bytes", 1), ("spool_keep_free_bytes", 0)):
+        for name, least in (("spool_max_bytes", 1), ("spool_keep_free_bytes", 0)):
             _whole(name, getattr(self, name), least, 2**62)
+        _whole("segment_bytes", self.segment_bytes, 4096, 2 * 1024**3)
         _whole("upload_threads", self.upload_threads, 1, 64)
         _whole("refused_attempts", self.refused_attempts, 1, 1000)
-        for name in ("fsync", "give_way"):
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"archive.{name} is {getattr(self, name)!r}; it must be true or false")
+        if not isinstance(self.fsync, bool):
+            raise SettingsError(f"archive.fsync is {self.fsync!r}; it must be true or false")
         if not isinstance(self.kms_key_id, str):
             raise SettingsError(f"archive.kms_key_id is {self.kms_key_id!r}; it must be a key id or ARN")
         if self.kms_key_id and self.encryption != "sse-kms":

@@ -2,10 +2,10 @@
 
 Metric names (units in the name; all carry what `labels` says and nothing else):
 
-    archive_spooled_total, archive_shipped_total                 counters
-    archive_dropped_total{reason}, archive_rejected_total{reason}  counters
-    archive_spool_records, archive_spool_bytes, archive_spool_oldest_seconds   gauges
-    archive_upload_seconds                                       histogram: one record, all three objects
+    archive_spooled_total, archive_shipped_total                     counters: records
+    archive_dropped_total{reason}, archive_rejected_total{reason}    counters: records, and damaged places in segments
+    archive_spool_segments, archive_spool_bytes, archive_spool_oldest_seconds   gauges: what waits
+    archive_upload_seconds                                           histogram: one segment and its table
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Protocol
 
 
 class Metrics(Protocol):
-    """Where numbers go. Calls come from the request's thread and from the shipper's threads."""
+    """Where numbers go. Calls come from the request's thread and from the uploader's."""
 
-    def count(self, name: str, labels: Mapping[str, str]) -> None:
-        """Adds one to a counter."""
+    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
+        """Adds to a counter."""
 
     def gauge(self, name: str, value: float) -> None:
         """Sets a gauge."""
@@ -33,7 +33,7 @@ class Metrics(Protocol):
 class NoMetrics:
     """Counts nothing."""
 
-    def count(self, name: str, labels: Mapping[str, str]) -> None:
+    def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
         """Does nothing."""
 
     def gauge(self, name: str, value: float) -> None:

@@ -1,23 +1,47 @@
-"""Erasing what one person sent: every version of every object, corrected masks, spool copies."""
+"""Erasing what one person sent: out of its segment, every older version, corrected masks, spool copies.
+
+A record goes out of a segment by writing the segment anew without it (rewriting.py). Several ids of one segment cost
+one rewriting.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from humanseg.archive.capture.record import check_request_id
-from humanseg.archive.capture.spool import Entry, Spool
-from humanseg.archive.errors import ArchiveError
-from humanseg.archive.read.reader import Reader, parallel
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-CLAIM_SECONDS = 60.0  # as long as an upload under way may take
+from humanseg.archive.capture.names import parse_name, segment_key, table_key
+from humanseg.archive.capture.record import StoredRecord, check_request_id
+from humanseg.archive.capture.segment import Whole, scan
+from humanseg.archive.capture.spool import Spool, claimed, remove_folder, segment_name
+from humanseg.archive.errors import ArchiveError
+from humanseg.archive.read.reader import Gone, Reader, parallel
+from humanseg.archive.read.rewriting import (
+    Deleted,
+    Lease,
+    delete_versions,
+    finish,
+    lease,
+    remove,
+    rewrite,
+    versions_under,
+)
+from humanseg.archive.read.shelf import Listed, Shelf
+from humanseg.archive.ship import groups
+from humanseg.archive.ship.table import record_row, to_parquet
+
+SPOOL_SECONDS = 60.0  # as long as an upload under way may take
 
 
 @dataclass
 class Erased:
-    """What is gone of one record: object versions by key, and spool folders. `exports` hold copies still."""
+    """What is gone of one record: object versions by key, and spool segments. `exports` hold copies still."""
 
     request_id: str
     versions: dict[str, int] = field(default_factory=dict)
@@ -33,95 +57,190 @@ class Erased:
 def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
     """Erases the records of `request_ids` and says, for each, what is gone and who exported it.
 
-    The spool comes first, so that no shipper uploads again what was deleted.
+    The spool comes first, so that no uploader puts again what was deleted.
 
     Raises:
-        ArchiveError: a spool copy is held by an upload that does not end, or the store refused a deletion.
+        ArchiveError: a spool copy is held by an upload that does not end, somebody else rewrites the archive now, or
+            the store refused a deletion.
         ValueError: an id that can't be one.
     """
-    for request_id in request_ids:
-        check_request_id(request_id)
-    results = [Erased(request_id) for request_id in request_ids]
-    for result in results:
-        _from_spool(spool, result)
-    versions = _versions_of(reader, set(request_ids))
-    for result in results:
-        for key, version in versions.get(result.request_id, []):
-            _delete(reader, key, version)
-            result.versions[key] = result.versions.get(key, 0) + 1
+    results = {check_request_id(request_id): Erased(request_id) for request_id in request_ids}
+    half_put = _from_spool(spool, results)
+    with lease(reader) as held:
+        remove(reader, reader.records, half_put)
+        for shelf in (reader.records, reader.labels):
+            _from_shelf(reader, shelf, results, held)
     _note_exports(reader, results)
-    return results
+    return list(results.values())
 
 
-def _from_spool(spool: Spool, result: Erased) -> None:
-    for entry in (*spool.ready(), *spool.rejected()):
-        if entry.request_id == result.request_id and _claim_and_remove(spool, entry):
-            result.spooled.append(entry.path.name)
+# ---------------------------------------------------------------------- the spool
 
 
-def _claim_and_remove(spool: Spool, entry: Entry) -> bool:
-    until = time.monotonic() + CLAIM_SECONDS
-    while entry.path.exists():
-        with spool.claim(entry) as mine:
-            if mine:
-                spool.remove(entry)
-                return True
-        if time.monotonic() > until:
-            raise ArchiveError(f"{entry.path} is being uploaded for {CLAIM_SECONDS:.0f} s; try again")
-        time.sleep(0.05)
-    return False  # shipped in the meantime: it is in the bucket now
+def _from_spool(spool: Spool, results: dict[str, Erased]) -> list[str]:
+    """Takes the records out of every segment in the spool.
 
-
-def _versions_of(reader: Reader, request_ids: set[str]) -> dict[str, list[tuple[str, str]]]:
-    """(key, version id) of all versions and delete markers of these records and their labels.
-
-    The day is not asked for: a record that was deleted once has no current object that would tell its day,
-    but may have old versions. So the version list of all hours is searched, one request for each hour and id.
+    Returns the names of groups that had them: their tar may be in the bucket already, without a table.
     """
-    prefix = reader.store.target.prefix
-    hours = [hour for day in _folders(reader, f"{prefix}/v1/") for hour in _folders(reader, day)]
-    places = [f"{hour}{one}/" for hour in hours for one in request_ids]
-    places += [f"{prefix}/labels/v1/{one}/" for one in request_ids]
-    found: dict[str, list[tuple[str, str]]] = {}
-    for place, versions in zip(places, parallel(lambda p: _versions(reader, p), places), strict=True):
-        found.setdefault(place.rstrip("/").rsplit("/", 1)[-1], []).extend(versions)
-    return found
+    half_put: list[str] = []
+    until = time.monotonic() + SPOOL_SECONDS
+    if spool.open_segments():
+        spool.request_flush()
+    while holders := [path for path in spool.files() if _holds(path, results)]:
+        spool.seal_orphans()
+        for path in holders:
+            if path.parent.parent == spool.root:
+                _from_segment(path, results, open_=path in spool.open_segments())
+            else:
+                half_put += _from_group(path.parent, results)
+        if time.monotonic() > until:
+            raise ArchiveError(f"{holders[0]} is being uploaded for {SPOOL_SECONDS:.0f} s; try again")
+        time.sleep(0.05)
+    for folder in spool.rejected():
+        damaged = folder / "damaged.bin"
+        if damaged.is_file() and (ids := [one for one in results if one.encode() in damaged.read_bytes()]):
+            remove_folder(folder)
+            for one in ids:
+                results[one].spooled.append(folder.name)
+    return half_put
 
 
-def _folders(reader: Reader, prefix: str) -> list[str]:
+def _holds(path: Path, results: dict[str, Erased]) -> bool:
+    try:
+        return bool(groups.without(path.read_bytes(), set(results))[1])
+    except FileNotFoundError:
+        return False
+
+
+def _from_segment(path: Path, results: dict[str, Erased], *, open_: bool) -> None:
+    if open_:
+        return  # its writer seals it in a moment
+    with claimed(path) as mine:
+        if mine:
+            _cut_out(path, results)
+
+
+def _from_group(folder: Path, results: dict[str, Erased]) -> list[str]:
+    with claimed(folder) as mine:
+        if not mine:
+            return []  # it is in the bucket in a moment
+        renamed = groups.rename(folder)  # under its old name the bucket may have other bytes
+        for part in groups.parts_of(renamed):
+            _cut_out(part, results)
+        if not groups.parts_of(renamed):
+            remove_folder(renamed)
+    return [segment_name(folder).text]
+
+
+def _cut_out(path: Path, results: dict[str, Erased]) -> None:
+    kept, gone = groups.without(path.read_bytes(), set(results))
+    if gone:
+        groups.replace_or_remove(path, kept)
+    for one in gone:
+        results[one].spooled.append(path.name)
+
+
+# ---------------------------------------------------------------------- the bucket
+
+
+@dataclass(frozen=True)
+class _Inventory:
+    """All that is under a shelf's root: tables and segments by name, and old versions by key."""
+
+    tables: dict[str, Listed]
+    segments: dict[str, Listed]
+    old: dict[str, list[str]]
+
+
+def _take_inventory(reader: Reader, shelf: Shelf) -> _Inventory:
+    tables: dict[str, Listed] = {}
+    segments: dict[str, Listed] = {}
+    old: dict[str, list[str]] = {}
     pages = reader.store.client.get_paginator("list_object_versions").paginate(
-        Bucket=reader.store.target.bucket, Prefix=prefix, Delimiter="/"
+        Bucket=reader.store.target.bucket, Prefix=f"{shelf.root}/"
     )
-    found = {one["Prefix"] for page in pages for one in page.get("CommonPrefixes", [])}
-    return sorted(found | set(reader.folders_under(prefix)))
+    for page in pages:
+        for item in page.get("Versions", []):
+            name = parse_name(item["Key"])
+            if name is None:
+                continue
+            if item["IsLatest"]:
+                where = tables if item["Key"].endswith(".parquet") else segments
+                where[name.text] = Listed(item["Key"], int(item["Size"]), name)
+            else:
+                old.setdefault(item["Key"], []).append(item["VersionId"])
+    return _Inventory(tables, segments, old)
 
 
-def _versions(reader: Reader, prefix: str) -> list[tuple[str, str]]:
-    pages = reader.store.client.get_paginator("list_object_versions").paginate(
-        Bucket=reader.store.target.bucket, Prefix=prefix
-    )
-    return [
-        (item["Key"], item["VersionId"])
-        for page in pages
-        for item in (*page.get("Versions", []), *page.get("DeleteMarkers", []))
-    ]
+def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: Lease) -> None:
+    there = _take_inventory(reader, shelf)
+    finish(reader, shelf, list(there.tables.values()), there.segments, held)
+    there = _take_inventory(reader, shelf)
+    if shelf is reader.records and _commit(reader, there, results):
+        there = _take_inventory(reader, shelf)
+    ids = pc.field("request_id").isin(list(results))
+    rows = shelf.dataset(there.tables.values()).to_table(columns=["request_id", "segment"], filter=ids)
+    by_segment: dict[str, set[str]] = {}
+    for row in rows.to_pylist():
+        name = parse_name(row["segment"])
+        assert name is not None
+        by_segment.setdefault(name.text, set()).add(row["request_id"])
+    for text, gone in sorted(by_segment.items()):
+        try:
+            deleted = rewrite(reader, shelf, [there.tables[text]], held, without=frozenset(results), check=False)
+        except Gone:  # nothing is left of the others either
+            deleted = remove(reader, shelf, [text])
+        _note(results, gone, deleted)
+    _from_old_versions(reader, shelf, there, results)
 
 
-def _delete(reader: Reader, key: str, version: str) -> None:
-    reader.store.client.delete_object(Bucket=reader.store.target.bucket, Key=key, VersionId=version)
+def _commit(reader: Reader, there: _Inventory, results: dict[str, Erased]) -> bool:
+    """Puts the tables of segments that hold a record and have none, so that they are rewritten like the others.
+
+    An uploader was interrupted there. If it lives, its puts change nothing any more: the segment is replaced.
+    """
+    committed = False
+    for text in there.segments.keys() - there.tables.keys():
+        one = there.segments[text]
+        found = [part for part in scan(reader.get(one.key), StoredRecord.from_json) if isinstance(part, Whole)]
+        if any(part.sample.request_id in results for part in found):
+            rows = [record_row(part, one.key) for part in found]
+            reader.store.put_new(table_key(reader.records.root, one.name), to_parquet(rows, reader.records.schema))
+            committed = True
+    return committed
 
 
-def _note_exports(reader: Reader, results: list[Erased]) -> None:
-    root = f"{reader.store.target.prefix}/exports/v1/"
-    keys = [
-        f"{folder.key}/{name}"
-        for folder in reader.folders_in(root)
-        for name in folder.sizes
-        if name.endswith(".json")
-    ]
+def _from_old_versions(reader: Reader, shelf: Shelf, there: _Inventory, results: dict[str, Erased]) -> None:
+    """What was deleted or overwritten by hand in a bucket that keeps versions: by the old version of its table."""
+    for key, versions in there.old.items():
+        name = parse_name(key)
+        if name is None or not key.endswith(".parquet"):
+            continue
+        gone = set()
+        for version in versions:
+            table = pq.read_table(io.BytesIO(reader.get(key, version)), columns=["request_id"])
+            gone |= set(table["request_id"].to_pylist()) & set(results)
+        if gone:
+            deleted = Deleted()
+            keys = (key, segment_key(shelf.root, name))
+            for each in keys if name.text not in there.tables else keys[:1]:
+                found = [one for one in versions_under(reader, each) if one[0] == each]
+                if name.text in there.tables:
+                    found = [one for one in found if one[1] in versions]
+                delete_versions(reader, found)
+                deleted.versions[each] = len(found)
+            _note(results, gone, deleted)
+
+
+def _note(results: dict[str, Erased], ids: set[str], deleted: Deleted) -> None:
+    for one in ids:
+        for key, number in deleted.versions.items():
+            results[one].versions[key] = results[one].versions.get(key, 0) + number
+
+
+def _note_exports(reader: Reader, results: dict[str, Erased]) -> None:
+    keys = [key for key in reader.keys_under(f"{reader.store.target.prefix}/exports/v1/") if key.endswith(".json")]
     for data in parallel(reader.get, keys):
         note = json.loads(data)
-        listed = set(note.pop("request_ids"))
-        for result in results:
-            if result.request_id in listed:
-                result.exports.append(note)
+        for one in set(note.pop("request_ids")) & results.keys():
+            results[one].exports.append(note)

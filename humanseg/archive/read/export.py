@@ -18,42 +18,71 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError, FlexibleChecksumError
+import pyarrow as pa
+import pyarrow.compute as pc
+from botocore.exceptions import ClientError
 
-from humanseg.archive.capture.record import rfc3339
+from humanseg.archive.capture.record import extension_of, rfc3339
+from humanseg.archive.capture.rewrite import rewrite_as_jpeg, rewrite_as_png
 from humanseg.archive.errors import ArchiveError, Unscrubbable
 from humanseg.archive.read.export_formats import FORMATS, pack
 from humanseg.archive.read.labels import Label, edited_masks, read_labels
-from humanseg.archive.read.reader import Reader, Stored, parallel
-from humanseg.archive.read.rewrite import rewrite_as_jpeg, rewrite_as_png
+from humanseg.archive.read.reader import Damaged, Gone, Reader, cut, is_gone, parallel
+from humanseg.common.files import write_whole
 
 NAME_LENGTH = 20
-GONE = ("NoSuchKey", "404")
+RUN_BYTES = 32 * 1024**2  # one request reads at most so much
+RUN_GAP = 1024**2  # and jumps over so much that nobody asked for
+RUNS_AT_A_TIME = 8
 # What cv2, the usual reader of training photos, opens and turns upright by itself.
 TRAINABLE = ("jpeg", "png", "webp", "bmp")
+COLUMNS = [
+    "request_id",
+    "time",
+    "model_name",
+    "model_version",
+    "weights_sha256",
+    "photo_sha256",
+    "photo_format",
+    "width",
+    "height",
+    "photo_bytes",
+    "mask_sha256",
+    "mask_bytes",
+    "coverage",
+    "confidence",
+    "sampling_reason",
+    "sampling_probability",
+    "label",
+    "segment",
+    "photo_offset",
+    "mask_offset",
+]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One photo of the export: the record whose photo is fetched, and the mask that goes with it."""
+    """One photo of the export: the row of the record whose photo is fetched, and the correction if there is one."""
 
-    name: str
-    photo_key: str
-    photo_file: str
-    photo_sha256: str
-    photo_format: str
-    mask_key: str
-    mask_sha256: str
-    mask_source: str  # "corrected" or "model"
-    corrected_by: str | None
-    request_ids: list[str] = field(default_factory=list)
-    about: dict[str, Any] = field(default_factory=dict)
+    row: dict[str, Any]
+    label: Label | None
+    request_ids: list[str]
+
+    @property
+    def name(self) -> str:
+        """Its files' name."""
+        return str(self.row["photo_sha256"])[:NAME_LENGTH]
+
+    @property
+    def mask_sha256(self) -> str:
+        """Of the mask that goes with the photo."""
+        return self.label.mask_sha256 if self.label else str(self.row["mask_sha256"])
 
 
 @dataclass(frozen=True)
@@ -69,34 +98,44 @@ class Exported:
     problems: list[str]
 
 
-def choose(records: Iterable[Stored], labels: dict[str, Label], *, corrected_only: bool = False) -> list[Choice]:
+@dataclass(frozen=True)
+class _Place:
+    """Where the files go, and whether photos must be upright without EXIF."""
+
+    photos: Path
+    masks: Path
+    upright: bool
+
+    def photo(self, choice: Choice) -> Path:
+        """The photo's path. Formats that training can't read become PNG."""
+        kept = self.as_sent(choice) or choice.row["photo_format"] == "jpeg"
+        suffix = extension_of(choice.row["photo_format"]) if kept else "png"
+        return self.photos / f"{choice.name}.{suffix}"
+
+    def mask(self, choice: Choice) -> Path:
+        """The mask's path."""
+        return self.masks / f"{choice.name}.png"
+
+    def as_sent(self, choice: Choice) -> bool:
+        """Whether the photo's bytes stay as they are."""
+        return choice.row["photo_format"] in TRAINABLE and not self.upright
+
+
+def choose(table: pa.Table, labels: dict[str, Label], *, corrected_only: bool = False) -> list[Choice]:
     """One choice for each different photo, by name; a corrected mask wins, then the newest record's."""
-    by_photo: dict[str, list[Stored]] = {}
-    for stored in records:
-        by_photo.setdefault(stored.about["photo"]["sha256"], []).append(stored)
-    chosen = []
-    for digest, group in by_photo.items():
-        label = labels.get(digest)
-        if corrected_only and label is None:
-            continue
-        group.sort(key=lambda stored: (stored.about["time"], stored.request_id))
-        newest = group[-1]
-        chosen.append(
-            Choice(
-                name=digest[:NAME_LENGTH],
-                photo_key=newest.photo_key,
-                photo_file=newest.about["photo"]["file"],
-                photo_sha256=digest,
-                photo_format=newest.about["photo"]["format"],
-                mask_key=label.key if label else newest.mask_key,
-                mask_sha256=label.mask_sha256 if label else newest.about["mask"]["sha256"],
-                mask_source="corrected" if label else "model",
-                corrected_by=label.by if label else None,
-                request_ids=[stored.request_id for stored in group[::-1]],
-                about=newest.about,
-            )
-        )
-    return sorted(chosen, key=lambda choice: choice.name)
+    if corrected_only:
+        table = table.filter(pc.field("photo_sha256").isin(pa.array(list(labels), pa.string())))
+    order = [("photo_sha256", "ascending"), ("time", "descending"), ("request_id", "descending")]
+    table = table.sort_by(order)
+    digests = table["photo_sha256"].to_pylist()
+    firsts = [at for at, digest in enumerate(digests) if at == 0 or digest != digests[at - 1]]
+    ids = table["request_id"].to_pylist()
+    rows = table.take(pa.array(firsts, pa.int64())).to_pylist()
+    ends = [*firsts[1:], len(digests)]
+    return [
+        Choice(row, labels.get(row["photo_sha256"]), ids[first:end])
+        for row, first, end in zip(rows, firsts, ends, strict=True)
+    ]
 
 
 def export(
@@ -108,16 +147,18 @@ def export(
     now: datetime,
     fmt: str = "folder",
     corrected_only: bool = False,
+    only: set[str] | None = None,
     held_out_share: float = 0.1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
-    """Exports the committed records with since <= time < until to the folder `to`.
+    """Exports the committed records with since <= time < until to the folder `to`, for its owner's eyes alone.
 
-    `held_out_share` is the part (0..1) marked "val" by the hash of the photo's bytes, with the same rule as
-    `humanseg train`, so that the two agree and duplicates never part. `progress(done, total)` is called as
-    photos are done. Photos that are gone, damaged or can't be rewritten are named in `problems` and left out.
-    Files of an earlier export into `to` that this one does not choose are deleted; raises ArchiveError before
-    anything is touched when somebody corrected masks there that the archive does not have yet.
+    `only` are the ids to choose from; None takes all. `held_out_share` is the part (0..1) marked "val" by the hash
+    of the photo's bytes, with the same rule as `humanseg train`, so that the two agree and duplicates never part.
+    `progress(done, total)` is called as photos are done. Photos that are gone, damaged or can't be rewritten are
+    named in `problems` and left out. Files of an earlier export into `to` that this one does not choose are deleted;
+    raises ArchiveError before anything is touched when somebody corrected masks there that the archive does not have
+    yet.
     """
     if fmt not in FORMATS:
         raise ValueError(f"format {fmt!r} is not known; it is one of {', '.join(FORMATS)}")
@@ -128,43 +169,38 @@ def export(
             f"Bring them in with `humanseg archive import-labels {to} --by NAME`, delete them, or export to "
             "another folder"
         )
-    chosen = choose(reader.records(since, until), labels, corrected_only=corrected_only)
+    where = None if only is None else pc.field("request_id").isin(pa.array(sorted(only), pa.string()))
+    days = reader.records.days_rows(since, until, columns=COLUMNS, where=where)
+    empty = pa.schema([reader.records.schema.field(name) for name in COLUMNS]).empty_table()
+    chosen = choose(pa.concat_tables([empty, *days]), labels, corrected_only=corrected_only)
     _register(reader, to, fmt, chosen, now)  # before the first copy is made
+    to.mkdir(parents=True, exist_ok=True)
+    to.chmod(0o700)  # photos of people
     parts = to if fmt == "folder" else to / ".parts"
-    photos = parts / "img" if fmt in ("folder", "webdataset") else to / "img"
-    to.mkdir(mode=0o700, parents=True, exist_ok=True)  # people's photos: for nobody else on this machine
-    for folder in (photos, parts / "mask"):
+    # The usual readers of coco and webdataset leave the EXIF orientation alone.
+    place = _Place(
+        parts / "img" if fmt in ("folder", "webdataset") else to / "img",
+        parts / "mask",
+        fmt in ("coco", "webdataset"),
+    )
+    for folder in (place.photos, place.masks):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _leave_only(folder, {choice.name for choice in chosen})
-    upright = fmt in ("coco", "webdataset")  # their usual readers leave the EXIF orientation alone
-
-    def fetch(choice: Choice) -> tuple[Choice, Path | None, bool, str]:
-        try:
-            photo, new = _fetch_photo(reader, choice, photos, upright)
-            new |= _fetch_mask(reader, choice, parts / "mask" / f"{choice.name}.png")
-        except (ValueError, Unscrubbable) as error:
-            return choice, None, False, str(error)
-        except FlexibleChecksumError as error:
-            return choice, None, False, f"damaged in the bucket: {error}"
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") not in GONE:
-                raise  # the store is away or says no: nothing about this photo
-            return choice, None, False, "an object is gone; was it erased meanwhile?"
-        return choice, photo, new, ""
-
-    rows, problems, fetched = [], [], 0
-    for number, (choice, photo, new, problem) in enumerate(parallel(fetch, chosen), 1):
-        progress(number, len(chosen))
-        if photo is None:
-            problems.append(f"{choice.request_ids[0]}: {problem}")
-            continue
-        fetched += new
-        rows.append(_row(choice, photo, held_out_share))
+    problems, fetched = _fetch(reader, chosen, place, progress)
+    rows = [_row(one, place.photo(one), held_out_share) for one in chosen if one.name not in problems]
     pack(fmt, to, parts, rows)
-    _replace(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_whole(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     held_out = sum(row["split"] == "val" for row in rows)
     corrected = sum(row["mask_source"] == "corrected" for row in rows)
-    return Exported(len(rows), fetched, len(rows) - fetched, corrected, len(rows) - held_out, held_out, problems)
+    return Exported(
+        photos=len(rows),
+        fetched=fetched,
+        skipped=len(rows) - fetched,
+        corrected=corrected,
+        train=len(rows) - held_out,
+        held_out=held_out,
+        problems=[f"{one.request_ids[0]}: {problems[one.name]}" for one in chosen if one.name in problems],
+    )
 
 
 def _leave_only(folder: Path, names: set[str]) -> None:
@@ -183,50 +219,117 @@ def is_held_out(digest: bytes, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _fetch_photo(reader: Reader, choice: Choice, folder: Path, upright: bool) -> tuple[Path, bool]:
-    """The photo's path and whether it had to be fetched. Formats that training can't read become PNG."""
-    as_sent = choice.photo_format in TRAINABLE and not upright
-    as_jpeg = choice.photo_format == "jpeg"
-    path = folder / (choice.name + (Path(choice.photo_file).suffix if as_sent or as_jpeg else ".png"))
-    if path.is_file():  # written by rename, so it is whole
-        return path, False
-    data = reader.get(choice.photo_key)
-    if hashlib.sha256(data).hexdigest() != choice.photo_sha256:
-        raise ValueError(f"the photo {choice.photo_key} does not have the SHA-256 of its record")
-    if not as_sent:
-        data = rewrite_as_jpeg(data) if as_jpeg else rewrite_as_png(data)
-    _replace(path, data)
-    return path, True
+# ---------------------------------------------------------------------- fetching
 
 
-def _fetch_mask(reader: Reader, choice: Choice, path: Path) -> bool:
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == choice.mask_sha256:
-        return False
-    data = reader.get(choice.mask_key)
-    if hashlib.sha256(data).hexdigest() != choice.mask_sha256:
-        raise ValueError(f"the mask {choice.mask_key} does not have the SHA-256 of its record")
-    _replace(path, data)
-    return True
+def _fetch(
+    reader: Reader, chosen: list[Choice], place: _Place, progress: Callable[[int, int], None]
+) -> tuple[dict[str, str], int]:
+    """Brings what is not there yet. Returns what is wrong, by name, and how many photos were fetched."""
+    missing = [one for one in chosen if not _is_there(one, place)]
+    done = len(chosen) - len(missing)
+    problems: dict[str, str] = {}
+    for results in parallel(lambda run: _fetch_run(reader, run, place), _runs(missing), RUNS_AT_A_TIME):
+        problems |= {name: problem for name, problem in results.items() if problem}
+        done += len(results)
+        progress(done, len(chosen))
+    return problems, len(missing) - len(problems)
+
+
+def _is_there(choice: Choice, place: _Place) -> bool:
+    mask = place.mask(choice)
+    return (  # the photo was written by rename, so it is whole
+        place.photo(choice).is_file()
+        and mask.is_file()
+        and hashlib.sha256(mask.read_bytes()).hexdigest() == choice.mask_sha256
+    )
+
+
+def _runs(chosen: list[Choice]) -> Iterator[list[Choice]]:
+    """Records that stand close together in one segment, to be read with one request."""
+    run: list[Choice] = []
+    for one in sorted(chosen, key=lambda one: (one.row["segment"], one.row["photo_offset"])):
+        if run:
+            first, last = run[0].row, run[-1].row
+            gap = one.row["photo_offset"] - _end(last)
+            near = one.row["segment"] == first["segment"] and gap <= RUN_GAP
+            if not near or _end(one.row) - first["photo_offset"] > RUN_BYTES:
+                yield run
+                run = []
+        run.append(one)
+    if run:
+        yield run
+
+
+def _end(row: dict[str, Any]) -> int:
+    return int(row["mask_offset"] + row["mask_bytes"])
+
+
+def _fetch_run(reader: Reader, run: list[Choice], place: _Place) -> dict[str, str]:
+    """Writes the files of a run; returns what is wrong with each, "" for nothing."""
+    start = run[0].row["photo_offset"]
+    try:
+        data: bytes | None = reader.get_range(run[0].row["segment"], start, _end(run[-1].row))
+    except ClientError as error:
+        if not is_gone(error):
+            raise  # the store is away or says no: nothing about these photos
+        data = None
+    return {one.name: _write(reader, one, data, start, place) for one in run}
+
+
+def _write(reader: Reader, choice: Choice, data: bytes | None, start: int, place: _Place) -> str:
+    try:
+        if data is None:
+            photo, mask = reader.photo_and_mask(choice.row)
+        else:
+            photo, mask = cut(choice.row, data, start, "photo"), cut(choice.row, data, start, "mask")
+        if choice.label:
+            mask = _label_mask(reader, choice.label)
+        if not place.as_sent(choice):
+            jpeg = choice.row["photo_format"] == "jpeg"
+            photo = rewrite_as_jpeg(photo) if jpeg else rewrite_as_png(photo)
+    except (Gone, Damaged, Unscrubbable) as error:
+        return str(error)
+    if not place.photo(choice).is_file():
+        write_whole(place.photo(choice), photo)
+    write_whole(place.mask(choice), mask)
+    return ""
+
+
+def _label_mask(reader: Reader, label: Label) -> bytes:
+    try:
+        data = reader.get_range(label.segment, label.mask_offset, label.mask_offset + label.mask_bytes)
+    except ClientError as error:
+        if is_gone(error):
+            raise Gone("the corrected mask was moved meanwhile; run the export again") from error
+        raise
+    return cut({**vars(label)}, data, label.mask_offset, "mask")
 
 
 def _row(choice: Choice, photo: Path, share: float) -> dict[str, Any]:
     held_out = is_held_out(hashlib.sha256(photo.read_bytes()).digest(), share)
-    row = asdict(choice)
-    about = row.pop("about")
-    for name in ("photo_key", "mask_key", "photo_file"):
-        del row[name]
+    record = choice.row
     return {
-        **row,
+        "name": choice.name,
         "photo": photo.name,
+        "photo_sha256": record["photo_sha256"],
+        "photo_format": record["photo_format"],
+        "mask_sha256": choice.mask_sha256,
+        "mask_source": "corrected" if choice.label else "model",
+        "corrected_by": choice.label.corrected_by if choice.label else None,
+        "request_ids": choice.request_ids,
         "split": "val" if held_out else "train",
-        "width": about["photo"]["width"],
-        "height": about["photo"]["height"],
-        "time": about["time"],
-        "model": about["model"],
-        "coverage": about["coverage"],
-        "confidence": about["confidence"],
-        "sampling": about["sampling"],
-        "label": about["label"],
+        "width": record["width"],
+        "height": record["height"],
+        "time": rfc3339(record["time"]),
+        "model_name": record["model_name"],
+        "model_version": record["model_version"],
+        "weights_sha256": record["weights_sha256"],
+        "coverage": record["coverage"],
+        "confidence": record["confidence"],
+        "sampling_reason": record["sampling_reason"],
+        "sampling_probability": record["sampling_probability"],
+        "label": record["label"],
     }
 
 
@@ -241,10 +344,4 @@ def _register(reader: Reader, to: Path, fmt: str, chosen: list[Choice], now: dat
         "request_ids": sorted(one for choice in chosen for one in choice.request_ids),
     }
     key = f"{reader.store.target.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
-    reader.put(key, json.dumps(note).encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    reader.store.put_new(key, json.dumps(note).encode())

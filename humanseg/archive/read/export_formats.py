@@ -151,7 +151,7 @@ def _label_studio(to: Path, parts: Path, rows: list[Row]) -> None:
                 },
                 "predictions": [
                     {
-                        "model_version": f"{row['model']['name']} {row['model']['version']}",
+                        "model_version": f"{row['model_name']} {row['model_version']}",
                         "score": row["confidence"],
                         "result": [brush] if mask.any() else [],
                     }

@@ -1,9 +1,7 @@
 """Corrected masks: what a person drew, kept beside the model's own guess, and put before it in every export.
 
-    PREFIX/labels/v1/REQUEST_ID/STAMP-SHA8/mask.png      the corrected mask, 0/255
-    PREFIX/labels/v1/REQUEST_ID/STAMP-SHA8/label.json    who, when, for which photo; the commit mark
-
-A later correction of the same photo wins over an earlier one; none is ever overwritten.
+They lie as records do, under labels/v2: one segment an import, with `ID.mask.png` (0/255) and `ID.json` (who, when,
+for which photo), and its table. A later correction of the same photo wins over an earlier one; none is overwritten.
 """
 
 from __future__ import annotations
@@ -12,28 +10,33 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from humanseg.archive.capture.record import check_request_id, rfc3339
-from humanseg.archive.errors import ArchiveError
-from humanseg.archive.read.reader import Folder, Reader, parallel
+import pyarrow as pa
+import pyarrow.compute as pc
 
-LABEL = "label.json"
+from humanseg.archive.capture.names import make_name, new_writer, segment_key, table_key
+from humanseg.archive.capture.record import JSON, check_request_id, sample_blocks
+from humanseg.archive.capture.segment import Whole, scan
+from humanseg.archive.capture.tar import END
+from humanseg.archive.errors import ArchiveError
+from humanseg.archive.read.reader import Reader
+from humanseg.archive.ship.table import LABELS, StoredLabel, label_row, to_parquet
 
 
 @dataclass(frozen=True)
 class Label:
-    """One committed correction. Sorting by (time, key) puts the one that wins last."""
+    """The winning correction of a photo, and where its mask lies."""
 
-    time: str
-    key: str
-    request_id: str
-    photo_sha256: str
     mask_sha256: str
-    by: str
+    corrected_by: str
+    segment: str
+    mask_offset: int
+    mask_bytes: int
 
 
 @dataclass(frozen=True)
@@ -46,25 +49,16 @@ class Imported:
 
 
 def read_labels(reader: Reader) -> dict[str, Label]:
-    """The winning correction of each photo, by the photo's SHA-256."""
-    root = f"{reader.store.target.prefix}/labels/v1/"
-
-    def read(folder: Folder) -> Label:
-        about = json.loads(reader.get(f"{folder.key}/{LABEL}"))
-        return Label(
-            about["time"],
-            f"{folder.key}/mask.png",
-            about["request_id"],
-            about["photo_sha256"],
-            about["mask_sha256"],
-            about["by"],
+    """The winning correction of each photo, by the photo's SHA-256: the latest one."""
+    tables = list(reader.labels.days_rows())
+    rows = pa.concat_tables([LABELS.empty_table(), *tables])
+    order = [("time", "ascending"), ("segment", "ascending"), ("request_id", "ascending")]
+    return {
+        row["photo_sha256"]: Label(
+            row["mask_sha256"], row["corrected_by"], row["segment"], row["mask_offset"], row["mask_bytes"]
         )
-
-    committed = (folder for folder in reader.folders_in(root) if LABEL in folder.sizes)
-    winners: dict[str, Label] = {}
-    for label in sorted(parallel(read, committed), key=lambda label: (label.time, label.key)):
-        winners[label.photo_sha256] = label
-    return winners
+        for row in rows.sort_by(order).to_pylist()
+    }
 
 
 def import_labels(
@@ -80,7 +74,7 @@ def import_labels(
     if not masks:
         raise ArchiveError(f"{folder} holds no masks; expected mask/NAME.png of an export, or REQUEST_ID.png")
     result = Imported([], [], [])
-    checked: list[tuple[str, str, bytes]] = []
+    wanted: list[tuple[Path, bytes, str]] = []
     for path in masks:
         row = manifest.get(path.stem)
         data = path.read_bytes()
@@ -88,18 +82,27 @@ def import_labels(
             result.unchanged.append(path.stem)
             continue
         try:
-            request_id = row["request_ids"][0] if row else check_request_id(path.stem)
-            about = _about(reader, request_id)
-            bare = _binary_png(data, about["photo"]["width"], about["photo"]["height"])
-        except (ValueError, ArchiveError) as error:
+            wanted.append((path, data, row["request_ids"][0] if row else check_request_id(path.stem)))
+        except ValueError as error:
+            result.problems.append(f"{path}: {error}")
+    found = _records(reader, [request_id for _, _, request_id in wanted])
+    labels: list[tuple[StoredLabel, bytes]] = []
+    for path, data, request_id in wanted:
+        about = found.get(request_id)
+        if about is None:
+            result.problems.append(f"{path}: no record {request_id} is in the archive")
+            continue
+        try:
+            bare = _binary_png(data, about["width"], about["height"])
+        except ValueError as error:
             result.problems.append(f"{path}: {error}")
             continue
-        checked.append((request_id, about["photo"]["sha256"], bare))
-    if result.problems:
-        return result
-    for request_id, photo_sha256, data in checked:
-        _upload(reader, request_id, photo_sha256, data, by, now)
-        result.uploaded.append(request_id)
+        digest = hashlib.sha256(bare).hexdigest()
+        label = StoredLabel(request_id, now, about["photo_sha256"], digest, len(bare), by)
+        labels.append((label, bare))
+    if labels and not result.problems:
+        _upload(reader, labels, now)
+        result.uploaded.extend(label.request_id for label, _ in labels)
     return result
 
 
@@ -121,18 +124,35 @@ def edited_masks(folder: Path, labels: dict[str, Label]) -> list[Path]:
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of an export by name. Names become paths and ids become members, so both are checked.
+
+    Raises:
+        ArchiveError: the file is none that an export wrote.
+    """
     path = folder / "manifest.jsonl"
     if not path.is_file():
         return {}
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line]
-    return {row["name"]: row for row in rows}
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line]
+        for row in rows:
+            if not re.fullmatch(r"[0-9a-f]{8,64}", row["name"]):
+                raise ValueError(f"{row['name']!r} is no name of a photo")
+            for request_id in row["request_ids"]:
+                check_request_id(request_id)
+        return {row["name"]: row for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArchiveError(f"{path} is not as `humanseg archive export` wrote it: {error}") from error
 
 
-def _about(reader: Reader, request_id: str) -> dict[str, Any]:
-    found = reader.find(request_id)
-    if found is None or not found.committed:
-        raise ArchiveError(f"no record {request_id} is in the archive")
-    return reader.open(found).about
+def _records(reader: Reader, request_ids: list[str]) -> dict[str, dict[str, Any]]:
+    """Size and photo of the records of these ids, as far as they are in the archive."""
+    columns = ["request_id", "photo_sha256", "width", "height"]
+    where = pc.field("request_id").isin(pa.array(request_ids, pa.string()))
+    return {
+        row["request_id"]: row
+        for table in reader.records.days_rows(columns=columns, where=where)
+        for row in table.to_pylist()
+    }
 
 
 def _binary_png(data: bytes, width: int, height: int) -> bytes:
@@ -155,17 +175,14 @@ def _binary_png(data: bytes, width: int, height: int) -> bytes:
     return out.getvalue()
 
 
-def _upload(reader: Reader, request_id: str, photo: str, mask: bytes, by: str, now: datetime) -> None:
-    digest = hashlib.sha256(mask).hexdigest()
-    stamp = rfc3339(now).replace(":", "").replace("-", "")
-    folder = f"{reader.store.target.prefix}/labels/v1/{request_id}/{stamp}-{digest[:8]}"
-    about = {
-        "schema_version": 1,
-        "request_id": request_id,
-        "photo_sha256": photo,
-        "mask_sha256": digest,
-        "by": by,
-        "time": rfc3339(now),
-    }
-    reader.put(f"{folder}/mask.png", mask)
-    reader.put(f"{folder}/{LABEL}", json.dumps(about, indent=1).encode())
+def _upload(reader: Reader, labels: list[tuple[StoredLabel, bytes]], now: datetime) -> None:
+    """One segment and its table, put as an uploader puts them."""
+    name = make_name(now, new_writer(), 1)
+    data = bytearray()
+    for label, mask in labels:
+        names = (*label.parts(), JSON)
+        data += b"".join(sample_blocks(label.request_id, now, names, (mask, label.to_json().encode())))
+    key = segment_key(reader.labels.root, name)
+    rows = [label_row(one, key) for one in scan(data, StoredLabel.from_json) if isinstance(one, Whole)]
+    reader.store.put_new(key, data + END)
+    reader.store.put_new(table_key(reader.labels.root, name), to_parquet(rows, LABELS))

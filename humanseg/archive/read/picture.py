@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from humanseg.archive.read.rewrite import eight_bit
+from humanseg.archive.capture.rewrite import eight_bit
 
 HEIGHT = 480
 

@@ -1,70 +1,44 @@
-"""Reading the archive back: its days, its committed records, one record by id, and the bytes of an object.
+"""Reading the archive back: its records and labels as rows, one record by id, and the bytes of photos and masks.
 
-A record counts as committed when its record.json is there, since that is put last. Listing a day costs one
-request for each 1000 objects, reading it one more for each record; `parallel` keeps those in flight together.
+What can be answered from the tables opens no segment. A record's bytes are one ranged GET; they are checked against
+the SHA-256 in the row. A segment that is gone by then was rewritten: its record is looked up again.
 These calls need `s3:ListBucket` and `s3:GetObject`, which the serving role does not have.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from itertools import islice
 from typing import Any, TypeVar
 
-from humanseg.archive.capture.record import RECORD, check_request_id
+import pyarrow.compute as pc
+from botocore.exceptions import ClientError
+
+from humanseg.archive.capture.names import labels_root, records_root
+from humanseg.archive.capture.record import check_request_id
+from humanseg.archive.errors import ArchiveError
+from humanseg.archive.read.shelf import TRIES, Shelf
 from humanseg.archive.ship.store import Store
+from humanseg.archive.ship.table import LABELS, RECORDS
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Row = Mapping[str, Any]
 WORKERS = 16
+GONE = ("NoSuchKey", "404")
 
 
-@dataclass(frozen=True)
-class Folder:
-    """One record's objects as listed: `sizes` maps file name to bytes. `key` has no slash at its end."""
-
-    key: str
-    sizes: dict[str, int]
-
-    @property
-    def request_id(self) -> str:
-        """The last part of the key."""
-        return self.key.rsplit("/", 1)[-1]
-
-    @property
-    def committed(self) -> bool:
-        """Whether the commit mark is there."""
-        return RECORD in self.sizes
+class Gone(ArchiveError):
+    """A record that was there a moment ago is not there any more."""
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A committed record: its folder, and its record.json parsed (`about`) and as it is (`text`)."""
-
-    folder: Folder
-    about: dict[str, Any]
-    text: str
-
-    @property
-    def request_id(self) -> str:
-        """The id under which it was answered."""
-        return str(self.about["request_id"])
-
-    @property
-    def photo_key(self) -> str:
-        """Key of the photo."""
-        return f"{self.folder.key}/{self.about['photo']['file']}"
-
-    @property
-    def mask_key(self) -> str:
-        """Key of the model's mask."""
-        return f"{self.folder.key}/{self.about['mask']['file']}"
+class Damaged(ArchiveError):
+    """Bytes in the bucket are not those of their record."""
 
 
 class Reader:
@@ -72,90 +46,80 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.root = f"{store.target.prefix}/v1/"
+        self.records = Shelf(store, records_root(store.target.prefix), RECORDS)
+        self.labels = Shelf(store, labels_root(store.target.prefix), LABELS)
 
-    def days(self, since: datetime | None = None, until: datetime | None = None) -> list[str]:
-        """The days (YYYY-MM-DD) that hold records and touch since..until, oldest first."""
-        found = [name[len(self.root) + 3 : -1] for name in self.folders_under(self.root)]
-        first = since.date().isoformat() if since else ""
-        # `until` is not included, so that a midnight does not bring its whole day in
-        last = (until - timedelta(microseconds=1)).date().isoformat() if until else "9"
-        return sorted(day for day in found if first <= day <= last)
-
-    def folders_under(self, prefix: str) -> list[str]:
-        """The "folders" directly under `prefix`, each with its slash."""
-        pages = self.store.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.store.target.bucket, Prefix=prefix, Delimiter="/"
-        )
-        return [found["Prefix"] for page in pages for found in page.get("CommonPrefixes", [])]
-
-    def folders(self, day: str) -> Iterator[Folder]:
-        """All records of a day, committed or not, in the order of their keys (hour, then id)."""
-        return self.folders_in(f"{self.root}dt={day}/")
-
-    def folders_in(self, prefix: str) -> Iterator[Folder]:
-        """All objects under `prefix`, grouped by the folder they lie in."""
-        pages = self.store.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.store.target.bucket, Prefix=prefix
-        )
-        key = ""
-        sizes: dict[str, int] = {}
-        for page in pages:
-            for item in page.get("Contents", []):
-                parent, _, name = item["Key"].rpartition("/")
-                if parent != key:
-                    if sizes:
-                        yield Folder(key, sizes)
-                    key, sizes = parent, {}
-                sizes[name] = int(item["Size"])
-        if sizes:
-            yield Folder(key, sizes)
-
-    def records(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[Stored]:
-        """The committed records with since <= time < until, by day and hour, read in parallel."""
-        for day in self.days(since, until):
-            committed = (folder for folder in self.folders(day) if folder.committed)
-            for stored in parallel(self.open, committed):
-                time = parse_time(stored.about["time"])
-                if (since is None or since <= time) and (until is None or time < until):
-                    yield stored
-
-    def open(self, folder: Folder) -> Stored:
-        """The committed record in `folder`."""
-        text = self.get(f"{folder.key}/{RECORD}").decode()
-        return Stored(folder, json.loads(text), text)
-
-    def find(self, request_id: str, day: str | None = None) -> Folder | None:
-        """The record's folder, committed or not. One request for each hour looked at, newest day first."""
-        check_request_id(request_id)
-        days = [day] if day else self.days()[::-1]
-
-        def look(hour: str) -> Folder | None:
-            return next(self.folders_in(f"{hour}{request_id}/"), None)
-
-        for one in days:
-            hours = self.folders_under(f"{self.root}dt={one}/")
-            found = next((folder for folder in parallel(look, hours) if folder), None)
-            if found:
-                return found
+    def find(self, request_id: str, day: str | None = None) -> dict[str, Any] | None:
+        """The row of a committed record; without its day, the newest day is looked at first."""
+        where = pc.field("request_id") == check_request_id(request_id)
+        for one in [day] if day else self.records.days()[::-1]:
+            rows = self.records.day_rows(one, where=where).to_pylist()
+            if rows:
+                return dict(rows[0])
         return None
 
-    def get(self, key: str) -> bytes:
-        """The bytes of one object; boto3 checks them against the checksum that was stored with them."""
-        answer = self.store.client.get_object(Bucket=self.store.target.bucket, Key=key, ChecksumMode="ENABLED")
+    def photo_and_mask(self, row: Row) -> tuple[bytes, bytes]:
+        """The bytes of a record, from a row of `records`: one ranged GET.
+
+        Raises:
+            Gone: it was erased meanwhile.
+            Damaged: they are not what the row says.
+        """
+        for _ in range(TRIES):
+            start = row["photo_offset"]
+            try:
+                data = self.get_range(row["segment"], start, row["mask_offset"] + row["mask_bytes"])
+            except ClientError as error:
+                if not is_gone(error):
+                    raise
+                row = self.find(row["request_id"], f"{row['time']:%Y-%m-%d}") or {}
+                if not row:
+                    raise Gone("the record is gone; was it erased meanwhile?") from error
+                continue
+            return cut(row, data, start, "photo"), cut(row, data, start, "mask")
+        raise ArchiveError("the archive is being rewritten all the time; try again later")
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Bytes `start..end` (the end left out) of an object."""
+        answer = self.store.client.get_object(
+            Bucket=self.store.target.bucket, Key=key, Range=f"bytes={start}-{end - 1}"
+        )
         data: bytes = answer["Body"].read()
         return data
 
-    def put(self, key: str, data: bytes) -> None:
-        """Puts a new object, as the shipper does; an object that is there already stays as it is."""
-        self.store.put_new(key, data)
+    def get(self, key: str, version: str | None = None) -> bytes:
+        """The bytes of one object, or of one version of it."""
+        which = {} if version is None else {"VersionId": version}
+        data: bytes = self.store.client.get_object(Bucket=self.store.target.bucket, Key=key, **which)["Body"].read()
+        return data
+
+    def keys_under(self, prefix: str) -> Iterator[str]:
+        """Keys of the objects under a prefix."""
+        pages = self.store.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.store.target.bucket, Prefix=prefix
+        )
+        return (item["Key"] for page in pages for item in page.get("Contents", []))
+
+
+def cut(row: Row, data: bytes | memoryview, start: int, part: str) -> bytes:
+    """The photo or mask of a row out of `data`, which begins at byte `start` of its segment; raises Damaged."""
+    at = row[f"{part}_offset"] - start
+    found = bytes(data[at : at + row[f"{part}_bytes"]])
+    if hashlib.sha256(found).hexdigest() != row[f"{part}_sha256"]:
+        raise Damaged(f"the {part} in {row['segment']} does not have the SHA-256 of its record")
+    return found
+
+
+def is_gone(error: ClientError) -> bool:
+    """Whether S3 says that there is no such object."""
+    return error.response.get("Error", {}).get("Code") in GONE
 
 
 def parallel(work: Callable[[In], Out], items: Iterable[In], workers: int = WORKERS) -> Iterator[Out]:
-    """`work` on each item, results in the items' order, at most 4 * `workers` of them in memory."""
+    """`work` on each item, results in the items' order, at most 2 * `workers` of them in memory."""
     source = iter(items)
     with ThreadPoolExecutor(workers) as pool:
-        flying: deque[Future[Out]] = deque(pool.submit(work, item) for item in islice(source, 4 * workers))
+        flying: deque[Future[Out]] = deque(pool.submit(work, item) for item in islice(source, 2 * workers))
         try:
             while flying:
                 result = flying.popleft().result()
@@ -164,11 +128,6 @@ def parallel(work: Callable[[In], Out], items: Iterable[In], workers: int = WORK
         finally:
             for future in flying:
                 future.cancel()
-
-
-def parse_time(text: str) -> datetime:
-    """The UTC time that record.json holds. (`fromisoformat` takes no Z before Python 3.11.)"""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

@@ -1,40 +1,48 @@
-"""The archive in numbers, day by day, as rows and as one PNG."""
+"""The archive in numbers, day by day, as rows and as one PNG; worked out from columns alone."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from humanseg.archive.read.reader import Stored
+import pyarrow as pa
+import pyarrow.compute as pc
+
+COLUMNS = [
+    "time",
+    "photo_sha256",
+    "photo_bytes",
+    "mask_bytes",
+    "json_bytes",
+    "coverage",
+    "confidence",
+    "sampling_reason",
+    "sampling_probability",
+    "passed_over_declined",
+    "passed_over_sampled_out",
+    "passed_over_dropped",
+]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Day:
-    """One UTC day. Coverage and confidence are means over all photos that consent allowed, not only the kept
-    ones: each record counts 1/probability (Horvitz and Thompson, 1952)."""
+    """One UTC day.
+
+    Coverage and confidence are means over all photos that consent allowed, not only
+    the kept ones: each record counts 1/probability (Horvitz and Thompson, 1952).
+    """
 
     day: str
-    records: int = 0
-    bytes: int = 0
-    photos: set[str] = field(default_factory=set)
-    declined: int = 0
-    sampled_out: int = 0
-    dropped: int = 0
-    low_confidence: int = 0
-    weight: float = 0.0
-    weighted_coverage: float = 0.0
-    weighted_confidence: float = 0.0
-
-    @property
-    def coverage(self) -> float:
-        """Mean coverage, 0..1."""
-        return self.weighted_coverage / self.weight if self.weight else 0.0
-
-    @property
-    def confidence(self) -> float:
-        """Mean confidence, 0..1."""
-        return self.weighted_confidence / self.weight if self.weight else 0.0
+    records: int
+    different_photos: int
+    bytes: int
+    coverage: float
+    confidence: float
+    low_confidence: int
+    declined: int
+    sampled_out: int
+    dropped: int
 
     @property
     def share_declined(self) -> float:
@@ -47,7 +55,7 @@ class Day:
         return {
             "day": self.day,
             "records": self.records,
-            "different_photos": len(self.photos),
+            "different_photos": self.different_photos,
             "megabytes": round(self.bytes / 1e6, 3),
             "coverage": round(self.coverage, 4),
             "confidence": round(self.confidence, 4),
@@ -59,23 +67,32 @@ class Day:
         }
 
 
-def count(records: Iterable[Stored]) -> list[Day]:
-    """The days of `records`, oldest first."""
-    days: dict[str, Day] = {}
-    for stored in records:
-        about = stored.about
-        day = days.setdefault(about["time"][:10], Day(about["time"][:10]))
-        day.records += 1
-        day.bytes += sum(stored.folder.sizes.values())
-        day.photos.add(about["photo"]["sha256"][:20])
-        for name in ("declined", "sampled_out", "dropped"):
-            setattr(day, name, getattr(day, name) + about["passed_over"][name])
-        day.low_confidence += about["sampling"]["reason"] == "low-confidence"
-        weight = 1 / about["sampling"]["probability"]
-        day.weight += weight
-        day.weighted_coverage += weight * about["coverage"]
-        day.weighted_confidence += weight * about["confidence"]
-    return [days[day] for day in sorted(days)]
+def count(tables: Iterable[pa.Table]) -> list[Day]:
+    """A day for each table that has rows; the tables hold `COLUMNS`, each those of one day."""
+    return [_day(table) for table in tables if table.num_rows]
+
+
+def _day(table: pa.Table) -> Day:
+    def total(name: str) -> int:
+        return int(pc.sum(table[name]).as_py())
+
+    weight = pc.divide(1.0, table["sampling_probability"])
+
+    def mean(name: str) -> float:
+        return float(pc.sum(pc.multiply(weight, table[name])).as_py() / pc.sum(weight).as_py())
+
+    return Day(
+        day=f"{table['time'][0].as_py():%Y-%m-%d}",
+        records=table.num_rows,
+        different_photos=int(pc.count_distinct(table["photo_sha256"]).as_py()),
+        bytes=total("photo_bytes") + total("mask_bytes") + total("json_bytes"),
+        coverage=mean("coverage"),
+        confidence=mean("confidence"),
+        low_confidence=int(pc.sum(pc.equal(table["sampling_reason"], "low-confidence")).as_py()),
+        declined=total("passed_over_declined"),
+        sampled_out=total("passed_over_sampled_out"),
+        dropped=total("passed_over_dropped"),
+    )
 
 
 def chart(days: list[Day]) -> bytes:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -36,18 +35,20 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 
-from humanseg.archive.capture.priority import give_way
-from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import Away, NoStore
-from humanseg.archive.ship.store import Store
-from humanseg.archive.ship.store_security import write_secret, write_security
+from humanseg.archive.ship.store import BucketSettings, Store
+from humanseg.archive.ship.store_security import write_security
 from humanseg.archive.ship.target import Target
+from humanseg.common.files import write_whole
+from humanseg.common.processes import end_with_parent
 
 BUCKET = "archive"
 PORT_NAMES = ("s3", "master", "volume", "filer", "admin")
 GRPC_OFFSET = 10_000
 READY_SECONDS = 60.0
 LOCK_SECONDS = 3.0  # a killed keeper's weed dies with it, but not in the same moment
+PORT_TRIES = 5  # a port that was free may be taken before weed opens it
+PORT_TAKEN = (b"address already in use", b"Port allocation failed")  # weed's words for it
 LOG_BYTES = 5 * 1024**2  # the log starts anew above this, at each start
 
 
@@ -61,6 +62,7 @@ class LocalStore:
         self.folder, self._avoid = folder.resolve(), frozenset(avoid)
         self.process: subprocess.Popen[bytes] | None = None
         self._lock_fd = -1
+        self._log_from = 0  # where the log of the running weed begins
 
     @property
     def environment_file(self) -> Path:
@@ -105,7 +107,7 @@ class LocalStore:
             "AWS_ACCESS_KEY_ID": keys.get("AWS_ACCESS_KEY_ID") or secrets.token_hex(10).upper(),
             "AWS_SECRET_ACCESS_KEY": keys.get("AWS_SECRET_ACCESS_KEY") or secrets.token_urlsafe(30),
         }
-        write_secret(self.environment_file, "".join(f"{key}={value}\n" for key, value in keys.items()).encode())
+        write_whole(self.environment_file, "".join(f"{key}={value}\n" for key, value in keys.items()), mode=0o600)
         write_security(self.folder)
 
     def start(self) -> None:
@@ -119,6 +121,7 @@ class LocalStore:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(mode=0o700)
         with log.open("ab") as output:
+            self._log_from = output.tell()
             self.process = subprocess.Popen(
                 [_weed(), *self._flags()],
                 cwd=self.folder,
@@ -133,14 +136,22 @@ class LocalStore:
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Returns when the bucket takes objects.
 
-        After a kill it answers for up to 20 s with errors, until its master has found its volumes.
+        After a kill it answers for up to 20 s with errors, until its master has found its volumes. When somebody
+        took one of its ports meanwhile, it is started again on others.
 
         Raises:
             NoStore: it ended, or did not answer in time; the message says where its log is.
         """
         store = self.open_store()
         until = time.monotonic() + seconds
+        moves = 0
         while True:
+            if moves < PORT_TRIES and self._port_was_taken():
+                moves += 1
+                self.stop()
+                (self.folder / "ports.json").unlink(missing_ok=True)
+                self.start()
+                store = self.open_store()
             with contextlib.suppress(Away):
                 store.probe()
                 return
@@ -150,12 +161,20 @@ class LocalStore:
                 raise NoStore(f"the embedded store {how}; see {self.folder / 'log.txt'}")
             time.sleep(0.1)
 
+    def _port_was_taken(self) -> bool:
+        """Whether weed says so; it does not always end then."""
+        with contextlib.suppress(OSError), (self.folder / "log.txt").open("rb") as log:
+            log.seek(self._log_from)
+            said = log.read()
+            return any(words in said for words in PORT_TAKEN)
+        return False
+
     def open_store(self) -> Store:
         """A connection with this store's own keys."""
         state_dir = self.folder.parent
         if self.folder.name != "store":
             raise NoStore(f"the folder must be named store, as in STATE_DIR/store, not {self.folder.name}")
-        return Store.open(Target.find({}, state_dir), ArchiveSettings(timeout_seconds=5.0))
+        return Store.open(Target.find({}, state_dir), BucketSettings(timeout_seconds=5.0))
 
     def stop(self, seconds: float = 10.0) -> None:
         """Stops weed: SIGTERM, and SIGKILL after `seconds`. Its data survives both."""
@@ -181,7 +200,7 @@ class LocalStore:
         self.stop()
 
     def _remove_sockets(self) -> None:
-        """weed leaves its unix sockets in /tmp, whatever TMPDIR says; they end in its ports, which are ours."""
+        """Weed leaves its unix sockets in /tmp, whatever TMPDIR says; they end in its ports, which are ours."""
         with contextlib.suppress(OSError, ValueError):
             ports = json.loads((self.folder / "ports.json").read_text()).values()
             for port in (*ports, *(port + GRPC_OFFSET for port in ports)):
@@ -265,15 +284,13 @@ def _free_ports(count: int, avoid: Collection[int]) -> list[int]:
 
 
 def _before_weed() -> None:
-    """Runs in the child: SIGKILL it when its keeper dies, and let answers to users go before its work.
+    """Runs in the child: SIGKILL it when its keeper dies.
 
-    A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain. Not a session of its
-    own: the kernel shares the CPU out by session first (sched(7), autogroup), so its priority would not count.
+    A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain.
     """
     os.umask(0o077)
     os.setpgrp()
-    give_way()
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    end_with_parent(signal.SIGKILL)
 
 
 def keep_running(store: LocalStore, stopping: threading.Event, say: Callable[[str], None]) -> None:

@@ -1,36 +1,34 @@
 """The bucket: an S3 client made from boto3's own chain, and the few calls that the archive makes of it.
 
 Shipping needs `s3:PutObject` under the prefix and nothing else (with SSE-KMS also `kms:GenerateDataKey`
-on the key). Reading, labelling and erasing are done by people with their own rights; their calls are in
-reader files.
+on the key). Reading, labelling, compacting and erasing are done by people with their own rights; their calls are
+in humanseg/archive/read.
 
-Every upload carries its SHA-256, which the store checks before it says yes, and `If-None-Match: *`, so that a
-repeated upload of a record changes nothing. boto3's own retries are off: the shipper waits better, because it
-knows all the records that wait.
+Every upload carries its CRC-32, which the store checks before it says yes, and `If-None-Match: *`, so that a
+repeated upload changes nothing. The SHA-256 of each photo and mask stand in the record. boto3's own retries are off
+for the uploader: it waits better, because it knows all that waits.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import threading
-from typing import Any
+from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from isal import isal_zlib
 
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import Away, Refused
 from humanseg.archive.ship.target import Target
 
 CONTENT_TYPES = {
-    "jpg": "image/jpeg",
-    "png": "image/png",
-    "webp": "image/webp",
-    "gif": "image/gif",
-    "tif": "image/tiff",
-    "bmp": "image/bmp",
-    "heic": "image/heic",
-    "avif": "image/avif",
+    "tar": "application/x-tar",
+    "parquet": "application/vnd.apache.parquet",
     "json": "application/json",
 }
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What is about this object rather than about the store's health. A policy change takes a moment to spread, so
 # that the shipper asks a few times before it believes any of them.
 _REFUSED = {
@@ -48,16 +46,33 @@ _REFUSED = {
 _SESSION_LOCK = threading.Lock()
 
 
+@dataclass(frozen=True)
+class BucketSettings:
+    """How to talk to the bucket: seconds to wait for an answer, and how objects are encrypted."""
+
+    timeout_seconds: float = 30.0
+    encryption: str = "sse-s3"  # or "sse-kms", "none"
+    kms_key_id: str = ""
+
+    @classmethod
+    def of(cls, settings: ArchiveSettings) -> BucketSettings:
+        """The part of the archive's settings that is about the bucket."""
+        return cls(settings.timeout_seconds, settings.encryption, settings.kms_key_id)
+
+
 class Store:
     """One bucket under one prefix. Safe to use from several threads."""
 
-    def __init__(self, client: Any, target: Target, settings: ArchiveSettings) -> None:
+    def __init__(self, client: Any, target: Target, settings: BucketSettings, credentials: Any = None) -> None:
         self.client, self.target = client, target
+        self.credentials = (
+            credentials  # botocore's, for readers that have an S3 client of their own; None: look again
+        )
         self._encryption = _encryption(settings)
 
     @classmethod
-    def open(cls, target: Target, settings: ArchiveSettings, *, retries: int = 0) -> Store:
-        """A store for `target`; makes no request yet. `retries` is for readers; the shipper has its own."""
+    def open(cls, target: Target, settings: BucketSettings, *, retries: int = 0) -> Store:
+        """A store for `target`; makes no request yet. `retries` is for readers; the uploader has its own."""
         import boto3  # takes 0.3 s and 30 MB, so only where something is shipped or read
         from botocore.config import Config
 
@@ -65,9 +80,8 @@ class Store:
             connect_timeout=min(10.0, settings.timeout_seconds),
             read_timeout=settings.timeout_seconds,
             retries={"mode": "standard", "total_max_attempts": 1 + retries},
-            max_pool_connections=max(32, settings.upload_threads),
-            # An endpoint of one's own seldom has a DNS name for each bucket.
-            s3={"addressing_style": "path"} if target.endpoint_url else {},
+            max_pool_connections=32,
+            s3=_addressing(target.endpoint_url),
         )
         with _SESSION_LOCK:
             session = boto3.session.Session(
@@ -77,10 +91,12 @@ class Store:
             )
             region = session.region_name or "us-east-1"
             client = session.client("s3", endpoint_url=target.endpoint_url, region_name=region, config=config)
-        return cls(client, target, settings)
+        return cls(client, target, settings, session.get_credentials())
 
-    def put_new(self, key: str, data: bytes) -> bool:
-        """Uploads `data` under `key` unless something lies there; True when it was put.
+    def put_new(self, key: str, data: bytes | bytearray | IO[bytes]) -> bool:
+        """Uploads `data`, bytes or an open file from its start, under `key` unless something lies there.
+
+        True when it was put.
 
         Raises:
             Away: the store can't be reached, is busy, or doesn't know us (yet): try again later.
@@ -88,14 +104,13 @@ class Store:
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
         try:
             self.client.put_object(
                 Bucket=self.target.bucket,
                 Key=key,
                 Body=data,
                 ContentType=CONTENT_TYPES.get(key.rsplit(".", 1)[-1], "application/octet-stream"),
-                ChecksumSHA256=digest,
+                ChecksumCRC32=base64.b64encode(_crc32(data).to_bytes(4, "big")).decode(),
                 IfNoneMatch="*",
                 **self._encryption,
             )
@@ -123,11 +138,11 @@ class Store:
         except (ClientError, BotoCoreError, OSError) as error:
             raise Away(str(error)) from error
 
-    def check_same(self, key: str, data: bytes) -> None:
+    def check_same(self, key: str, data: bytes | bytearray) -> None:
         """Raises Refused when other bytes than `data` lie under `key`. Silent where reading is not allowed.
 
-        The shipper's role may not read, and need not: the key holds a random request id. This is for stores
-        whose credentials may read, where it costs one request per interrupted upload.
+        A server's role may not read, and need not: no segment's name comes twice. This is for stores whose
+        credentials may read, where it costs one request per interrupted upload.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -152,7 +167,29 @@ def _sorted_out(status: int, code: str) -> Away | Refused:
     return Away(code)
 
 
-def _encryption(settings: ArchiveSettings) -> dict[str, str]:
+def _crc32(data: bytes | bytearray | IO[bytes]) -> int:
+    if isinstance(data, (bytes, bytearray)):
+        return int(isal_zlib.crc32(data))
+    found = 0
+    data.seek(0)
+    while block := data.read(1024**2):
+        found = isal_zlib.crc32(block, found)
+    data.seek(0)
+    return int(found)
+
+
+def _addressing(endpoint_url: str | None) -> dict[str, Any]:
+    if not endpoint_url:
+        return {}
+    where = urlsplit(endpoint_url)
+    # An endpoint of one's own seldom has a DNS name for each bucket.
+    chosen: dict[str, Any] = {"addressing_style": "path"}
+    if where.scheme == "http" and where.hostname in LOOPBACK:
+        chosen["payload_signing_enabled"] = False  # a SHA-256 at either end, against nobody on the way
+    return chosen
+
+
+def _encryption(settings: BucketSettings) -> dict[str, str]:
     if settings.encryption == "none":
         return {}
     if settings.encryption == "sse-s3":

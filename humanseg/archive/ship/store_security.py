@@ -8,9 +8,7 @@ nobody but the store's own processes needs them.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import os
 import secrets
 from pathlib import Path
 
@@ -18,6 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from humanseg.common.files import write_whole
 
 # Every component that weed 4.48 reads a section for; one that is left out would listen in the clear.
 COMPONENTS = ("master", "volume", "filer", "s3", "msg_broker", "msg_agent", "admin", "worker", "mq", "client")
@@ -45,23 +45,12 @@ def write_security(folder: Path) -> Path:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    write_secret(tls / "ca.pem", ca.public_bytes(serialization.Encoding.PEM))
-    write_secret(tls / "cert.pem", leaf.public_bytes(serialization.Encoding.PEM))
-    write_secret(tls / "key.pem", private)
+    write_whole(tls / "ca.pem", ca.public_bytes(serialization.Encoding.PEM), mode=0o600)
+    write_whole(tls / "cert.pem", leaf.public_bytes(serialization.Encoding.PEM), mode=0o600)
+    write_whole(tls / "key.pem", private, mode=0o600)
     path = folder / "security.toml"
-    write_secret(path, _toml(tls).encode())
+    write_whole(path, _toml(tls).encode(), mode=0o600)
     return path
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Replaces `path` by a file that only its owner reads: readers see the old one or the new one."""
-    temporary = path.with_name(path.name + ".new")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    temporary.replace(path)
 
 
 def _certificate(

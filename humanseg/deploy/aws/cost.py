@@ -16,6 +16,8 @@ HOURS = 730.0  # in a month, as AWS counts
 # Measured as above on 2026-11-22 with a JPEG of 12 megapixels: one worker of one thread, defaults, archive on.
 PHOTOS_PER_CPU_SECOND = 8.2
 PHOTO_MB = 3.0  # in the archive, with its mask and record
+SEGMENT_MB = 64 * 1.048576  # of photos together: at least three quarters of it are put as one object at full load
+PUTS_A_SEGMENT = 2  # the tar and its table
 USED = 0.6  # of the CPU: where the fleet's scaling holds it
 PRICES_OF = "AWS on-demand list price, us-east-1, as known in 2026, check before you rely on it"
 VOLUME, ADDRESS, ALARMS = (
@@ -60,9 +62,20 @@ def million(machine: Machine) -> float:
     return 1e6 / (photos_a_second(machine) * USED) / 3600 * machine.dollars_an_hour
 
 
+def puts_a_million(photo_mb: float) -> float:
+    """PUT requests for a million records at full load, each segment three quarters full."""
+    records = max(1, int(SEGMENT_MB * 3 / 4 / photo_mb))
+    return 1e6 / records * PUTS_A_SEGMENT
+
+
 def archive_million() -> tuple[float, float]:
-    """$ for a million records: to put them (three objects each), and to keep them for a month."""
-    return 3e6 * PUT, 1e6 * PHOTO_MB / 1000 * STORED
+    """$ for a million records at full load: to put them, and to keep them for a month."""
+    return puts_a_million(PHOTO_MB) * PUT, 1e6 * PHOTO_MB / 1000 * STORED
+
+
+def idle_month() -> float:
+    """$ a month to put what a server with little traffic has: one segment a minute at most."""
+    return HOURS * 60 * PUTS_A_SEGMENT * PUT
 
 
 def table() -> str:
@@ -86,7 +99,7 @@ def table() -> str:
 
 def measure(inference: str, management: str, photo: Path, count: int = 60) -> float:
     """Photos per CPU second of a running server: its workers and the Java process that started them."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     from humanseg.client import Client
 
@@ -119,7 +132,8 @@ def main() -> None:
         return
     put, kept = archive_million()
     print(table())
-    print(f"\nArchive of a million photos of {PHOTO_MB:g} MB: {put:.0f} $ to put, {kept:.0f} $ a month to keep.")
+    print(f"\nArchive of a million photos of {PHOTO_MB:g} MB: {put:.2f} $ to put, {kept:.0f} $ a month to keep.")
+    print(f"A server with little traffic puts one segment a minute at most: {idle_month():.2f} $ a month.")
     print(f"Load balancer: {BALANCER:.0f} $ a month. Prices: {PRICES_OF}.")
 
 

@@ -45,7 +45,7 @@ BOXES = (
     Box(415, 240, 180, 55, "Spool on disk", ("drained before it goes",), GREEN),
     Box(690, 40, 150, 60, "ECR", ("the image, by digest",), ORANGE),
     Box(690, 120, 150, 60, "S3: releases", ("the .mar",), ORANGE),
-    Box(690, 225, 150, 75, "S3: archive", ("photo, mask, record", "outlives it all"), ORANGE),
+    Box(690, 225, 150, 75, "S3: archive", ("segments and tables", "outlives it all"), ORANGE),
     Box(690, 320, 150, 60, "CloudWatch", ("logs, metrics, alarms",), ORANGE),
     Box(20, 300, 110, 60, "Operator", ("Session Manager",)),
 )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from humanseg.common.mar import MarError, read_manifest
 from humanseg.deploy.aws import template as cloudformation
 
 REPOSITORY = "humanseg"
@@ -132,7 +131,6 @@ def _check(name: str, value: str, rule: dict[str, Any]) -> None:
 
 def _version(mar: Path) -> str:
     try:
-        with zipfile.ZipFile(mar) as archive:
-            return str(json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]["modelVersion"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise PlanError(f"{mar} is no model archive ({error}); build one with ./build_mar.sh") from None
+        return read_manifest(mar).version
+    except MarError as error:
+        raise PlanError(f"{error}; build one with ./build_mar.sh") from None

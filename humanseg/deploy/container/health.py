@@ -23,9 +23,9 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from handler.probe import PROBE
+from humanseg.common.names import MODEL_NAME
+from humanseg.common.probe import PROBE
 
-MODEL = "human_segmentation"
 PNG = b"\x89PNG\r\n\x1a\n"
 FRESH = 5.0  # seconds that an answer is good for
 TIMEOUT = 8.0  # seconds for one prediction; Docker's and the load balancer's limits are above it
@@ -51,7 +51,7 @@ def own_api_key(environment: Mapping[str, str]) -> dict[str, str]:
 
 def predicts(environment: Mapping[str, str], *, timeout: float = TIMEOUT) -> str:
     """Make a prediction; the empty string when a mask came back, else what went wrong."""
-    url = f"http://127.0.0.1:{environment.get('INFERENCE_PORT') or 8080}/predictions/{MODEL}"
+    url = f"http://127.0.0.1:{environment.get('INFERENCE_PORT') or 8080}/predictions/{MODEL_NAME}"
     headers = {"content-type": "image/png", "x-archive": "no"}
     place = key_file(environment)
     if place.exists():

@@ -1,6 +1,7 @@
 """Every line that the container prints, as one JSON object, with the request id where a request caused it.
 
-log4j2.xml beside this file lets TorchServe write JSON; what else comes (a traceback, the supervisor's words) is wrapped.
+log4j2.xml beside this file lets TorchServe write JSON; what else comes (a traceback, the
+supervisor's words) is wrapped.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ REQUEST_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 
 
 def as_json(line: str) -> str:
-    """One line of output as one JSON object: time (UTC), level, logger, message, request_id if it names one.
+    r"""One line of output as one JSON object: time (UTC), level, logger, message, request_id if it names one.
 
-    >>> as_json('{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "message": "{\\\\"status\\\\": 200}"}')
+    >>> as_json('{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "message": "{\\"status\\": 200}"}')
     '{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "status": 200}'
     """
     found = _object(line)

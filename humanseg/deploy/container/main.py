@@ -163,11 +163,10 @@ def watch(environment: Mapping[str, str], go: Callable[[str], None]) -> None:
 def finish(environment: Mapping[str, str], state: Path) -> None:
     """Say that the instance may go, if nothing is left in the spool; else the hook holds it to its end."""
     from humanseg.archive.capture.hook import open_spool
-    from humanseg.archive.capture.settings import ArchiveSettings
 
-    left = len(open_spool(ArchiveSettings(), state).ready())
+    left = open_spool(state).backlog().segments
     if left:
-        say(f"{left} records are left in the spool: the instance is not let go early")
+        say(f"{left} segments are left in the spool: the instance is not let go early")
         return
     command = [sys.executable, "-m", "humanseg.deploy.container.instance"]
     done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=60)

@@ -1,7 +1,7 @@
-"""At build time: what the image leaves out of the installed packages. `python slim.py SITE_PACKAGES`
+"""At build time, `python slim.py SITE_PACKAGES` removes what the image does without.
 
-Sizes are of torch 2.13.0, OpenVINO 2026.4.1 and botocore 1.44.5. Everything goes that serving on a CPU never opens;
-the test that builds and runs the image shows that nothing else was needed.
+Sizes are of torch 2.13.0, OpenVINO 2026.4.1, pyarrow 25.0.1 and botocore 1.44.5. Everything goes that serving on a
+CPU never opens; the test that builds and runs the image shows that nothing else was needed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ LEFT_OUT = (
     *(f"openvino/libs/libopenvino_{name}_frontend*" for name in ("onnx", "tensorflow", "tensorflow_lite", "pytorch")),
     *(f"openvino/libs/libopenvino_{name}_frontend*" for name in ("paddle", "gguf", "jax")),
     "openvino/include",
+    # 50 MB: pyarrow's headers, tests, sources and remote calls; the uploader only writes Parquet
+    *("pyarrow/include", "pyarrow/tests", "pyarrow/src", "pyarrow/libarrow_flight*", "pyarrow/_flight*"),
+    "pyarrow/libarrow_python*.25*.*",
     # 15 MB: numpy's own tests
     *("numpy/tests", "numpy/*/tests"),
     # 15 MB: pip has done its work
     *("pip", "pip-*"),
 )
-# Of botocore's descriptions of 400 services (30 MB), those that the shipper and process 1 speak to.
+# Of botocore's descriptions of 400 services (30 MB), those that the uploader and process 1 speak to.
 SERVICES = ("s3", "sts", "sso", "sso-oidc", "autoscaling")
 
 

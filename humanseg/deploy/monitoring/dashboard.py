@@ -136,9 +136,9 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 alarm=900,
             ),
             Panel(
-                "Records in the spool",
+                "Segments in the spool",
                 "short",
-                (('max by (instance) (archive_spool_records{job="humanseg"})', "{{instance}}"),),
+                (('max by (instance) (archive_spool_segments{job="humanseg"})', "{{instance}}"),),
             ),
             Panel(
                 "Bytes in the spool",
@@ -146,11 +146,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 (('max by (instance) (archive_spool_bytes{job="humanseg"})', "{{instance}}"),),
             ),
             Panel(
-                "Records lost or refused in an hour",
+                "Records lost or set aside in an hour",
                 "short",
                 (
                     (or_zero('sum(increase(archive_dropped_total{job="humanseg"}[1h]))'), "dropped"),
-                    (or_zero('sum(increase(archive_rejected_total{job="humanseg"}[1h]))'), "rejected"),
+                    (or_zero('sum(increase(archive_rejected_total{job="humanseg"}[1h]))'), "set aside"),
                 ),
                 alarm=0,
             ),

@@ -1,0 +1,39 @@
+"""What the service says of itself: to a `GET` that asks for JSON, and to whoever manages it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from handler.options import CROP, FORMATS, KEEP, OUTPUTS, QUALITY, Options
+from handler.request import MOST_BYTES, MOST_INSTANCES
+from handler.settings import HandlerSettings
+from humanseg.segmentation.model_files import ModelInfo
+from humanseg.segmentation.photo import FORMATS as PHOTOS
+
+CHOICES = {"output": OUTPUTS, "format": FORMATS, "keep": KEEP, "crop": CROP, "quality": QUALITY}
+
+
+def service_facts(
+    name: str, version: str, model: ModelInfo, engine: str, threshold: float, settings: HandlerSettings
+) -> dict[str, Any]:
+    """The model, the network in it, what may be asked, and the limits, as plain values."""
+    return {
+        "name": name,
+        "version": version,
+        "network": {
+            "architecture": model.architecture,
+            "weights_sha256": model.weights_sha256,
+            "engine": engine,
+            **model.spec.as_mapping(),
+            "threshold": threshold,
+        },
+        "photos": [kind.lower() for kind in PHOTOS],
+        "options": {each.name: list(CHOICES.get(each.name, ())) or None for each in fields(Options)},
+        "limits": {
+            "megapixels": settings.max_megapixels,
+            "bytes": MOST_BYTES,
+            "instances": MOST_INSTANCES,
+            "label": settings.max_label,
+        },
+    }

@@ -1,0 +1,56 @@
+/* A photo's picture at full size, as a PNG. What the server can draw it draws: it also takes the old background's
+   colours out of the soft edge (humanseg/segmentation/foreground.py). */
+const STRIP = 256;                  // rows that are drawn at once, to bound the memory
+
+async function serverPng(photo, what) {
+  const fields = { ...serverFields(what), ...photo.options, threshold: photo.threshold, archive: "no" };
+  return (await ask(photo.file, fields)).blob();
+}
+
+async function serverPicture(photo, what) { return decode(await serverPng(photo, what)); }
+
+/* The PNG of one photo with this look. Raises Refusal. */
+async function fullSize(photo, what) {
+  const opened = await open(photo);
+  let cut = null;
+  try {
+    const byHand = photo.strokes.length > 0 && opened.own !== null;
+    const people = what.kind === "cutout" || what.kind === "composite";
+    if (!byHand && what.background !== "picture" && (people || (what.kind !== "mask" && !opened.own))) return await serverPng(photo, what);
+    if (people) cut = await serverPicture(photo, { kind: "cutout" });
+    return await drawFullSize(photo, what, opened, cut);
+  } finally {
+    release(opened.own, opened.grey, cut);
+  }
+}
+
+async function drawFullSize(photo, what, { own, grey }, cut) {
+  const { facts, strokes, threshold } = photo, { width, height } = facts;
+  const canvas = new OffscreenCanvas(width, height);
+  const pen = canvas.getContext("2d");
+  const blurred = what.background === "blur" ? blurredFor(photo, { own, grey }) : null;
+  for (let top = 0; top < height; top += STRIP) {
+    const rows = Math.min(STRIP, height - top);
+    const layer = layerRows(strokes, facts, width, height, top, rows);
+    const edited = corrected(firstOfFour(pixels(grey, width, height, top, rows)), layer);
+    const rgba = pixels(own || cut, width, height, top, rows);
+    if (cut) freeOfBackground(rgba, pixels(cut, width, height, top, rows), layer);
+    const behind = what.kind === "composite" ? behindRows(what, blurred, width, height, top, rows) : null;
+    blend(what.kind, threshold, edited, rgba, behind);
+    pen.putImageData(new ImageData(rgba, width, rows), 0, top);
+  }
+  return canvas.convertToBlob({ type: "image/png" });
+}
+
+function blurredFor(photo, opened) {
+  const ready = prepare(photo, opened);
+  return blurredBackground(ready.rgba, ready.edited, photo.threshold, ready.width, ready.height);
+}
+
+/* Take the person's colours from the server's cut-out where nobody corrected and it shows the person. */
+function freeOfBackground(rgba, cut, layer) {
+  for (let j = 0; j < rgba.length; j += 4) {
+    if (cut[j + 3] === 0 || (layer && layer[j + 3] > 0)) continue;
+    rgba[j] = cut[j]; rgba[j + 1] = cut[j + 1]; rgba[j + 2] = cut[j + 2];
+  }
+}

@@ -1,0 +1,66 @@
+/* Pictures out of the page: as a file, as a ZIP, on the clipboard, as a corrected mask. */
+const fileName = (photo, what) => `${stem(photo.file.name)}-${what.kind === "composite" ? "picture" : what.kind}.png`;
+
+function saveAs(name, blob) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  say(`Saved ${name}.`);
+}
+
+/* Run `task` with the button disabled; an error becomes a sentence. */
+async function working(button, failure, task) {
+  const focused = document.activeElement === button;
+  button.disabled = true;
+  complain("");
+  try {
+    await task();
+  } catch (error) {
+    complain(`${failure}: ${error.message}`);
+  } finally {
+    button.disabled = false;
+    if (focused) button.focus();
+  }
+}
+
+const savePicture = () => working($("download"), "The picture could not be saved", async () => {
+  const photo = current, what = look();
+  saveAs(fileName(photo, what), await fullSize(photo, what));
+});
+
+const saveAll = () => working($("download-all"), "The ZIP could not be made", async () => {
+  const all = answered(), what = look(), names = distinct(all.map((photo) => fileName(photo, what)));
+  const label = $("download-all").textContent;
+  const entries = [];
+  try {
+    for (const [index, photo] of all.entries()) {
+      $("download-all").textContent = `Picture ${index + 1} of ${all.length}…`;
+      entries.push({ name: names[index], blob: await fullSize(photo, what) });
+    }
+    saveAs("photos.zip", await zip(entries));
+  } finally {
+    $("download-all").textContent = label;
+  }
+});
+
+const copyPicture = () => working($("copy-picture"), "The picture could not be copied", async () => {
+  if (!navigator.clipboard?.write) throw new Error("this works only on localhost or over https.");
+  // A promise, because Safari takes no blob that comes later than the click.
+  await navigator.clipboard.write([new ClipboardItem({ "image/png": fullSize(current, look()) })]);
+  $("copy-picture").textContent = "Copied";
+  setTimeout(() => { $("copy-picture").textContent = "Copy to clipboard"; }, 1500);
+  say("The picture is on the clipboard.");
+});
+
+/* The archive takes a corrected mask under the id of its record (`humanseg archive import-labels`). */
+const saveCorrection = () => working($("save-correction"), "The mask could not be saved", async () => {
+  saveAs(correctionName(current), await fullSize(current, { kind: "mask" }));
+});
+
+const isKept = (photo) => photo.facts.archived === "spooled" && photo.facts.id !== "";
+
+function correctionName(photo) {
+  return isKept(photo) ? `${photo.facts.id}.png` : `${stem(photo.file.name)}-corrected-mask.png`;
+}

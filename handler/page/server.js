@@ -1,0 +1,53 @@
+/* Requests to the server that this page came from. */
+const here = location.origin + location.pathname;
+let key = "";                       // API key, in memory only
+
+class Refusal extends Error {
+  constructor(message, status) { super(message); this.status = status; }
+}
+
+/* What is checked among the options: {name: value}, as form fields of a request. */
+function options() {
+  return Object.fromEntries([...document.querySelectorAll("[data-option]:checked")].map((one) => [one.name, one.value]));
+}
+
+/* POST one photo. Returns the Response; raises Refusal with a sentence for people. */
+async function ask(file, fields, signal) {
+  const form = new FormData();
+  form.append("image", file, "photo");          // the server has no use for the file's name
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  let answer;
+  try {
+    answer = await fetch(here, { method: "POST", body: form, signal, headers: key ? { Authorization: "Bearer " + key } : {} });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(file.size > 6e7
+      ? "The server broke the connection off: the photo is probably larger than it takes. Choose a smaller one."
+      : "The server could not be reached. Check that it is still running, then choose the photo again.", 0);
+  }
+  if (answer.ok) return answer;
+  let body = {};
+  try { body = await answer.json(); } catch { /* TorchServe and proxies may answer without JSON */ }
+  throw new Refusal(body.message || {
+    413: "The photo has more bytes than the server takes. Choose a smaller one.",
+    503: "The server is busy. Try again in a moment.",
+  }[answer.status] || `The server answered ${answer.status} without saying why.`, answer.status);
+}
+
+/* What the headers of an answer say; `grey` is the <img> of its probability. */
+function readFacts(headers, grey) {
+  const number = (name, otherwise) => headers.get(name) === null ? otherwise : Number(headers.get(name));
+  const stages = [...(headers.get("server-timing") || "").matchAll(/([\w-]+);dur=([\d.]+)/g)].map(([, name, took]) => [name, Number(took)]);
+  return {
+    id: headers.get("x-request-id") || "",
+    width: number("x-image-width", grey.naturalWidth),
+    height: number("x-image-height", grey.naturalHeight),
+    coverage: number("x-person-coverage", 0),
+    found: headers.get("x-person-found") === "true",
+    confidence: number("x-confidence", NaN),
+    threshold: number("x-threshold", 0.5),
+    version: headers.get("x-model-version") || "unknown",
+    archived: headers.get("x-archived"),
+    stages,
+  };
+}

@@ -1,0 +1,101 @@
+"""Names of segments, and the keys that follow from them.
+
+    20261122T150405.123456Z-4f1c8e0a-000001          written by a worker, or joined by an uploader
+    20261122T150405.123456Z-r0000001-482913          written anew by `compact` or `erase`
+
+Time of the first record, who wrote it (8 hexadecimal digits drawn at start, which say nothing about anybody),
+and a counter. A rewritten segment has the time of the newest one that it replaces and `r` with a generation
+in the second place. So it sorts behind all that it replaces, and a reader that lists them in order finds
+either the old ones or the new one, whatever is deleted meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+SUFFIX = ".tar"
+_NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([0-9a-f]{8}|r\d{7})-(\d{6,})")
+
+
+@dataclass(frozen=True)
+class Name:
+    """A segment's name in its parts. `text` is the name itself."""
+
+    text: str
+    time: datetime
+    writer: str
+
+    @property
+    def partition(self) -> str:
+        """The day and hour (UTC) under which it lies, as Hive writes them: `dt=2026-11-22/hour=15`."""
+        return partition_of(self.time)
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether it replaces other segments."""
+        return self.writer.startswith("r")
+
+    @property
+    def generation(self) -> int:
+        """How often its records were written anew; 0 as it came from a server."""
+        return int(self.writer[1:]) if self.rewritten else 0
+
+
+def new_writer() -> str:
+    """A writer id, drawn once by each process that makes segments."""
+    return secrets.token_hex(4)
+
+
+def make_name(time: datetime, writer: str, number: int) -> Name:
+    """The name of the segment that `writer` begins with a record of `time` (timezone-aware)."""
+    time = time.astimezone(timezone.utc)
+    return Name(f"{time:%Y%m%dT%H%M%S.%f}Z-{writer}-{number:06d}", time, writer)
+
+
+def replacement_name(replaced: Iterable[Name]) -> Name:
+    """A name for what replaces these segments, all of one hour; it sorts behind each of them."""
+    names = list(replaced)
+    generation = 1 + max(name.generation for name in names)
+    return make_name(max(name.time for name in names), f"r{generation:07d}", secrets.randbelow(900_000) + 100_000)
+
+
+def parse_name(text: str) -> Name | None:
+    """The parts of `text`, which may be a key or path with a suffix; None for what is no segment's name."""
+    found = _NAME.fullmatch(text.rsplit("/", 1)[-1].removesuffix(SUFFIX).removesuffix(".parquet"))
+    if not found:
+        return None
+    time = datetime.strptime(found.group(1), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=timezone.utc)
+    return Name(found.group(0), time, found.group(2))
+
+
+def partition_of(time: datetime) -> str:
+    """`dt=2026-11-22/hour=15` of a timezone-aware time."""
+    return f"{time.astimezone(timezone.utc):dt=%Y-%m-%d/hour=%H}"
+
+
+def records_root(prefix: str) -> str:
+    """Where the servers' records lie. It is all that a server may write to."""
+    return f"{prefix}/v2"
+
+
+def labels_root(prefix: str) -> str:
+    """Where corrected masks lie."""
+    return f"{prefix}/labels/v2"
+
+
+def segment_key(root: str, name: Name) -> str:
+    """The key of the tar.
+
+    >>> segment_key("humanseg/v2", make_name(datetime(2026, 11, 22, 15, tzinfo=timezone.utc), "4f1c8e0a", 1))
+    'humanseg/v2/segments/dt=2026-11-22/hour=15/20261122T150000.000000Z-4f1c8e0a-000001.tar'
+    """
+    return f"{root}/segments/{name.partition}/{name.text}{SUFFIX}"
+
+
+def table_key(root: str, name: Name) -> str:
+    """The key of its table, the commit mark."""
+    return f"{root}/records/{name.partition}/{name.text}.parquet"

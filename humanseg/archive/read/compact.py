@@ -1,0 +1,80 @@
+"""Merging the small segments and tables of closed days into few large ones.
+
+It can be killed anywhere and run again: what was replaced but not deleted yet is found by the tables that name it,
+and a rewritten segment whose table never came is deleted. A reader beside it sees each record exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from itertools import groupby
+
+from humanseg.archive.read.reader import Damaged, Gone, Reader
+from humanseg.archive.read.rewriting import Lease, finish, lease, rewrite
+from humanseg.archive.read.shelf import Listed, Shelf
+
+SEGMENT_BYTES = 256 * 1024**2
+CLOSED_AFTER = timedelta(hours=2)  # past midnight, until servers have shipped what they had
+
+
+@dataclass
+class Compacted:
+    """What a run did: segments merged, and into how many; objects of a killed run deleted; what is damaged."""
+
+    merged: int = 0
+    into: int = 0
+    leftovers: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def compact(
+    reader: Reader,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    now: datetime,
+    segment_bytes: int = SEGMENT_BYTES,
+    progress: Callable[[str], None] = lambda day: None,
+) -> Compacted:
+    """Merges the segments of each closed hour of since..until, up to `segment_bytes` each; raises Busy."""
+    result = Compacted()
+    closed = (now - CLOSED_AFTER).astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    last = closed if until is None else min(until, closed)
+    with lease(reader) as held:
+        for shelf in (reader.records, reader.labels):
+            days = {*shelf.days(since, last), *shelf.days(since, last, "segments")}
+            for day in sorted(days):
+                progress(day)
+                _compact_day(reader, shelf, day, held, segment_bytes, result)
+    return result
+
+
+def _compact_day(reader: Reader, shelf: Shelf, day: str, held: Lease, segment_bytes: int, result: Compacted) -> None:
+    segments = {one.name.text: one for one in shelf.listed(day, "segments")}
+    tables = shelf.listed(day)
+    result.leftovers += len(finish(reader, shelf, tables, segments, held).versions)
+    living = [one for one in shelf.living(tables) if one.name.text in segments]
+    for _, hour in groupby(living, key=lambda one: one.name.partition):
+        for batch in _batches(list(hour), {name: one.size for name, one in segments.items()}, segment_bytes):
+            try:
+                rewrite(reader, shelf, batch, held)
+            except (Damaged, Gone) as error:
+                result.problems.append(str(error))
+                continue
+            result.merged += len(batch)
+            result.into += 1
+
+
+def _batches(tables: list[Listed], sizes: dict[str, int], most: int) -> list[list[Listed]]:
+    """Neighbours that fit into one segment together, two or more each."""
+    batches: list[list[Listed]] = [[]]
+    size = 0
+    for one in tables:
+        if batches[-1] and size + sizes[one.name.text] > most:
+            batches.append([])
+            size = 0
+        batches[-1].append(one)
+        size += sizes[one.name.text]
+    return [batch for batch in batches if len(batch) > 1]

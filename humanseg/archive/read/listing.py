@@ -1,0 +1,65 @@
+"""Which records: by time, model, confidence and label, from columns alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow.compute as pc
+
+from humanseg.archive.read.shelf import Shelf
+
+COLUMNS = [
+    "time",
+    "request_id",
+    "model_version",
+    "width",
+    "height",
+    "coverage",
+    "confidence",
+    "sampling_reason",
+    "label",
+]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What is asked for. `model` is a version or NAME/VERSION; "" and 1.0 ask for everything."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    model: str = ""
+    below_confidence: float = 1.0
+    label: str = ""
+
+    @property
+    def where(self) -> pc.Expression | None:
+        """The condition on rows, without the time."""
+        conditions = []
+        if self.model:
+            name, _, version = self.model.rpartition("/")
+            conditions.append(pc.field("model_version") == version)
+            if name:
+                conditions.append(pc.field("model_name") == name)
+        if self.below_confidence < 1.0:
+            conditions.append(pc.field("confidence") < self.below_confidence)
+        if self.label:
+            conditions.append(pc.field("label") == self.label)
+        found: pc.Expression | None = None
+        for condition in conditions:
+            found = condition if found is None else found & condition
+        return found
+
+
+def rows(records: Shelf, wanted: Filter, limit: int, *, whole: bool) -> Iterator[dict[str, Any]]:
+    """Rows by time, at most `limit`; with `whole` all columns, else those of the list."""
+    columns = None if whole else COLUMNS
+    for table in records.days_rows(wanted.since, wanted.until, columns=columns, where=wanted.where):
+        for batch in table.sort_by([("time", "ascending"), ("request_id", "ascending")]).to_batches(10_000):
+            for row in batch.to_pylist():
+                if limit <= 0:
+                    return
+                limit -= 1
+                yield row

@@ -1,0 +1,74 @@
+"""SQL over the archive's tables: DuckDB reads what pyarrow finds in the bucket, and can write nowhere.
+
+Two tables: `records` and `labels`, with the columns of humanseg/archive/ship/table.py, and `dt` and `hour` (text) of
+the key. `WHERE dt = '2026-11-20'` reads the tables of that day alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from humanseg.archive.errors import ArchiveError
+from humanseg.archive.read.reader import Reader
+from humanseg.archive.read.shelf import Listed, Shelf, consistent
+
+
+class QueryError(ArchiveError):
+    """The SQL is wrong, or is no question."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Column names and rows."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
+def query(reader: Reader, sql: str, since: datetime | None = None, until: datetime | None = None) -> Answer:
+    """The answer to one SELECT over the days that since..until touch.
+
+    Raises:
+        QueryError: it is not one SELECT, or DuckDB does not understand it.
+    """
+    wanted = [(reader.records, reader.records.days(since, until)), (reader.labels, reader.labels.days())]
+
+    def run(tables: list[list[Listed]]) -> Answer:
+        records, labels = tables
+        return _run(sql, {"records": (reader.records, records), "labels": (reader.labels, labels)})
+
+    return consistent(wanted, run)
+
+
+def schema(reader: Reader) -> Iterator[tuple[str, str, str]]:
+    """Table, column and DuckDB type of every column."""
+    for table, shelf in (("records", reader.records), ("labels", reader.labels)):
+        for name, kind, *_ in _run(f"DESCRIBE {table}", {table: (shelf, [])}).rows:
+            yield table, name, kind
+
+
+def _run(sql: str, tables: dict[str, tuple[Shelf, list[Listed]]]) -> Answer:
+    import duckdb
+
+    with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection:
+        for name, (shelf, listed) in tables.items():
+            connection.register(name, shelf.dataset(listed))
+        for setting in ("TimeZone = 'UTC'", "enable_external_access = false", "lock_configuration = true"):
+            connection.execute(f"SET {setting}")
+        try:
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type not in (
+                duckdb.StatementType.SELECT,
+                duckdb.StatementType.EXPLAIN,
+            ):
+                raise QueryError("a question is one SELECT over `records` and `labels`")
+            found = connection.execute(statements[0]).to_arrow_table()
+        except duckdb.Error as error:
+            if "get_next failed" in str(error):  # pyarrow could not read; perhaps a table was rewritten meanwhile
+                raise OSError(str(error)) from error
+            raise QueryError(str(error).strip()) from error
+    rows = zip(*(column.to_pylist() for column in found.columns), strict=True)
+    return Answer(found.column_names, list(rows))

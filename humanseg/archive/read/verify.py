@@ -1,0 +1,85 @@
+"""Is everything there, and is it what it was? Every committed segment is read and compared with its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from humanseg.archive.capture.names import segment_key
+from humanseg.archive.capture.record import StoredRecord
+from humanseg.archive.capture.segment import Whole, scan
+from humanseg.archive.read.reader import Reader, is_gone, parallel
+from humanseg.archive.read.shelf import Listed
+from humanseg.archive.ship.table import record_row
+
+SEGMENTS_AT_A_TIME = 2  # each is in memory
+
+
+@dataclass
+class Verified:
+    """Counts of a verification. `problems` has (segment's key, what is wrong).
+
+    `uncommitted` are segments without a table: under way, or lost with their machine. They are no problem.
+    """
+
+    records: int = 0
+    bytes: int = 0
+    uncommitted: list[str] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+def verify(
+    reader: Reader,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Verified:
+    """Reads every segment of the days since..until and compares it with its table, record by record."""
+    result = Verified()
+    shelf = reader.records
+    days = set(shelf.days(since, until)) | set(shelf.days(since, until, "segments"))
+    for day in sorted(days):
+        segments = {one.key for one in shelf.listed(day, "segments")}  # first: a table follows its segment
+        tables = shelf.listed(day)
+        gone = shelf.replaced(tables)
+        committed = {segment_key(shelf.root, one.name) for one in tables}
+        replaced = {key for key in segments if key.rsplit("/", 1)[-1].removesuffix(".tar") in gone}
+        result.uncommitted += sorted(segments - committed - replaced)
+        living = [one for one in tables if one.name.text not in gone]
+        for key, records, size, problems in parallel(lambda one: _check(reader, one), living, SEGMENTS_AT_A_TIME):
+            result.records += records
+            result.bytes += size
+            result.problems += [(key, problem) for problem in problems]
+            progress(result.records)
+    return result
+
+
+def _check(reader: Reader, table: Listed) -> tuple[str, int, int, list[str]]:
+    """The segment's key, how many records its table has, the segment's size, and what is wrong."""
+    key = segment_key(reader.records.root, table.name)
+    try:
+        rows = {row["request_id"]: row for row in reader.records.dataset([table]).to_table().to_pylist()}
+        data = reader.get(key)
+    except ClientError as error:
+        return key, 0, 0, ["is missing" if is_gone(error) else f"can't be read: {error}"]
+    except Exception as error:  # one that can't be read must not hide the state of the others
+        return key, 0, 0, [f"can't be read: {error!r}"]
+    found = {}
+    for one in scan(data, StoredRecord.from_json):
+        if isinstance(one, Whole):
+            found[one.sample.request_id] = record_row(one, key)
+    problems = [f"{one} is damaged or missing" for one in rows.keys() - found.keys()]
+    problems += [f"{one} is not in the table" for one in found.keys() - rows.keys()]
+    problems += [
+        f"{one} differs from its row" for one in rows.keys() & found.keys() if _differs(found[one], rows[one])
+    ]
+    return key, len(rows), len(data), sorted(problems)
+
+
+def _differs(found: dict[str, Any], row: dict[str, Any]) -> bool:
+    return any(row[name] != value for name, value in found.items() if name != "replaces")

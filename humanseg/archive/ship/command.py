@@ -1,0 +1,100 @@
+"""The uploader as a command: for draining a server that stops, and for a spool whose server is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from humanseg.archive.capture.hook import open_spool
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.capture.telemetry import Metrics, NoMetrics, SparseLog
+from humanseg.archive.errors import ArchiveError, SettingsError
+from humanseg.archive.ship import groups
+from humanseg.archive.ship.store import BucketSettings, Store
+from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.uploader import Drained, Uploader
+from humanseg.common import names
+
+
+def read_settings(config: Path) -> ArchiveSettings:
+    """The `archive:` section of a model-config.yaml; the defaults when the file is not there.
+
+    Raises:
+        SettingsError: the file is no YAML mapping, or a key is wrong.
+    """
+    import yaml
+
+    try:
+        found: Any = yaml.safe_load(config.read_text()) or {}
+    except FileNotFoundError:
+        return ArchiveSettings()
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"{config} can't be read: {error}") from error
+    if not isinstance(found, dict):
+        raise SettingsError(f"{config} holds no keys; it must be a model-config.yaml")
+    return ArchiveSettings.from_mapping(found.get("archive"))
+
+
+def uploader_for(state_dir: Path, settings: ArchiveSettings, *, metrics: Metrics, log: SparseLog) -> Uploader:
+    """The uploader of this state folder, to the store that the environment means."""
+    return Uploader(
+        open_spool(state_dir),
+        lambda: Store.open(Target.find(os.environ, state_dir), BucketSettings.of(settings)),
+        settings,
+        metrics=metrics,
+        log=log,
+    )
+
+
+def ship_spool(
+    state_dir: Path,
+    config: Path,
+    *,
+    deadline_seconds: float | None,
+    retry_rejected: bool = False,
+    stop_signals: Sequence[signal.Signals] = (),
+) -> Drained:
+    """Ships the spool until it is empty or the deadline is over; without a deadline, until a signal.
+
+    Beside a running server the open segments are sealed at once, and this one ships when the server's own
+    uploader does not.
+    """
+    spool = open_spool(state_dir)
+    if retry_rejected:
+        groups.restore_rejected(spool)
+    log = SparseLog(logging.getLogger("archive"))
+    uploader = uploader_for(state_dir, read_settings(config), metrics=NoMetrics(), log=log)
+    if deadline_seconds is not None:
+        return uploader.drain(deadline_seconds)
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in stop_signals:
+        signal.signal(number, stop)
+    uploader.start()
+    stopping.wait()
+    uploader.stop()
+    return Drained(uploader.shipped, uploader.rejected, spool.backlog())
+
+
+def main() -> int:
+    """Drain for a server that stops, given CONFIG and SECONDS. Exit status 3 where something is left."""
+    with contextlib.suppress(ArchiveError):
+        done = ship_spool(names.state_dir(), Path(sys.argv[1]), deadline_seconds=float(sys.argv[2]))
+        print(f"archive: shipped {done.shipped} records", flush=True)
+        return 3 if done.left.segments else 0
+    return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

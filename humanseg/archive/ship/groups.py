@@ -1,0 +1,190 @@
+"""Groups: the segments of one hour that go into the bucket as one object.
+
+A group is fixed before the first byte of it is put, by moving its segments into a folder of its own name, and
+nothing is ever added to it. So an uploader that takes over puts the same bytes under the same key. When its
+bytes do change (a damaged or an erased record goes), it gets a new name first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from humanseg.archive.capture.names import make_name, new_writer
+from humanseg.archive.capture.record import StoredRecord
+from humanseg.archive.capture.segment import Damaged, Torn, Whole, scan
+from humanseg.archive.capture.spool import (
+    REASON_FILE,
+    REJECTED,
+    SHIPPING,
+    Spool,
+    claimed,
+    remove_folder,
+    replace_file,
+    segment_name,
+    sync_folder,
+)
+
+WRITER = new_writer()
+_numbers = iter(range(1, 10**12))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A group's bytes, and its whole records where they stand in them."""
+
+    data: bytearray
+    records: list[Whole[StoredRecord]]
+
+
+@dataclass
+class Plan:
+    """Sealed segments to be shipped as one."""
+
+    paths: list[Path] = field(default_factory=list)
+    bytes: int = 0
+
+
+def plan(spool: Spool, segment_bytes: int) -> list[Plan]:
+    """The sealed segments, those of one hour together as far as they fit into one, oldest first."""
+    plans = []
+    for _, paths in groupby(spool.sealed(), key=lambda path: segment_name(path).partition):
+        current = Plan()
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                size = path.stat().st_size
+                if current.paths and current.bytes + size > segment_bytes:
+                    plans.append(current)
+                    current = Plan()
+                current.paths.append(path)
+                current.bytes += size
+        if current.paths:
+            plans.append(current)
+    return plans
+
+
+def fix(spool: Spool, paths: list[Path], *, fsync: bool = False) -> Path | None:
+    """Moves sealed segments into a new group; returns its folder, None when none of them could be had."""
+    name = make_name(segment_name(paths[0]).time, WRITER, next(_numbers))
+    folder = spool.root / SHIPPING / f".{name.text}"
+    folder.mkdir(mode=0o700)
+    for path in paths:
+        with claimed(path) as mine:  # not one that is being erased from
+            if mine:
+                path.rename(folder / path.name)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+        return None
+    if fsync:
+        sync_folder(folder)
+    return _publish(folder, fsync)
+
+
+def _publish(folder: Path, fsync: bool) -> Path:
+    group = folder.with_name(folder.name.removeprefix("."))
+    folder.rename(group)
+    if fsync:
+        sync_folder(group.parent)
+    return group
+
+
+def sweep(spool: Spool) -> None:
+    """Finishes what a killed uploader left half done: groups not fixed yet, and folders not wholly deleted."""
+    for parent in (SHIPPING, REJECTED):
+        for folder in (spool.root / parent).glob(".*"):
+            if folder.name.startswith(".trash-") or not any(folder.glob("*.tar")):
+                remove_folder(folder)
+            else:
+                _publish(folder, fsync=False)
+
+
+def rename(group: Path) -> Path:
+    """Gives a claimed group a new name; what was put under the old one will never be committed."""
+    new = group.with_name(make_name(segment_name(group).time, WRITER, next(_numbers)).text)
+    group.rename(new)
+    return new
+
+
+def parts_of(group: Path) -> list[Path]:
+    """The segments of a group in their order."""
+    return sorted(group.glob("*.tar"))
+
+
+def read(group: Path) -> Contents | list[tuple[Path, Damaged | Torn]]:
+    """The contents of a group; or, if some of it is damaged, what and where."""
+    data, records, damage = bytearray(), [], []
+    for path in parts_of(group):
+        start = len(data)
+        data += path.read_bytes()
+        for found in scan(memoryview(data)[start:], StoredRecord.from_json):
+            if isinstance(found, Whole):
+                offsets = {name: start + at for name, at in found.offsets.items()}
+                records.append(Whole(found.sample, start + found.start, start + found.end, offsets, found.json_bytes))
+            else:
+                damage.append((path, found))
+    return damage or Contents(data, records)
+
+
+def set_aside(spool: Spool, group: Path, damage: list[tuple[Path, Damaged | Torn]]) -> Path:
+    """Takes damaged bytes out of a claimed group, into folders of `rejected/`; returns the group's new path.
+
+    Killed anywhere, it is done again: the bytes are copied before they are cut out.
+    """
+    group = rename(group)
+    for path in {path.name for path, _ in damage}:
+        segment = group / path
+        data = segment.read_bytes()
+        kept = bytearray()
+        at = 0
+        for found in (found for where, found in damage if where.name == path):
+            end = found.end if isinstance(found, Damaged) else len(data)
+            reason = found.reason if isinstance(found, Damaged) else "cut off"
+            aside = spool.root / REJECTED / f"{segment.stem}-at-{found.start}"
+            aside.mkdir(mode=0o700, exist_ok=True)
+            replace_file(aside / "damaged.bin", data[found.start : end])
+            (aside / REASON_FILE).write_text(f"Damaged: {reason}\n")
+            kept += data[at : found.start]
+            at = end
+        kept += data[at:]
+        replace_or_remove(segment, kept)
+    return group
+
+
+def replace_or_remove(segment: Path, kept: bytes | bytearray) -> None:
+    """Writes a segment anew with these bytes; without any, the segment goes."""
+    if kept:
+        replace_file(segment, kept)
+    else:
+        segment.unlink()
+
+
+def reject(spool: Spool, group: Path, reason: str) -> None:
+    """Moves a claimed group to `rejected/` with its reason."""
+    with contextlib.suppress(OSError):  # on a full disk the move still counts, the note does not
+        (group / REASON_FILE).write_text(reason + "\n")
+    group.rename(spool.root / REJECTED / group.name)
+
+
+def restore_rejected(spool: Spool) -> int:
+    """Moves what S3 refused back on its way; damaged bytes stay. Returns how many groups."""
+    restored = 0
+    for folder in spool.rejected():
+        with claimed(folder) as mine:
+            if mine and parts_of(folder):
+                (folder / REASON_FILE).unlink(missing_ok=True)
+                folder.rename(spool.root / SHIPPING / folder.name)
+                restored += 1
+    return restored
+
+
+def without(data: bytes, ids: set[str]) -> tuple[bytes, set[str]]:
+    """A segment's bytes without the records of `ids`, and which of them were there. Damage stays as it is."""
+    kept, gone, at = bytearray(), set(), 0
+    for found in scan(data, StoredRecord.from_json, verify=False):
+        if isinstance(found, Whole) and found.sample.request_id in ids:
+            kept += data[at : found.start]
+            at = found.end
+            gone.add(found.sample.request_id)
+    return bytes(kept + data[at:]), gone

@@ -1,0 +1,85 @@
+"""`humanseg compare`: may the new model take the old one's place? The gate before `humanseg release`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from humanseg.cli.console import CommandError, err, out, print_json, print_table
+
+app = typer.Typer()
+STATUS = {"better": 0, "not worse": 0, "worse": 1, "can't tell": 3}  # 2 is a wrong command line
+
+
+@app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="The model that runs: a .mar, or weights.")],
+    new: Annotated[Path, typer.Argument(help="The model that may take its place.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Photos with masks, or a COCO JSON; an archive export brings its weights."),
+    ] = None,
+    empty: Annotated[
+        list[str] | None, typer.Option(metavar="DIR", help="Photos (img/) in which nobody is to be found.")
+    ] = None,
+    report: Annotated[Path, typer.Option(help="The report to write.", metavar="FILE")] = Path("comparison.html"),
+    mean: Annotated[float, typer.Option(min=0, help="How much the mean IoU may fall.")] = 0.002,
+    kind: Annotated[float, typer.Option(min=0, help="How much that of a kind of photo may fall.")] = 0.01,
+    slower: Annotated[float, typer.Option(min=0, help="How many times as long a photo may take.")] = 1.1,
+    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """The same photos through two models: paired differences, by kind of photo, and a verdict.
+
+    Exit status 0: not worse, or better. 1: worse (or an error). 3: not enough photos to tell, and how many would be.
+    """
+    from tempfile import TemporaryDirectory
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from humanseg.training.candidates import load_candidate
+    from humanseg.training.compare import measure
+    from humanseg.training.compare_report import headline, write_report
+    from humanseg.training.paired import Margins, judge
+    from humanseg.training.samples import Source, find_samples
+
+    sources = [Source(Path(text)) for text in data or ()] + [Source(Path(text), kind="empty") for text in empty or ()]
+    if not sources:
+        raise CommandError("no photos given: name a folder with --data DIR")
+    samples = [sample for source in sources for sample in find_samples(source)]
+    columns = TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with TemporaryDirectory(prefix="compare-") as scratch, Progress(*columns, console=err()) as bar:
+        task = bar.add_task("photos", total=len(samples))
+        candidates = [
+            load_candidate(path, Path(scratch) / name, threads=threads) for name, path in (("old", old), ("new", new))
+        ]
+        measured = measure(
+            candidates[0], candidates[1], samples, progress=lambda done, total: bar.update(task, completed=done)
+        )
+        margins = Margins(mean=mean, kind=kind, time=slower)
+        verdict = judge(measured.paired, margins)
+        names = [source.path.resolve().name for source in sources]
+        figures = write_report(report, candidates[0], candidates[1], names, measured, verdict, margins)
+    if as_json:
+        print_json(figures)
+    else:
+        rows = [
+            (
+                check.name,
+                check.figure.photos,
+                f"{check.figure.old:.4f}",
+                f"{check.figure.new:.4f}",
+                f"{check.figure.difference:+.4f}",
+                f"{check.figure.low:+.4f} to {check.figure.high:+.4f}",
+                check.state,
+            )
+            for check in verdict.checks
+        ]
+        print_table("", ("", "photos", "old", "new", "difference", "interval", "answer"), rows)
+        out().print(f"{headline(verdict)} Report: {report}", markup=False, soft_wrap=True)
+    if verdict.state in ("better", "not worse"):
+        next_step = f"humanseg release --mar NEW.mar --gate {report}"
+        err().print(f"Next: ./build_mar.sh --weights NEW --version V, then {next_step}", markup=False, soft_wrap=True)
+    raise typer.Exit(STATUS[verdict.state])

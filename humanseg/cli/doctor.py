@@ -1,0 +1,39 @@
+"""`humanseg doctor`: what is wrong with this machine or a server, on one page."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Annotated
+
+import typer
+
+from humanseg.cli.console import print_json, print_table
+from humanseg.cli.options import ApiKey, AsJson, Url, inference_url
+from humanseg.common.names import state_dir
+
+app = typer.Typer()
+
+
+@app.command()
+def doctor(
+    url: Url = None,
+    api_key: ApiKey = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine and its server: Python, Java, disk, ports, model, archive, clock.
+
+    Exit status 1 where something is a problem.
+    """
+    from humanseg.serve.diagnosis import look
+
+    findings = list(look(os.environ, state_dir(), inference_url(url), api_key))
+    if as_json:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        rows = [(each.check, each.state, each.found, each.fix) for each in findings]
+        print_table("", ("check", "state", "found", "fix"), rows)
+    bad = {"problem", "warning"} if strict else {"problem"}
+    if any(finding.state in bad for finding in findings):
+        raise typer.Exit(1)

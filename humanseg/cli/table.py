@@ -1,0 +1,97 @@
+"""Tables that fit the terminal without cutting what must be copied from them.
+
+A cell that holds one word (an id, a date, a number, a path) is never cut or folded. Where the terminal is too narrow,
+columns of prose fold first; where that is not enough, each row becomes a block of `column  value` lines. Without a
+terminal nothing folds at all: other programs read it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+
+GAP = 2  # spaces between columns
+LEAST_PROSE = 16  # columns of prose are not folded narrower than this
+MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?UTC|Z)?")
+NUMBER = re.compile(r"[-+]?[\d.,]+ ?(%|s|ms|[kKMGT]i?B|B|\$)?")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under `columns` on stdout; no cell is read as markup."""
+    print(table(title, columns, rows, terminal_width(), bold=sys.stdout.isatty()))
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal, or of COLUMNS; None where output goes to a file or another program."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+        return None
+    return shutil.get_terminal_size().columns
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], width: int | None, *, bold: bool = False
+) -> str:
+    """The table as text of at most `width` columns (None: as wide as it is), unless a single word is longer."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    head = [f"\033[1m{title}\033[0m" if bold else title] if title else []
+    widths = _fitted(columns, cells, width)
+    if widths is None:
+        return "\n".join([*head, *_blocks(columns, cells, width or 80)])
+    right = [all(NUMBER.fullmatch(row[at]) for row in cells if row[at]) for at in range(len(columns))]
+    names = _row(columns, widths, right)
+    lines = [f"\033[1m{line}\033[0m" for line in names] if bold else names
+    return "\n".join([*head, *lines, *(line for row in cells for line in _row(row, widths, right))])
+
+
+def _fitted(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> list[int] | None:
+    """The columns' widths, with prose and names folded as far as `width` asks for; None where it can't be done."""
+    widths = [max(len(line) for line in (name, *(row[at] for row in cells))) for at, name in enumerate(columns)]
+    if width is None:
+        return widths
+    excess = sum(widths) + GAP * (len(widths) - 1) - width
+    for at in sorted(range(len(columns)), key=lambda index: -widths[index]):
+        prose = any(is_prose(row[at]) for row in cells)
+        words = [*columns[at].split(), *(word for row in cells for word in (row[at].split() if prose else [row[at]]))]
+        narrowest = max(LEAST_PROSE if prose else 0, *map(len, words))
+        shrunk = min(widths[at], max(narrowest, widths[at] - max(0, excess)))
+        excess -= widths[at] - shrunk
+        widths[at] = shrunk
+    return widths if excess <= 0 else None
+
+
+def is_prose(cell: str) -> bool:
+    """Whether a cell may be folded at its spaces."""
+    return " " in cell and not MOMENT.fullmatch(cell) and not NUMBER.fullmatch(cell)
+
+
+def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
+    """One row as the lines that its folded cells take."""
+    folded = [
+        textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False) if len(cell) > width else [cell]
+        for cell, width in zip(row, widths, strict=True)
+    ]
+    lines = []
+    for depth in range(max(map(len, folded), default=0)):
+        cells = [cell[depth] if depth < len(cell) else "" for cell in folded]
+        parts = zip(cells, widths, right, strict=True)
+        padded = [cell.rjust(width) if aligned else cell.ljust(width) for cell, width, aligned in parts]
+        lines.append((" " * GAP).join(padded).rstrip())
+    return lines
+
+
+def _blocks(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[str]:
+    margin = max(map(len, columns)) + GAP
+    lines = []
+    for index, row in enumerate(cells):
+        lines += [""] if index else []
+        for name, cell in zip(columns, row, strict=True):
+            room = max(LEAST_PROSE, width - margin)
+            folded = [cell]
+            if is_prose(cell):
+                folded = textwrap.wrap(cell, room, break_long_words=False, break_on_hyphens=False)
+            lines += [f"{name:{margin}}{folded[0]}".rstrip(), *(" " * margin + more for more in folded[1:])]
+    return lines

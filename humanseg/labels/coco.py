@@ -1,0 +1,131 @@
+"""COCO JSON of any tool: CVAT, Label Studio, VIA, FiftyOne, Roboflow, our own export.
+
+All annotations of a photo with a category that counts as a person are joined: polygons (their union, as COCO has
+them), and run-lengths in both forms. COCO says a hole with run-lengths; a tool that has drawn one writes those.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from humanseg.labels.drawn import DrawnMask, LabelError, Mask, Options, PhotoRef, Reading, Refusal, Skipped, file_of
+
+LARGEST = 100_000_000  # pixels
+
+
+def is_coco(content: Any) -> bool:
+    """Whether this JSON is a COCO file of instances."""
+    return isinstance(content, dict) and all(
+        isinstance(content.get(name), list) for name in ("images", "annotations", "categories")
+    )
+
+
+def read_coco(name: str, content: dict[str, Any], options: Options) -> Reading:
+    """The masks of a COCO file, which is called `name` in messages."""
+    reading = Reading()
+    try:
+        persons = {one["id"] for one in content["categories"] if options.is_person([str(one["name"])])}
+        images = {one["id"]: one for one in content["images"]}
+        drawn: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        for one in content["annotations"]:
+            if one["image_id"] not in images:
+                reading.refused.append(
+                    Refusal(f"{name}: annotation {one.get('id')}", f"its image {one['image_id']} is not in the file")
+                )
+            elif one["category_id"] in persons:
+                drawn[one["image_id"]].append(one)
+    except (KeyError, TypeError) as error:
+        reason = f"not as COCO writes it ({type(error).__name__}: {error})"
+        return Reading(refused=[Refusal(name, reason)])
+    if not persons:
+        wanted = ", ".join(options.labels)
+        found = ", ".join(sorted({str(one["name"]) for one in content["categories"]})) or "none"
+        return Reading(refused=[Refusal(name, f"has no category {wanted}; it has {found}")])
+    for key, image in images.items():
+        source = f"{name}: image {key} ({image.get('file_name')})"
+        try:
+            if not drawn[key] and not options.empty_is_nobody:
+                reading.skipped.append(Skipped(source, "empty"))
+                continue
+            photo = PhotoRef(file_of(str(image["file_name"])), image.get("request_id"), image.get("photo_sha256"))
+            reading.masks.append(DrawnMask(photo, _join(image, drawn[key]), None, source))
+        except LabelError as error:
+            reading.refused.append(Refusal(source, str(error)))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            reading.refused.append(Refusal(source, f"not as COCO writes it ({type(error).__name__}: {error})"))
+    return reading
+
+
+def _join(image: dict[str, Any], annotations: list[dict[str, Any]]) -> Mask:
+    """uint8 [H, W], 255 where any of the annotations is."""
+    width, height = int(image["width"]), int(image["height"])
+    if width < 1 or height < 1 or width * height > LARGEST:
+        raise LabelError(f"its size is {width}x{height}")
+    mask = np.zeros((height, width), np.uint8)
+    for one in annotations:
+        found = one["segmentation"]
+        try:
+            if isinstance(found, dict):
+                mask[_runs(found, width, height)] = 255
+            elif found:
+                mask[_polygons(found, width, height)] = 255
+            else:
+                raise LabelError("has a box and no mask")
+        except LabelError as error:
+            raise LabelError(f"annotation {one.get('id')} {error}") from None
+    return mask
+
+
+def _polygons(polygons: Sequence[Sequence[float]], width: int, height: int) -> Any:
+    """The union, bool [height, width], of polygons, each a flat list of x, y in pixels."""
+    from pycocotools import mask as coco
+
+    for polygon in polygons:
+        if len(polygon) < 6 or len(polygon) % 2 or not np.isfinite(np.asarray(polygon, np.float64)).all():
+            raise LabelError("has a polygon of fewer than 3 points")
+    return coco.decode(coco.merge(coco.frPyObjects([list(one) for one in polygons], height, width))).astype(bool)
+
+
+def _runs(found: dict[str, Any], width: int, height: int) -> Any:
+    """Run-lengths to bool [height, width]: as a list of counts or as COCO's string."""
+    if list(found["size"]) != [height, width]:
+        said = "x".join(map(str, reversed(found["size"])))
+        raise LabelError(f"is of a picture of {said}, its photo is {width}x{height}")
+    text = found["counts"]
+    counts = decompress(text) if isinstance(text, str | bytes) else [int(count) for count in text]
+    if min(counts, default=0) < 0 or sum(counts) != width * height:
+        raise LabelError(f"has run-lengths of {sum(counts)} pixels, its photo has {width * height}")
+    values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return values.reshape(height, width, order="F")
+
+
+def decompress(text: str | bytes) -> list[int]:
+    """The counts of COCO's string (cocoapi, common/maskApi.c, rleFrString).
+
+    pycocotools never shows them, and a sum below the picture's passes through it unseen.
+
+    >>> decompress("63X1O")
+    [6, 3, 40, 2]
+    """
+    data = text.encode() if isinstance(text, str) else text
+    counts: list[int] = []
+    value = shift = 0
+    for byte in data:
+        group = byte - 48
+        if not 0 <= group < 64 or shift > 60:
+            raise LabelError("has run-lengths that are not COCO's")
+        value |= (group & 0x1F) << shift
+        shift += 5
+        if group & 0x20:
+            continue
+        if group & 0x10:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise LabelError("has run-lengths that are cut off")
+    return counts

@@ -1,0 +1,61 @@
+"""Several people's masks of one photo to the one that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from itertools import combinations
+
+import numpy as np
+
+from humanseg.labels.drawn import DrawnMask, LabelError, Mask
+
+LEAST_AGREEMENT = 0.7  # IoU of two people's masks, in the mean over pairs
+_BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def settle(
+    masks: Sequence[DrawnMask], least_agreement: float = LEAST_AGREEMENT
+) -> tuple[Mask | None, str | None, float]:
+    """(the mask, who drew it, agreement 0..1) of all annotations of one photo.
+
+    What is marked as the truth wins. Of one annotator's the newest counts. Of several people a pixel is a person
+    where more than half of them say so.
+
+    Raises:
+        LabelError: they drew for pictures of different sizes, or agree by less than `least_agreement`.
+    """
+    chosen = [one for one in masks if one.truth] or list(masks)
+    newest: dict[str | None, DrawnMask] = {}
+    for one in sorted(chosen, key=lambda one: _moment(one.time)):
+        newest[one.annotator] = one
+    rows = list(newest.values())
+    if len(rows) == 1:
+        return rows[0].mask, rows[0].annotator, 1.0
+    shapes = {one.mask.shape for one in rows if one.mask is not None}
+    if len(shapes) > 1:
+        raise LabelError("people drew for pictures of different sizes")
+    who = ", ".join(sorted(one.annotator or "?" for one in rows))
+    if not shapes:
+        return None, who, 1.0
+    shape = shapes.pop()
+    drawn = [np.zeros(shape, bool) if one.mask is None else one.mask > 0 for one in rows]
+    agreement = float(np.mean([_iou(first, second) for first, second in combinations(drawn, 2)]))
+    if agreement < least_agreement:
+        raise LabelError(
+            f"{who} agree by {agreement:.2f} only ({least_agreement:g} is asked for); "
+            "mark one annotation as ground truth, or cancel the wrong one"
+        )
+    votes = np.sum(drawn, axis=0)
+    return np.where(2 * votes > len(drawn), np.uint8(255), np.uint8(0)), who, agreement
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> float:  # type: ignore[type-arg]
+    either = np.count_nonzero(first | second)
+    return np.count_nonzero(first & second) / either if either else 1.0
+
+
+def _moment(time: datetime | None) -> datetime:
+    if time is None:
+        return _BEGINNING
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)

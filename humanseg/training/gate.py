@@ -1,0 +1,42 @@
+"""What a report of `humanseg compare` says to a release, without what it takes to make one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from humanseg.common.html import embedded
+
+NAME = "comparison"  # of the figures inside the report
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a report says to a release: which file's weights went in, and what came out."""
+
+    state: str
+    old_sha256: str
+    new_sha256: str
+    photos: int
+    request_ids: frozenset[str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the new model may be released."""
+        return self.state in ("better", "not worse")
+
+
+def read_gate(path: Path) -> Gate:
+    """What a report says. Raises ValueError when it is none, OSError when it can't be read."""
+    try:
+        found = embedded(path.read_text(), NAME)
+        listed = {one for row in found["per_photo"] for one in row["request_ids"]}
+        return Gate(
+            found["verdict"],
+            found["old"]["weights_sha256"],
+            found["new"]["weights_sha256"],
+            found["photos"],
+            frozenset(listed),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no report of `humanseg compare` ({error})") from None

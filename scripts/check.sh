@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The static checks: style, types, import rules. ./test.sh and pre-commit run them.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+.venv/bin/ruff check .
+.venv/bin/ruff format --check --quiet . || {
+  echo "the files above are not formatted: .venv/bin/ruff format ." >&2
+  exit 1
+}
+.venv/bin/mypy
+.venv/bin/lint-imports >/dev/null || .venv/bin/lint-imports
