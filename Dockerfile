@@ -2,6 +2,7 @@
 #
 #   docker build -t humanseg .                                         CPU
 #   docker build -t humanseg --build-arg DEVICE=cuda .                 CUDA, from PyPI
+#   docker build -t humanseg --platform linux/arm64 .                  Graviton and other arm64; each wheel is there
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #     -v humanseg:/state -p 127.0.0.1:8080:8080 -e ARCHIVE_BUCKET=... humanseg
 #

@@ -1,21 +1,23 @@
-"""What the archive costs, and how fast its spool drains. Last results: benchmarks/ARCHIVE.md.
+"""What the archive costs, whether it keeps up, and how it answers over a million records. Results: ARCHIVE.md.
 
-    .venv/bin/python benchmarks/archive.py keep      the hook alone, fsync off and on
-    .venv/bin/python benchmarks/archive.py drain     10,000 records from the spool to the embedded store, and memory
-    .venv/bin/python benchmarks/archive.py serve     a real server at full load, with and without archiving
+    .venv/bin/python -m benchmarks.archive keep        the hook alone, fsync off and on
+    .venv/bin/python -m benchmarks.archive drain       from the spool to the embedded store; memory of the uploader
+    .venv/bin/python -m benchmarks.archive cpu         CPU and throughput of a served photo, archived and not, in turn
+    .venv/bin/python -m benchmarks.archive saturate    full load without end: what lies in the spool, what is dropped
+    .venv/bin/python -m benchmarks.archive scale       `humanseg archive` over many records
 
-`serve` alternates blocks of requests with `x-archive: yes` and `no` on one server, so that a busy machine hits both
-alike; the cost is the median over pairs of blocks. Each pair swaps its order. Before a block the spool is empty.
+`cpu` alternates blocks of requests with `x-archive: yes` and `no` on one server, so that a busy machine hits both
+alike; what follows a block (the rest of the upload) counts to it. The users are threads of this process: they take
+from the machine, but not from the CPU that is counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import hashlib
 import json
 import logging
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -23,61 +25,61 @@ import tempfile
 import threading
 import time
 import uuid
-from datetime import datetime, timezone
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import requests
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.photos import SIZES, make_photo, write_photos
+from benchmarks.servers import CORES, DATA, ROOT, Running, ours, start
+from benchmarks.usage import cpu_seconds
+from humanseg.archive.capture.hook import Archive, Outcome
+from humanseg.archive.capture.names import make_name, records_root, segment_key, table_key
+from humanseg.archive.capture.record import Exchange
+from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.capture.spool import Spool
+from humanseg.archive.capture.telemetry import NoMetrics, SparseLog
+from humanseg.archive.ship.local_store import LocalStore
+from humanseg.archive.ship.store import BucketSettings, Store
+from humanseg.archive.ship.table import RECORDS, table_bytes
+from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.uploader import Uploader
 
-from humanseg.archive.ship.shipper import Shipper  # noqa: E402
-
-from benchmarks.local_server import Server, start_server  # noqa: E402
-from humanseg.archive.capture.hook import Archive  # noqa: E402
-from humanseg.archive.capture.record import Exchange  # noqa: E402
-from humanseg.archive.capture.settings import ArchiveSettings  # noqa: E402
-from humanseg.archive.capture.spool import Spool  # noqa: E402
-from humanseg.archive.capture.telemetry import NoMetrics, SparseLog  # noqa: E402
-from humanseg.archive.errors import Away  # noqa: E402
-from humanseg.archive.ship.local_store import LocalStore  # noqa: E402
-from humanseg.archive.ship.store import Store  # noqa: E402
-from humanseg.archive.ship.target import Target  # noqa: E402
-
-
-def photo(width: int, height: int) -> bytes:
-    """The astronaut at the given size, as a JPEG of quality 90."""
-    out = io.BytesIO()
-    with Image.open(ROOT / "tests" / "photos" / "astronaut.jpg") as image:
-        image.convert("RGB").resize((width, height)).save(out, "JPEG", quality=90)
-    return out.getvalue()
+SMALL = replace(SIZES["small"], width=96, height=72)  # of `scale`, where bytes do not matter
 
 
-def mask(width: int, height: int) -> bytes:
-    """A disc, as PNG."""
+def disc(width: int, height: int) -> bytes:
+    """A mask: a disc, as PNG."""
     y, x = np.mgrid[0:height, 0:width]
-    disc = np.where((x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2, 255, 0)
-    out = io.BytesIO()
-    Image.fromarray(disc.astype(np.uint8)).save(out, "PNG")
+    inside = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2
+    out = BytesIO()
+    Image.fromarray(np.where(inside, 255, 0).astype(np.uint8)).save(out, "PNG")
     return out.getvalue()
 
 
-def exchange(data: bytes, png: bytes, width: int, height: int) -> Exchange:
+def exchange(photo: bytes, mask: bytes, size: tuple[int, int], time_: datetime | None = None) -> Exchange:
+    """An answered photo with a new id."""
     return Exchange(
         request_id=str(uuid.uuid4()),
-        time=datetime.now(timezone.utc),
+        time=time_ or datetime.now(timezone.utc),
         model_name="human_segmentation",
         model_version="1.0",
         weights_sha256="0" * 64,
-        photo=data,
+        photo=photo,
         photo_format="jpeg",
-        width=width,
-        height=height,
-        mask_png=lambda: png,
+        width=size[0],
+        height=size[1],
+        mask_png=lambda: mask,
         options={"output": "mask"},
         coverage=0.3,
         confidence=0.9,
@@ -85,29 +87,27 @@ def exchange(data: bytes, png: bytes, width: int, height: int) -> Exchange:
     )
 
 
-def never() -> Store:
-    raise Away("not in this benchmark")
+# ---------------------------------------------------------------------- keep
 
 
 def keep(folder: Path, number: int) -> dict[str, Any]:
-    """Milliseconds per photo in the hook, without the network."""
+    """Milliseconds a photo in the hook, without the network."""
     rows = {}
-    for width, height in ((512, 512), (4032, 3024)):
-        data, png = photo(width, height), mask(width, height)
+    for name, size in SIZES.items():
+        photo, mask = make_photo(size), disc(size.width, size.height)
         for fsync in (False, True):
-            settings = ArchiveSettings(fsync=fsync)
-            archive = Archive.start(settings, folder / f"{width}-{fsync}", open_store=never)
+            state = folder / f"{name}-{fsync}"
+            archive = Archive.start(ArchiveSettings(fsync=fsync), state, upload=False)
             took, cpu = [], []
             for _ in range(number):
-                one = exchange(data, png, width, height)
+                one = exchange(photo, mask, (size.width, size.height))
                 began, worked = time.perf_counter(), time.thread_time()
-                archive.keep(one)
+                assert archive.keep(one) is Outcome.SPOOLED
                 took.append((time.perf_counter() - began) * 1000)
                 cpu.append((time.thread_time() - worked) * 1000)
-            assert archive.shipper is not None
-            archive.shipper.stop()
+            archive.close()
             took.sort()
-            rows[f"{width}x{height}, {len(data) / 1e6:.2f} MB, fsync {'on' if fsync else 'off'}"] = {
+            rows[f"{name}, {len(photo) / 1e6:.2f} MB, fsync {'on' if fsync else 'off'}"] = {
                 "CPU ms": round(statistics.fmean(cpu), 2),
                 "median ms": round(statistics.median(took), 2),
                 "p95 ms": round(took[int(len(took) * 0.95)], 2),
@@ -115,111 +115,290 @@ def keep(folder: Path, number: int) -> dict[str, Any]:
     return rows
 
 
-def drain(folder: Path, number: int) -> dict[str, Any]:
-    """Records per second from spool to store, and the shipper's memory on the way."""
-    data, png = photo(512, 512), mask(512, 512)
+# ---------------------------------------------------------------------- drain
+
+
+def uploader_of(folder: Path, settings: ArchiveSettings) -> Uploader:
+    return Uploader(
+        Spool(folder / "spool"),
+        lambda: Store.open(Target.find({}, folder), BucketSettings.of(settings)),
+        settings,
+        metrics=NoMetrics(),
+        log=SparseLog(logging.getLogger("archive")),
+    )
+
+
+def drain(folder: Path, number: int, name: str) -> dict[str, Any]:
+    """Records a second from the spool to the embedded store, and the uploader's memory on the way."""
+    size = SIZES[name]
+    photo, mask = make_photo(size), disc(size.width, size.height)
     settings = ArchiveSettings()
-    archive = Archive.start(settings, folder, open_store=never)
+    archive = Archive.start(settings, folder, upload=False)
     for _ in range(number):
-        archive.keep(exchange(data, png, 512, 512))
-    assert archive.shipper is not None
-    archive.shipper.stop()
-    memory: list[tuple[int, float]] = []
-    with LocalStore(folder / "store"):
-        shipper = Shipper(
-            Spool(folder / "spool"),
-            lambda: Store.open(Target.find({}, folder), settings),
-            settings,
-            metrics=NoMetrics(),
-            log=SparseLog(logging.getLogger("archive")),
-        )
-        stop = threading.Event()
+        archive.keep(exchange(photo, mask, (size.width, size.height)))
+    archive.close()
+    most, stop = [0.0], threading.Event()
 
-        def watch() -> None:
-            while not stop.wait(1.0):
-                memory.append((shipper.shipped, psutil.Process().memory_info().rss / 1e6))
+    def watch() -> None:
+        while not stop.wait(0.2):
+            most[0] = max(most[0], psutil.Process().memory_info().rss / 1e6)
 
+    with LocalStore(folder / "store") as store:
+        assert store.process
         watcher = threading.Thread(target=watch)
         watcher.start()
-        began = time.monotonic()
-        done = shipper.drain(3600, threads=4)
+        own, theirs, began = time.process_time(), cpu_seconds(store.process.pid), time.monotonic()
+        done = uploader_of(folder, settings).drain(3600)
         took = time.monotonic() - began
         stop.set()
         watcher.join()
-    tenths = [max((mb for at, mb in memory if at <= number * part / 10), default=0.0) for part in range(1, 11)]
+        own, theirs = time.process_time() - own, cpu_seconds(store.process.pid) - theirs
     return {
+        "photo": f"{name}, {len(photo) / 1e6:.2f} MB",
         "records": done.shipped,
-        "left": done.left.records,
+        "left": done.left.segments,
         "seconds": round(took, 1),
         "records per second": round(done.shipped / took, 1),
-        "megabytes per second": round(done.shipped * (len(data) + len(png)) / took / 1e6, 1),
-        "memory in MB after each tenth": [round(mb) for mb in tenths],
+        "megabytes per second": round(done.shipped * (len(photo) + len(mask)) / took / 1e6, 1),
+        "uploader CPU ms a record": round(own / done.shipped * 1000, 2),
+        "store CPU ms a record": round(theirs / done.shipped * 1000, 2),
+        "memory MB at most": round(most[0]),
     }
 
 
-def block(server: Server, data: bytes, archived: str, seconds: float, users: int) -> tuple[float, float]:
-    """(photos per second, median latency in ms) of `users` at full load."""
-    until, latencies, lock = time.monotonic() + seconds, [], threading.Lock()
+# ---------------------------------------------------------------------- a real server
+
+
+@contextmanager
+def served(scratch: Path, photos: dict[str, Path]) -> Iterator[Running]:
+    """A server with one worker a core, the embedded store, and everything default."""
+    running = start(ours("ours", ROOT / "model_store" / "human_segmentation.mar"), scratch, photos["small"])
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def spool_of(server: Running) -> Spool:
+    return Spool(server.state / "served" / "spool")
+
+
+@dataclass(frozen=True)
+class Block:
+    """What users saw: good answers, how many a second, and the others."""
+
+    photos: int
+    rate: float
+    failed: int
+
+
+def users(server: Running, photo: Path, archived: str, seconds: float, number: int = 4 * CORES) -> Block:
+    """`number` users that send the photo again and again for so long."""
+    url, data = server.target(photo, "mask").url, photo.read_bytes()
+    headers = {"content-type": "image/jpeg", "x-archive": archived}
+    until, answers = time.monotonic() + seconds, Counter[str]()
+    expected = "200 spooled" if archived == "yes" else "200 declined"
 
     def user() -> None:
         with requests.Session() as session:
-            headers = {"Content-Type": "image/jpeg", "x-archive": archived}
             while time.monotonic() < until:
-                began = time.perf_counter()
-                answer = session.post(server.predictions, data=data, headers=headers, timeout=60)
-                took = time.perf_counter() - began
-                assert answer.headers["x-archived"] == ("spooled" if archived == "yes" else "declined")
-                with lock:
-                    latencies.append(took * 1000)
+                answer = session.post(url, data=data, headers=headers, timeout=60)
+                answers[f"{answer.status_code} {answer.headers.get('x-archived')}"] += 1
 
-    threads = [threading.Thread(target=user) for _ in range(users)]
+    threads = [threading.Thread(target=user) for _ in range(number)]
     began = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return len(latencies) / (time.monotonic() - began), statistics.median(latencies)
+    good = answers[expected]
+    return Block(good, good / (time.monotonic() - began), answers.total() - good)
 
 
-def wait_shipped(server: Server) -> float:
-    """Seconds until the spool is empty."""
-    began = time.monotonic()
-    while Spool(server.state_dir / "spool").ready():
-        time.sleep(0.1)
+def wait_empty(server: Running, seconds: float = 120) -> float:
+    """Seconds until everything is in the bucket, asked for at once."""
+    began, spool = time.monotonic(), spool_of(server)
+    while not spool.is_empty():
+        spool.request_flush()
+        time.sleep(0.5)
+        if time.monotonic() - began > seconds:
+            raise RuntimeError(f"{spool.backlog()} is left after {seconds:.0f} s")
     return time.monotonic() - began
 
 
-def serve(folder: Path, pairs: int, seconds: float) -> dict[str, Any]:
-    """The share of throughput and latency that archiving costs."""
-    cores = os.cpu_count() or 1
-    server = start_server(folder, WORKERS=str(cores))
-    rows = {}
-    try:
-        for width, height in ((512, 512), (2048, 1536)):
-            data = photo(width, height)
-            block(server, data, "no", 5, 2 * cores)
-            costs, delays, on, off, after = [], [], [], [], []
+def cpu(scratch: Path, pairs: int, seconds: float) -> dict[str, Any]:
+    """CPU of a photo and throughput, archived and not; the uploader and the store included."""
+    photos = write_photos(DATA / "photos")
+    rows: dict[str, Any] = {}
+    with served(scratch, photos) as server:
+        for name in SIZES:
+            users(server, photos[name], "no", seconds)
+            costs: dict[str, list[float]] = {"yes": [], "no": []}
+            rates: dict[str, list[float]] = {"yes": [], "no": []}
             for pair in range(pairs):
-                found = {}
                 for archived in ("yes", "no") if pair % 2 else ("no", "yes"):
-                    found[archived] = block(server, data, archived, seconds, 2 * cores)
-                    if archived == "yes":
-                        after.append(wait_shipped(server))
-                on.append(found["yes"][0])
-                off.append(found["no"][0])
-                costs.append(1 - found["yes"][0] / found["no"][0])
-                delays.append(found["yes"][1] / found["no"][1] - 1)
-            rows[f"{width}x{height}, {len(data) / 1e6:.2f} MB"] = {
-                "photos per second, archiving": round(statistics.median(on), 2),
-                "photos per second, not archiving": round(statistics.median(off), 2),
-                "cost in throughput, median of pairs": f"{statistics.median(costs):.1%}",
-                "all pairs": [f"{cost:.1%}" for cost in costs],
-                "cost in median latency": f"{statistics.median(delays):.1%}",
-                "seconds until the spool was empty": [round(one, 1) for one in after],
+                    wait_empty(server)
+                    before = cpu_seconds(server.process.pid)
+                    seen = users(server, photos[name], archived, seconds)
+                    wait_empty(server)
+                    costs[archived].append((cpu_seconds(server.process.pid) - before) / seen.photos * 1000)
+                    rates[archived].append(seen.rate)
+            ratios = [yes / no for yes, no in zip(costs["yes"], costs["no"], strict=True)]
+            slower = [1 - yes / no for yes, no in zip(rates["yes"], rates["no"], strict=True)]
+            rows[f"{name}, {photos[name].stat().st_size / 1e6:.2f} MB"] = {
+                "CPU ms a photo, not archived": round(statistics.median(costs["no"]), 1),
+                "CPU ms a photo, archived": round(statistics.median(costs["yes"]), 1),
+                "ratio, median of pairs": round(statistics.median(ratios), 3),
+                "all pairs": [round(ratio, 3) for ratio in ratios],
+                "photos a second, not archived": round(statistics.median(rates["no"]), 1),
+                "throughput lost, median of pairs": f"{statistics.median(slower):.1%}",
             }
-    finally:
-        server.stop(signal.SIGTERM)
     return rows
+
+
+def saturate(scratch: Path, seconds: float, name: str) -> dict[str, Any]:
+    """Full load for so long; what lies in the spool meanwhile, and how long the rest takes afterwards."""
+    photos = write_photos(DATA / "photos")
+    with served(scratch, photos) as server:
+        spool, seen = spool_of(server), [(0, 0.0)]
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(1.0):
+                backlog = spool.backlog()
+                seen.append((backlog.bytes, backlog.oldest_seconds))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        load = users(server, photos[name], "yes", seconds)
+        stop.set()
+        watcher.join()
+        began = time.monotonic()
+        while not spool.is_empty() and time.monotonic() - began < 300:
+            time.sleep(0.2)
+        rest = time.monotonic() - began
+        page = requests.get(f"http://127.0.0.1:{server.spec.environment['METRICS_PORT']}/metrics", timeout=10).text
+    return {
+        "photo": f"{name}, {photos[name].stat().st_size / 1e6:.2f} MB",
+        "seconds": seconds,
+        "answered": load.photos,
+        "photos a second": round(load.rate, 1),
+        "failed or not spooled": load.failed,
+        "dropped": sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith("archive_dropped")),
+        "most in the spool, MB": round(max(size for size, _ in seen) / 1e6, 1),
+        "oldest record in the spool, seconds at most": round(max(age for _, age in seen), 1),
+        "seconds until everything was in the bucket": round(rest, 1),
+    }
+
+
+# ---------------------------------------------------------------------- scale
+
+
+def rows_of(number: int, start_: datetime, seconds: float, segment: str, draw: np.random.Generator) -> pa.Table:
+    """`number` made-up rows over `seconds`, of records whose photos are nowhere."""
+    at = [start_ + timedelta(seconds=float(one)) for one in np.sort(draw.uniform(0, seconds, number))]
+    digests = [draw.bytes(32).hex() for _ in range(number)]
+    places = np.arange(number) * 60_000
+    values: dict[str, Any] = {
+        "request_id": [str(uuid.UUID(bytes=draw.bytes(16), version=4)) for _ in range(number)],
+        "time": at,
+        "photo_sha256": digests,
+        "mask_sha256": digests,
+        "coverage": draw.beta(2, 4, number),
+        "confidence": draw.beta(9, 1, number),
+        "sampling_probability": np.ones(number),
+        "consent_asked": [None] * number,
+        "label": [None] * number,
+        "photo_offset": places + 512,
+        "mask_offset": places + 50_000,
+        "json_offset": places + 58_000,
+    }
+    constants: dict[str, Any] = {
+        "model_name": "human_segmentation",
+        "model_version": "1.0",
+        "weights_sha256": "0" * 64,
+        "photo_format": "jpeg",
+        "sent_format": "jpeg",
+        "width": 640,
+        "height": 480,
+        "photo_bytes": 49_000,
+        "mask_bytes": 7_000,
+        "output": "mask",
+        "options": "{}",
+        "consent_mode": "opt-out",
+        "sampling_reason": "sample",
+        "segment": segment,
+        "replaces": "",
+        "json_bytes": 1000,
+    }
+    for field in RECORDS:
+        if field.name not in values:
+            values[field.name] = [constants.get(field.name, 0)] * number
+    return pa.table({field.name: pa.array(values[field.name], field.type) for field in RECORDS}, schema=RECORDS)
+
+
+def command(folder: Path, *arguments: str) -> dict[str, float]:
+    """Seconds, CPU seconds and megabytes of one `humanseg archive` command."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ARCHIVE_", "AWS_"))}
+    full = [sys.executable, "-m", "humanseg.cli.main", "archive", *arguments]
+    began = time.monotonic()
+    process = subprocess.Popen(
+        full, cwd=ROOT, env={**environment, "STATE_DIR": str(folder)}, stdout=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"{arguments} ended with {process.returncode}"
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        "CPU seconds": round(used.ru_utime + used.ru_stime, 1),
+        "MB": round(used.ru_maxrss / 1024),
+    }
+
+
+def scale(folder: Path, records: int, whole: int, a_segment: int) -> dict[str, Any]:
+    """Commands over `records` rows as tables alone, over 30 days, and `whole` records more with their segments."""
+    draw, first = np.random.default_rng(1), datetime(2026, 10, 1, tzinfo=timezone.utc)
+    photo, mask = make_photo(SMALL), disc(SMALL.width, SMALL.height)
+    last_day, ids = first + timedelta(days=31, hours=12), []
+    archive = Archive.start(ArchiveSettings(), folder, upload=False)
+    for number in range(whole):
+        # A photo's comment would be stripped, so that each is made different behind its start.
+        one = exchange(_different(photo, number), mask, (96, 72), last_day + timedelta(seconds=number / 20))
+        assert archive.keep(one) is Outcome.SPOOLED
+        ids.append(one.request_id)
+    archive.close()
+    with LocalStore(folder / "store") as local:
+        store = local.open_store()
+        root, every = records_root(store.target.prefix), timedelta(days=30) * a_segment / records
+        for number in range(records // a_segment):
+            name = make_name(first + every * number, "0badcafe", number + 1)
+            table = rows_of(a_segment, name.time, every.total_seconds() * 0.9, segment_key(root, name), draw)
+            store.put_new(table_key(root, name), table_bytes(table))
+        uploader_of(folder, ArchiveSettings()).drain(600)
+        (folder / "ids").write_text("\n".join(ids[:: max(1, whole // 1000)][:1000]))
+        since = ("--since", "2026-09-01")
+        day = f"{last_day:%Y-%m-%d}"
+        chosen = ("--ids", str(folder / "ids"), "--to", str(folder / "data"))
+        found = {
+            "stats": command(folder, "stats", *since, "--json"),
+            "ls --below-confidence 0.6": command(folder, "ls", "--below-confidence", "0.6"),
+            "query, by day": command(folder, "query", "SELECT dt, count(*), avg(coverage) FROM records GROUP BY 1"),
+            "show ID, with its day": command(folder, "show", ids[0], "--date", day, "--to", str(folder / "a.png")),
+            "show ID, without": command(folder, "show", ids[0], "--to", str(folder / "a.png")),
+            "export of 1000 chosen": command(folder, "export", *since, *chosen),
+            "erase of one": command(folder, "erase", ids[1], "--yes"),
+        }
+    return {
+        "records": f"{records // a_segment * a_segment} as tables of {a_segment} rows, {whole} more with segments",
+        **found,
+    }
+
+
+def _different(photo: bytes, number: int) -> bytes:
+    """Another JPEG of the same size: one with a restart marker's worth of its scan changed is still one."""
+    digest = hashlib.sha256(str(number).encode()).digest()[:8]
+    at = len(photo) - 200
+    return photo[:at] + bytes(value & 0x7F for value in digest) + photo[at + 8 :]
 
 
 def machine() -> str:
@@ -229,28 +408,33 @@ def machine() -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
-    load = os.getloadavg()[0]
-    return f"{model}, {os.cpu_count()} cores, load {load:.1f} before the run, commit {commit}"
+    return f"{model}, {CORES} cores, load {os.getloadavg()[0]:.1f} before the run, commit {commit}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("keep", "drain", "serve"))
-    parser.add_argument("--records", type=int, default=10_000, help="for drain")
-    parser.add_argument("--pairs", type=int, default=6, help="pairs of blocks, for serve")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of one block, for serve")
-    parser.add_argument("--folder", type=Path, default=None, help="where the spool lies (default: a temporary one)")
-    chosen = parser.parse_args()
-    where = machine()
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as scratch:
+    parser.add_argument("part", choices=("keep", "drain", "cpu", "saturate", "scale"))
+    parser.add_argument("--records", type=int, default=0, help="default: 200 (keep), 2000 (drain), 1000000 (scale)")
+    parser.add_argument("--whole", type=int, default=20_000, help="records with their bytes, for scale")
+    parser.add_argument("--photo", choices=tuple(SIZES), default="typical", help="for drain and saturate")
+    parser.add_argument("--pairs", type=int, default=4, help="pairs of blocks, for cpu")
+    parser.add_argument("--seconds", type=float, default=0.0, help="default: 8 of a block (cpu), 600 (saturate)")
+    parser.add_argument("--folder", type=Path, help="where the data lies (default: a temporary folder)")
+    given = parser.parse_args()
+    about = machine()
+    with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
         folder = Path(scratch)
-        if chosen.what == "keep":
-            result = keep(folder, 200)
-        elif chosen.what == "drain":
-            result = drain(folder, chosen.records)
+        if given.part == "keep":
+            result = keep(folder, given.records or 200)
+        elif given.part == "drain":
+            result = drain(folder, given.records or 2000, given.photo)
+        elif given.part == "cpu":
+            result = cpu(folder / "server", given.pairs, given.seconds or 8)
+        elif given.part == "saturate":
+            result = saturate(folder / "server", given.seconds or 600, given.photo)
         else:
-            result = serve(folder / "state", chosen.pairs, chosen.seconds)
-    print(json.dumps({"machine": where, chosen.what: result}, indent=2))
+            result = scale(folder, given.records or 1_000_000, given.whole, 1000)
+    print(json.dumps({"machine": about, given.part: result}, indent=2))
 
 
 if __name__ == "__main__":

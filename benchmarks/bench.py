@@ -15,6 +15,7 @@ from benchmarks.machine import Clock, describe
 from benchmarks.photos import write_photos
 from benchmarks.servers import DATA, ROOT, Running, Spec, start
 from benchmarks.usage import cpu_seconds
+from humanseg.archive.capture.spool import Spool
 
 RESULTS = DATA / "results.json"
 IDLE = 0.5  # cores; a photo takes one, and LitServe's loops take 0.15 when nobody asks
@@ -92,11 +93,13 @@ def settle(server: Running, seconds: float = 60) -> None:
 
     wrk leaves at the end of its time, with a photo of each client still in the server.
     """
-    ready = server.state / "served" / "spool" / "ready"
+    spool = Spool(server.state / "served" / "spool")
     end, used = time.monotonic() + seconds, -1.0
     while time.monotonic() < end:
         before, used = used, cpu_seconds(server.process.pid)
-        shipped = not ready.is_dir() or not any(ready.iterdir())
+        shipped = spool.is_empty()
+        if not shipped:
+            spool.request_flush()  # what is small would be waited for
         if shipped and used - before < IDLE * POLL_SECONDS:
             return
         time.sleep(POLL_SECONDS)

@@ -22,6 +22,7 @@ WIDTH, BOX_WIDTH, BOX_HEIGHT, ROW = 1000, 170, 48, 112
 ROOM = {
     "handler": "TorchServe adapter",
     "humanseg.segmentation": "photo to mask, pure",
+    "humanseg.video": "clip to clip",
     "humanseg.common": "settings, files, names",
     "humanseg.archive.capture": "in the worker",
     "humanseg.archive.ship": "beside the server",

@@ -1,4 +1,4 @@
-"""Optional API keys: who may ask for a mask, and for how many at a time (humanseg.common.api_keys has the file)."""
+"""Optional API keys: who may ask for a mask, until when, and for how many at a time (humanseg.common.apikeys)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from handler.errors import TooManyRequests, Unauthorized
 from handler.slots import Slots
-from humanseg.common.api_keys import ApiKey, read_keys
+from humanseg.common.apikeys import ApiKey, read_keys
 
 logger = logging.getLogger(__name__)
 

@@ -68,6 +68,6 @@ def is_mask(options: Options) -> bool:
 
 
 def open_archive(section: Mapping[str, Any] | None, metrics: Metrics) -> PhotoArchive:
-    """The archive that the `archive:` section and the environment ask for, with its shipper running."""
+    """The archive that the `archive:` section and the environment ask for, with its uploader running."""
     settings = ArchiveSettings.from_mapping(section)
     return PhotoArchive(Archive.start(settings, state_dir(), metrics=metrics))

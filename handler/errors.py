@@ -15,6 +15,14 @@ from humanseg.segmentation.errors import (
     TooLarge,
     UnsupportedFormat,
 )
+from humanseg.video.errors import (
+    BrokenClip,
+    ClipError,
+    ClipTooLarge,
+    NotAClip,
+    ResultRefused,
+    UnsupportedClip,
+)
 
 
 class ClientError(Exception):
@@ -54,14 +62,14 @@ class TooManyRequests(ClientError):
 
 
 class Busy(PhotoError):
-    """No fault of the caller: there is no memory for this photo now. retry_after: seconds."""
+    """No fault of the caller: no memory for this photo, or no place for this clip, now. retry_after: seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
-FAULTS_OF_THE_CALLER = (ClientError, PhotoError)
+FAULTS_OF_THE_CALLER = (ClientError, PhotoError, ClipError)
 
 STATUS: dict[type[Exception], int] = {
     EmptyBody: 400,
@@ -77,11 +85,22 @@ STATUS: dict[type[Exception], int] = {
     TooLarge: 413,
     UnsupportedFormat: 415,
     TooManyRequests: 429,
+    NotAClip: 400,
+    BrokenClip: 400,
+    ResultRefused: 400,
+    ClipTooLarge: 413,
+    UnsupportedClip: 415,
     Busy: 503,
 }
 
 # The `type` in an error's JSON is the class's name, but for these.
-TYPES: dict[type[Exception], str] = {EmptyPhoto: EmptyBody.__name__, PictureTooLarge: BadOption.__name__}
+TYPES: dict[type[Exception], str] = {
+    EmptyPhoto: EmptyBody.__name__,
+    PictureTooLarge: BadOption.__name__,
+    ResultRefused: BadOption.__name__,
+    ClipTooLarge: TooLarge.__name__,
+    UnsupportedClip: UnsupportedFormat.__name__,
+}
 
 
 def error_type(error: Exception) -> str:

@@ -34,6 +34,7 @@ def service_facts(
             "megapixels": settings.max_megapixels,
             "bytes": MOST_BYTES,
             "instances": MOST_INSTANCES,
+            "video_seconds": settings.max_video_seconds,
             "label": settings.max_label,
         },
     }

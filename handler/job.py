@@ -19,9 +19,9 @@ class Job:
     index: place in the batch. frame: float32 [3, H, W], None where several looks are asked for.
     probability: float32 [H, W], the network's answer to `frame`, or the map of several looks. seconds: by stage.
 
-    Once `response` is set, no further step touches the photo. `error` names the client's fault, if any.
+    Once `response` is set, no further step touches the photo. `error` names the client's error, if any;
+    `key` the API key that was sent.
     `counted`: the photos of this request were counted one by one.
-    `key`: the name of the API key that was sent.
     """
 
     index: int
@@ -32,6 +32,6 @@ class Job:
     probability: NDArray[np.float32] | None = None
     response: Response | None = None
     error: str | None = None
-    key: str | None = None
     counted: bool = False
+    key: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)

@@ -60,7 +60,7 @@ class TorchServeMetrics:
 def count_response(
     metrics: Metrics, response: Response, output: str, quality: str, error: str | None, key: str | None
 ) -> None:
-    """One answered request: by output, quality and status, by the client's error, by the name of the API key."""
+    """One answered request: by output, quality and status, by the client's error, and by the name of the API key."""
     labels = {"output": output, "quality": quality, "status": str(response.status)}
     metrics.count("humanseg_photos_total", labels)
     if error is not None:

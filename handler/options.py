@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
 from handler.errors import BadOption, UnknownOption
+from humanseg.video.kinds import CONTAINERS
 
 OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite", "json")
-FORMATS = ("png", "webp", "jpeg")
+FORMATS = ("png", "webp", "jpeg", *CONTAINERS)
 QUALITY = ("fast", "best")
 KEEP = ("all", "largest")
 CROP = ("none", "person")
@@ -17,7 +18,10 @@ CROP = ("none", "person")
 
 @dataclass(frozen=True)
 class Options:
-    """What to answer. `None` stands for the server's own setting (threshold) or no statement (archive, label)."""
+    """What to answer. `None` stands for the server's own setting (threshold) or no statement.
+
+    progress: a word of the caller's, under which it may ask how far a clip is.
+    """
 
     output: str = "mask"
     format: str = "png"
@@ -28,6 +32,7 @@ class Options:
     crop: str = "none"
     archive: str | None = None
     label: str | None = None
+    progress: str | None = None
 
     def given(self) -> dict[str, str]:
         """The options that differ from their defaults, as strings, without consent and label."""
@@ -35,7 +40,8 @@ class Options:
         return {
             field.name: str(getattr(self, field.name))
             for field in fields(self)
-            if field.name not in ("archive", "label") and getattr(self, field.name) != getattr(default, field.name)
+            if field.name not in ("archive", "label", "progress")
+            and getattr(self, field.name) != getattr(default, field.name)
         }
 
 
@@ -64,6 +70,7 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
         crop=_choice(given, "crop", CROP),
         archive=_choice(given, "archive", ("yes", "no")) if "archive" in given else None,
         label=_label(given["label"], max_label) if "label" in given else None,
+        progress=_progress(given["progress"]) if "progress" in given else None,
     )
 
 
@@ -99,6 +106,12 @@ def _background(text: str) -> str:
     if value != "blur" and not re.fullmatch(r"#[0-9a-f]{6}", value):
         raise BadOption(f"background={text[:40]!r} is neither a colour such as #00ff88 nor 'blur'.")
     return value
+
+
+def _progress(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{16,64}", text):
+        raise BadOption("progress must be 16 to 64 hexadecimal digits, chosen at random.")
+    return text
 
 
 def _label(text: str, longest: int) -> str:

@@ -30,7 +30,10 @@ REPEATED = "repeated fields"  # the row key under which the handler reports fiel
 
 @dataclass(frozen=True)
 class PhotoRequest:
-    """One photo as sent, and what to do with it. kserve: it came, and is answered, in KServe's v1 envelope."""
+    """One photo as sent, and what to do with it. kserve: it came, and is answered, in KServe's v1 envelope.
+
+    Without a photo it asks how far a clip is, see `Options.progress`.
+    """
 
     photo: bytes
     options: Options
@@ -121,6 +124,8 @@ def parse_request(
     options = parse_options(merged, max_label=max_label)
     if len(photos) > 1:
         raise BadRequest("The request holds more than one photo. Send one photo a request.")
+    if not photos and options.progress:
+        return PhotoRequest(b"", options)
     if not photos or not photos[0]:
         raise EmptyBody(_no_photo(lower))
     return PhotoRequest(photos[0], options, kserve)

@@ -22,6 +22,7 @@ import numpy as np
 from handler import response
 from handler.apikeys import KEY_FIELD, KeyLimit, KeyRing, sent_key
 from handler.archiving import open_archive
+from handler.clips import ClipRoom, make_clip, progress_response, wants_clip
 from handler.errors import FAULTS_OF_THE_CALLER, ClientError, error_type
 from handler.facts import service_facts
 from handler.job import Job
@@ -31,6 +32,7 @@ from handler.request import PhotoRequest, is_visit, parse_requests, wanted_type
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
 from humanseg.common.probe import PROBE
+from humanseg.segmentation import pipeline
 from humanseg.segmentation.engine import make_engine, warm_up
 from humanseg.segmentation.frame import Batch, photo_map
 from humanseg.segmentation.looks import FINEST, look_closely
@@ -40,6 +42,8 @@ from humanseg.segmentation.picture import NEEDS_PHOTO
 from humanseg.segmentation.pipeline import at_photo_size, preprocess
 
 logger = logging.getLogger(__name__)
+
+CLIP_SHARE = 0.75  # of the time after which TorchServe gives up a worker: what a clip may take of it
 
 
 class SegmentationHandler:
@@ -66,6 +70,7 @@ class SegmentationHandler:
             self.metrics = TorchServeMetrics(context.metrics, self.name, self.version)
             self.page = (folder / "handler" / "page.html").read_bytes()
             self.openapi = (folder / "docs" / "openapi.yaml").read_bytes()
+            self.most_pixels = int(self.settings.max_megapixels * 1e6)
             self.threshold = self.settings.threshold or self.model.spec.threshold
             self.engine = make_engine(
                 self.settings.engine,
@@ -77,6 +82,13 @@ class SegmentationHandler:
                 gpu=context.system_properties.get("gpu_id"),
             )
             warm_up(self.engine, self.model.spec)
+            self.clips = ClipRoom(
+                ask=lambda pixels: pipeline.probability(self.engine, self.model.spec, pixels),
+                spec=self.model.spec.as_mapping(),
+                threshold=self.threshold,
+                max_seconds=self.settings.max_video_seconds,
+                deadline=CLIP_SHARE * float(config.get("responseTimeout", 120)),
+            )
             self.budget = open_budget(os.environ)
             self.facts = service_facts(
                 self.name, self.version, self.model, self.engine.name, self.threshold, self.settings
@@ -115,18 +127,18 @@ class SegmentationHandler:
             job.response = response.document_response(json.dumps(self.facts).encode(), "application/json")
             return
         if is_visit(row, headers):
-            job.response = self.visited(headers)
+            job.response = self.visited(job, row, headers)
             return
-        self.admit(job, row, headers)
+        self.authorize(job, row, headers)
         row = {name: value for name, value in row.items() if name != KEY_FIELD}
         requests = parse_requests(row, headers, max_label=self.settings.max_label)
         if len(requests) > 1:
             self.predict_each(job, requests)
         else:
-            self.read(job, requests[0])
+            self.read(job, requests[0], self.most_pixels)
 
-    def admit(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        """Whoever has no API key, or too many photos under work with it, goes no further."""
+    def authorize(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        """Check the API key where the server has keys, and its bound on photos at a time."""
         if self.keys is None:
             return
         key = self.keys.check(sent_key(headers, row))
@@ -134,23 +146,28 @@ class SegmentationHandler:
         if self.key_limit:
             self.key_limit.take(key)
 
-    def visited(self, headers: Mapping[str, str]) -> response.Response:
+    def visited(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> response.Response:
         """The page for a browser, the service's facts for who asks for JSON, and OpenAPI for who asks for YAML."""
         wanted = wanted_type(next((value for name, value in headers.items() if name.lower() == "accept"), ""))
         if wanted in ("application/yaml", "application/openapi+yaml", "text/yaml"):
             return response.document_response(self.openapi, "application/yaml")
         if wanted == "application/json":
-            if self.keys is not None:
-                self.keys.check(sent_key(headers, {}))
+            self.authorize(job, row, headers)
             return response.document_response(json.dumps(self.facts).encode(), "application/json")
         return response.document_response(self.page, "text/html; charset=utf-8")
 
     def predict_each(self, job: Job, requests: list[PhotoRequest | ClientError]) -> None:
-        """Answer the photos of one request one after the other: so it takes the memory of one."""
+        """Answer the photos of one request one after the other: so it takes the memory of one.
+
+        Together they may have as many pixels as a single photo may: a worker must answer within `responseTimeout`.
+        """
         bodies = []
+        left = self.most_pixels
         for number, request in enumerate(requests):
-            one = Job(job.index, f"{job.request_id}-{number}", key=job.key)
-            self.guarded(one, self.read, request)
+            one = Job(job.index, f"{job.request_id}-{number}")
+            self.guarded(one, self.read, request, left)
+            if one.photo:
+                left -= one.photo.width * one.photo.height
             if one.response is None:
                 self.forward([one])
             if one.response is None:
@@ -163,18 +180,24 @@ class SegmentationHandler:
         job.counted = True
         job.response = response.predictions(bodies, {"x-model-version": self.version})
 
-    def read(self, job: Job, request: PhotoRequest | ClientError) -> None:
+    def read(self, job: Job, request: PhotoRequest | ClientError, most_pixels: int) -> None:
         """A photo's bytes to the network's frame."""
         if isinstance(request, ClientError):
             raise request
         job.request = request
+        if not request.photo and request.options.progress:
+            job.response = progress_response(request.options.progress)
+            return
+        if wants_clip(request.photo, request.options):
+            job.response = make_clip(request.photo, request.options, self.clips, self.version)
+            return
         start = time.perf_counter()
         options, spec = job.request.options, self.model.spec
         closely = options.quality == "best"
         least_side = spec.least_side * FINEST if closely else spec.least_side
         job.photo = read_photo(
             job.request.photo,
-            max_pixels=int(self.settings.max_megapixels * 1e6),
+            max_pixels=most_pixels,
             least_side=None if options.output in NEEDS_PHOTO else least_side,
             admit=self.budget.take if self.budget else lambda pixels: None,
         )
@@ -223,7 +246,7 @@ class SegmentationHandler:
             threshold=options.threshold or self.threshold,
             keep=options.keep,
         )
-        summary = segmentation.summary()
+        summary = segmentation.summary(self.model.spec.calibration)
         origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
         if job.request.photo != PROBE:

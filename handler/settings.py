@@ -32,6 +32,7 @@ class HandlerSettings:
     threshold: a pixel above it is a person, 0..1 open; None takes the one that was chosen with the weights.
     max_megapixels: larger photos are answered 413.
     photos_per_key: photos that one API key may have under work at a time, in all workers; 0: any number.
+    max_video_seconds: longer clips are answered 413; 0 takes none.
     max_label: longest `x-label`, in characters.
     """
 
@@ -41,6 +42,7 @@ class HandlerSettings:
     threshold: float | None = number(None, least=0, most=1, open_ends=True)
     max_megapixels: float = number(50.0, least=0, most=10_000, open_ends=True)
     photos_per_key: int = integer(0, least=0, most=1024)
+    max_video_seconds: float = number(30.0, least=0, most=3600)
     max_label: int = integer(200, least=0, most=2000)
 
 

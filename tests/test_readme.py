@@ -14,6 +14,7 @@ from handler.errors import STATUS, TYPES
 from handler.options import FORMATS, OPTION_NAMES, OUTPUTS
 from humanseg.serve.settings import PORTS
 from tests.running import ROOT, Server
+from tests.video.clips import disc_frames, write_clip
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -21,9 +22,12 @@ BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.MULTILINE | re.DO
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where a reader stands: the checkout's weights, a photo, and a folder of photos."""
+    """Where a reader stands: the checkout's weights, photos, a folder of photos, and clips."""
     photo = ROOT / "tests" / "photos" / "astronaut.jpg"
     shutil.copy(photo, tmp_path / "photo.jpg")
+    shutil.copy(photo, tmp_path / "beach.jpg")
+    for name in ("clip.mp4", "clip.mov"):
+        write_clip(tmp_path / name, disc_frames(4), sound="aac")
     (tmp_path / "photos").mkdir()
     shutil.copy(photo, tmp_path / "photos" / "one.jpg")
     (tmp_path / "model_store").symlink_to(ROOT / "model_store")

@@ -158,6 +158,12 @@ def test_a_missing_extra_is_one_sentence_that_names_it(
     assert re.fullmatch(rf"humanseg: .* needs? .*: pip install 'humanseg\[{extra}\]'", said), said
 
 
+def test_a_clip_without_the_extra_is_one_sentence_that_names_it(bare: Environment) -> None:
+    (bare.work / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(20))
+    said = bare.run("humanseg", "segment", "clip.mp4", "-o", "out.webm", status=1).strip()
+    assert said == "humanseg: this command needs av: pip install 'humanseg[video]'"
+
+
 def test_with_archive_the_cloud_is_planned(with_archive: Environment) -> None:
     given = ("--stack", "photos", "--region", "eu-central-1", "--mar", str(DEFAULT_MAR))
     said = with_archive.run("humanseg", "deploy", "aws", *given, "--dry-run")

@@ -27,17 +27,19 @@ async function fullSize(photo, what) {
 async function drawFullSize(photo, what, { own, grey }, cut) {
   const { facts, strokes, threshold } = photo, { width, height } = facts;
   const canvas = new OffscreenCanvas(width, height);
-  const pen = canvas.getContext("2d");
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
   const blurred = what.background === "blur" ? blurredFor(photo, { own, grey }) : null;
+  // Drawn whole, once, then changed in strips: a large picture would be decoded again for each strip.
+  if (what.kind !== "mask") pen.drawImage(cut || own, 0, 0, width, height);
   for (let top = 0; top < height; top += STRIP) {
     const rows = Math.min(STRIP, height - top);
     const layer = layerRows(strokes, facts, width, height, top, rows);
     const edited = corrected(firstOfFour(pixels(grey, width, height, top, rows)), layer);
-    const rgba = pixels(own || cut, width, height, top, rows);
-    if (cut) freeOfBackground(rgba, pixels(cut, width, height, top, rows), layer);
+    const strip = pen.getImageData(0, top, width, rows);
+    if (cut && layer) restorePhoto(strip.data, pixels(own, width, height, top, rows), layer);
     const behind = what.kind === "composite" ? behindRows(what, blurred, width, height, top, rows) : null;
-    blend(what.kind, threshold, edited, rgba, behind);
-    pen.putImageData(new ImageData(rgba, width, rows), 0, top);
+    blend(what.kind, threshold, edited, strip.data, behind);
+    pen.putImageData(strip, 0, top);
   }
   return canvas.convertToBlob({ type: "image/png" });
 }
@@ -47,10 +49,9 @@ function blurredFor(photo, opened) {
   return blurredBackground(ready.rgba, ready.edited, photo.threshold, ready.width, ready.height);
 }
 
-/* Take the person's colours from the server's cut-out where nobody corrected and it shows the person. */
-function freeOfBackground(rgba, cut, layer) {
+/* Under the brush the server's cut-out says nothing about colours: there, take the photo's own. */
+function restorePhoto(rgba, own, layer) {
   for (let j = 0; j < rgba.length; j += 4) {
-    if (cut[j + 3] === 0 || (layer && layer[j + 3] > 0)) continue;
-    rgba[j] = cut[j]; rgba[j + 1] = cut[j + 1]; rgba[j + 2] = cut[j + 2];
+    if (layer[j + 3]) { rgba[j] = own[j]; rgba[j + 1] = own[j + 1]; rgba[j + 2] = own[j + 2]; }
   }
 }

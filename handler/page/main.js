@@ -12,9 +12,12 @@ on("camera", "close", closeCamera);
 on("key-form", "submit", (event) => { event.preventDefault(); key = $("key").value.trim(); add(refused); });
 on("remove", "click", () => remove(current));
 on("remove-all", "click", removeAll);
-document.querySelectorAll("[data-option]").forEach((option) => option.addEventListener("change", command));
+document.querySelectorAll("[data-option]").forEach((option) => option.addEventListener("change", () => {
+  command();
+  if (option.name !== "archive") askAgain();
+}));
 document.addEventListener("paste", (event) => {
-  const files = [...event.clipboardData.files], pictures = files.filter((file) => file.type.startsWith("image/"));
+  const files = [...event.clipboardData.files], pictures = files.filter((file) => /^(image|video)\//.test(file.type));
   if (pictures.length) { event.preventDefault(); add(pictures); } else if (files.length) complain("What was pasted is no picture.");
 });
 let depth = 0;
@@ -88,18 +91,17 @@ document.addEventListener("keydown", (event) => {
   undo();
 });
 
+// a clip
+document.querySelectorAll("input[name=clip-view]").forEach((radio) => radio.addEventListener("change", () => sendClip(clip.file)));
+on("clip-close", "click", closeClip);
+
 // pictures out
 on("download", "click", savePicture);
 on("download-all", "click", saveAll);
 on("copy-picture", "click", copyPicture);
-on("api", "click", async (event) => {
-  event.preventDefault();
-  const answer = await fetch(location.pathname, { headers: { accept: "application/yaml" } });
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await answer.blob());
-  link.download = "openapi.yaml";
-  link.click();
-});
+on("api", "click", () => working($("api"), "The description could not be saved", async () => {
+  saveAs("openapi.yaml", await (await fetch(here, { headers: { accept: "application/yaml" } })).blob());
+}));
 on("copy", "click", async () => {
   try { await navigator.clipboard.writeText($("curl").textContent); $("copy").textContent = "Copied"; } catch { getSelection().selectAllChildren($("curl")); $("copy").textContent = "Selected"; }
   setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);

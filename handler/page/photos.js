@@ -1,26 +1,52 @@
 /* The photos of this visit, and the queue of requests. A photo is kept as two blobs, the file and the server's
    probability, with what was set for it; only the one on show is decoded. */
 const AT_ONCE = 2;                  // requests under way
-const photos = [];                  // {file, options, answer, facts, threshold, strokes, thumbnail}, in the order chosen
+const photos = [];                  // {file, options, pending, answer, facts, threshold, strokes, thumbnail}, as chosen
 let queue = [];                     // those of them that were not sent yet
 let asking = 0;
-let batch = { photos: [], shown: false, problems: [] };   // what was chosen since nothing was under way
+let batch = { photos: [], size: 0, shown: false, problems: [] };   // what was chosen since nothing was under way
 let refused = [];                   // files to be sent again with an API key
 let stop = new AbortController();   // of all requests under way
 
-const answered = () => photos.filter((photo) => photo.facts);
+const answered = () => photos.filter((photo) => !photo.pending);
 
 /* Send these files, and show the first. */
 function add(files) {
+  const clip = files.find(isClip);
+  if (clip) sendClip(clip);
+  files = files.filter((file) => !isClip(file));
   if (!files.length) return;
-  if (!asking) batch = { photos: [], shown: false, problems: [] };
+  if (!asking) batch = { photos: [], size: 0, shown: false, problems: [] };
+  batch.size += files.length;
   refused = [];
   complain("");
   $("key-form").hidden = true;
   for (const file of files) {
-    const photo = { file, options: options(), answer: null, facts: null, threshold: 0.5, strokes: [], thumbnail: null };
+    const photo = { file, options: options(), pending: true, answer: null, facts: null, threshold: 0.5, strokes: [], thumbnail: null };
     for (const list of [photos, queue, batch.photos]) list.push(photo);
   }
+  sendQueue();
+}
+
+/* Ask about every photo again, for an option that changes the answer; the one on show first. What was corrected stays. */
+function askAgain() {
+  cancelRequests();
+  queue = [...photos].sort((a, b) => (b === current) - (a === current));
+  batch = { photos: [...queue], size: queue.length, shown: false, problems: [] };
+  for (const photo of queue) Object.assign(photo, { options: options(), pending: true });
+  complain("");
+  sendQueue();
+}
+
+function cancelRequests() {
+  stop.abort();
+  stop = new AbortController();
+  queue = [];
+  asking = 0;
+}
+
+function sendQueue() {
+  if (!queue.length) return;
   say("Asking the server.");
   progress();
   for (let i = 0; i < AT_ONCE; i++) next();
@@ -36,7 +62,8 @@ async function next() {
     await segment(photo, signal);
   } catch (error) {
     if (signal.aborted) return;
-    for (const list of [photos, batch.photos]) list.splice(list.indexOf(photo), 1);
+    if (photo.facts) photo.pending = false;     // the older answer stays
+    else for (const list of [photos, batch.photos]) list.splice(list.indexOf(photo), 1);
     if (error.status === 401) refused.push(photo.file);
     batch.problems.push([photo.file.name, error instanceof Refusal ? error.message : "The answer could not be shown: " + error.message]);
   } finally {
@@ -47,31 +74,36 @@ async function next() {
 /* After an answer or a refusal: show the first photo of the batch, send the next one, or say how it went. */
 async function proceed() {
   const [first] = batch.photos;
-  if (!batch.shown && first?.facts) { batch.shown = true; await show(first); }
+  if (!batch.shown && first && !first.pending) { batch.shown = true; await show(first); }
   asking--;
   if (!asking && !queue.length) settle();
   progress();
   next();
 }
 
-/* One request with output=probability: everything on screen is drawn from its answer. */
+/* One request with output=probability: everything on screen is drawn from its answer. The archive has the photo from
+   the first time, under that request's id. */
 async function segment(photo, signal) {
+  const first = photo.facts;
   const [response, own] = await Promise.all([
-    ask(photo.file, { output: "probability", ...photo.options }, signal),
+    ask(photo.file, { output: "probability", ...photo.options, ...(first && { archive: "no" }) }, signal),
     decode(photo.file).catch(() => null),
   ]);
-  photo.answer = await response.blob();
-  const grey = await decode(photo.answer);
+  const answer = await response.blob();
+  const grey = await decode(answer);
+  signal.throwIfAborted();
   const facts = readFacts(response.headers, grey);
+  photo.answer = answer;
   photo.thumbnail = thumbnail(own || grey);
-  photo.threshold = facts.threshold;
-  photo.facts = facts;
+  if (!first || photo.threshold === first.threshold) photo.threshold = facts.threshold;
+  photo.facts = first ? { ...facts, id: first.id, archived: first.archived } : facts;
+  photo.pending = false;
   release(own, grey);
 }
 
 /* All are answered: say how it went. */
 function settle() {
-  const { problems } = batch, size = batch.photos.length + problems.length;
+  const { problems, size } = batch;
   const several = size > 1 || current;          // then a problem needs the name of its photo
   if (problems.length) complain(problems.map(([name, problem]) => several ? `${name}: ${problem}` : problem).join("\n"));
   if (refused.length) { $("key-form").hidden = false; $("key").focus(); }
@@ -81,11 +113,8 @@ function settle() {
 
 /* Stop all requests and begin with an empty page. */
 function removeAll() {
-  stop.abort();
-  stop = new AbortController();
+  cancelRequests();
   photos.length = 0;
-  queue = [];
-  asking = 0;
   leave();
   progress();
   say("All photos were removed from this page.");
@@ -126,7 +155,7 @@ function progress() {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "thumbnail";
-    button.disabled = !photo.facts;
+    button.disabled = photo.pending;
     button.setAttribute("aria-label", `${photo.file.name}, ${index + 1} of ${photos.length}`);
     button.setAttribute("aria-current", String(photo === current));
     if (photo.thumbnail) button.append(photo.thumbnail);

@@ -31,10 +31,15 @@ function corrected(grey, layer) {
   return result;
 }
 
-/* Rows top..top+rows of a layer for a picture of width x height: RGBA, or null where there is nothing to correct. */
+/* Rows top..top+rows of a layer for a picture of width x height: RGBA, or null where no stroke comes near. */
 function layerRows(strokes, facts, width, height, top, rows) {
-  if (!strokes.length) return null;
+  const scale = { x: width / facts.width, y: height / facts.height };
+  const near = strokes.filter(({ points, radius }) => points.some(([, y], i) => {
+    const other = points[Math.max(0, i - 1)][1];
+    return (Math.max(y, other) + radius) * scale.y + 1 >= top && (Math.min(y, other) - radius) * scale.y - 1 <= top + rows;
+  }));
+  if (!near.length) return null;
   const pen = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true });
-  drawStrokes(pen, strokes, { x: width / facts.width, y: height / facts.height }, top);
+  drawStrokes(pen, near, scale, top);
   return pen.getImageData(0, 0, width, rows).data;
 }

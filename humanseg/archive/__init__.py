@@ -1,1 +1,1 @@
-"""The record and its life: spool on local disk, shipper to S3, and the readers of what was archived."""
+"""The record and its life: captured in the worker, shipped beside it, read by people."""

@@ -21,6 +21,7 @@ from humanseg.cli.archive_common import (
     reader,
     state_dir,
 )
+from humanseg.cli.archive_drift import drift
 from humanseg.cli.archive_training import export, import_labels
 from humanseg.cli.console import CommandError, err, print_json, print_table
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(export)
 app.command("import-labels")(import_labels)
+app.command()(drift)
 
 
 @app.command()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from humanseg.cli.archive_common import Json, Since, Until, moment, plain_errors, reader
 from humanseg.cli.console import CommandError, err, print_json
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def export(
@@ -23,6 +26,15 @@ def export(
     ids: Annotated[
         Path | None, typer.Option(help="Only these request ids, one a line, as of `query --csv`.", metavar="FILE")
     ] = None,
+    choose: Annotated[
+        int | None,
+        typer.Option(min=1, help="Those most worth labelling, at most so many; needs humanseg[train]."),
+    ] = None,
+    model: Annotated[Path, typer.Option(help="Weights that choose: those that run.", metavar="WEIGHTS")] = Path(
+        "model_store/human_segmentation.safetensors"
+    ),
+    pool: Annotated[int, typer.Option(min=1, help="Photos that the model looks at to choose from.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the random part of the choice.")] = 0,
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share marked val, by the photo's hash.")] = 0.1,
     as_json: Json = False,
 ) -> None:
@@ -38,12 +50,18 @@ def export(
     with (
         plain_errors(),
         Progress(
-            TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err()
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err()
         ) as bar,
     ):
         task = bar.add_task("photos", total=None)
         first = moment(since)
         assert first is not None
+        only, chosen = _read_ids(ids) if ids else None, None
+        if choose is not None:
+            if ids or corrected_only:
+                raise CommandError("--choose goes with neither --ids nor --corrected-only")
+            chosen = _choose(model, choose, pool, seed, first, moment(until), bar)
+            only = set(chosen)
         done = run(
             reader(),
             to,
@@ -52,7 +70,8 @@ def export(
             now=datetime.now(timezone.utc),
             fmt=fmt,
             corrected_only=corrected_only,
-            only=_read_ids(ids) if ids else None,
+            only=only,
+            chosen_as=chosen,
             held_out_share=held_out,
             progress=lambda number, total: bar.update(task, completed=number, total=total),
         )
@@ -63,10 +82,45 @@ def export(
             f"{done.photos} photos in {to} ({done.fetched} fetched, {done.skipped} there already), "
             f"{done.corrected} with corrected masks, {done.train} train and {done.held_out} val"
         )
+        if choose is not None:
+            typer.echo(
+                f"Next: label {to} (with Label Studio: --format label-studio), then "
+                f"humanseg archive import-labels {to} --by NAME",
+                err=True,
+            )
     for problem in done.problems:
         typer.echo(f"left out: {problem}", err=True)
     if done.problems:
         raise typer.Exit(1)
+
+
+def _choose(
+    weights: Path, count: int, pool: int, seed: int, since: datetime, until: datetime | None, bar: Progress
+) -> dict[str, dict[str, Any]]:
+    """Why and with what probability each photo was chosen, by request id."""
+    from humanseg.loop.choose import pick
+    from humanseg.segmentation.weights import load_weights
+    from humanseg.training.encoder import Encoder
+
+    loaded = load_weights(weights)
+    task = bar.add_task("looked at", total=None)
+    picked = pick(
+        reader(),
+        Encoder(loaded.network, loaded.spec),
+        loaded.sha256,
+        count=count,
+        since=since,
+        until=until,
+        pool=pool,
+        seed=seed,
+        progress=lambda done, total: bar.update(task, completed=done, total=total),
+    )
+    if not picked.chosen:
+        raise CommandError("there are no photos in that time that nobody has labelled; give an earlier --since")
+    reasons = [str(one["why"]) for one in picked.chosen.values()]
+    counts = ", ".join(f"{reasons.count(why)} {why}" for why in dict.fromkeys(sorted(reasons)))
+    typer.echo(f"chosen {len(reasons)} of {picked.photos} photos ({picked.looked_at} looked at): {counts}", err=True)
+    return picked.chosen
 
 
 def _read_ids(path: Path) -> set[str]:
@@ -78,22 +132,49 @@ def _read_ids(path: Path) -> set[str]:
 
 
 def import_labels(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An edited export, or a folder of ID.png masks.")],
-    by: Annotated[str, typer.Option(help="Who corrected them.", envvar="USER", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="An edited export, PNGs, or JSON of Label Studio, CVAT, any COCO tool."),
+    ],
+    by: Annotated[str, typer.Option(help="Who drew, where the file doesn't say.", envvar="USER", show_default=False)],
     accept_unchanged: Annotated[
         bool, typer.Option("--accept-unchanged", help="Unchanged masks count as looked at and right.")
     ] = False,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Name of what counts as a person, if not person; again for more.")
+    ] = None,
+    empty_is_nobody: Annotated[
+        bool, typer.Option("--empty-is-nobody", help="A photo without a region shows nobody; else it is skipped.")
+    ] = False,
+    least_agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="IoU by which several people's masks of one photo must agree.")
+    ] = 0.7,
     as_json: Json = False,
 ) -> None:
-    """Put corrected masks back; they win over the model's in every later export."""
-    from humanseg.archive.read.labels import import_labels as run
+    """Bring the masks that people drew back; they win over the model's in every later export. All, or none."""
+    from humanseg.archive.read.label_import import import_labels as run
+    from humanseg.labels.drawn import Options
 
+    options = Options(empty_is_nobody=empty_is_nobody)
+    if label:
+        options = Options(label, empty_is_nobody)
     with plain_errors():
         now = datetime.now(timezone.utc)
-        done = run(reader(), folder, by=by, now=now, accept_unchanged=accept_unchanged)
+        done = run(
+            reader(),
+            source,
+            by=by,
+            now=now,
+            accept_unchanged=accept_unchanged,
+            options=options,
+            least_agreement=least_agreement,
+        )
     if as_json:
         print_json(vars(done))
     elif not done.problems:
         typer.echo(f"{len(done.uploaded)} corrected masks uploaded, {len(done.unchanged)} unchanged left alone")
+        for one in done.skipped:
+            typer.echo(f"skipped: {one}", err=True)
+        typer.echo("Next: humanseg train --archive 90d --init WEIGHTS --out runs/next", err=True)
     if done.problems:
         raise CommandError("nothing was uploaded:\n" + "\n".join(done.problems))

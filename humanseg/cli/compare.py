@@ -24,6 +24,9 @@ def compare(
     empty: Annotated[
         list[str] | None, typer.Option(metavar="DIR", help="Photos (img/) in which nobody is to be found.")
     ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Only the share of --data that training holds out.")
+    ] = None,
     report: Annotated[Path, typer.Option(help="The report to write.", metavar="FILE")] = Path("comparison.html"),
     mean: Annotated[float, typer.Option(min=0, help="How much the mean IoU may fall.")] = 0.002,
     kind: Annotated[float, typer.Option(min=0, help="How much that of a kind of photo may fall.")] = 0.01,
@@ -43,12 +46,14 @@ def compare(
     from humanseg.training.compare import measure
     from humanseg.training.compare_report import headline, write_report
     from humanseg.training.paired import Margins, judge
-    from humanseg.training.samples import Source, find_samples
+    from humanseg.training.samples import Source, find_samples, split
 
     sources = [Source(Path(text)) for text in data or ()] + [Source(Path(text), kind="empty") for text in empty or ()]
     if not sources:
         raise CommandError("no photos given: name a folder with --data DIR")
     samples = [sample for source in sources for sample in find_samples(source)]
+    if held_out is not None:
+        samples = split(samples, held_out)[1]
     columns = TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with TemporaryDirectory(prefix="compare-") as scratch, Progress(*columns, console=err()) as bar:
         task = bar.add_task("photos", total=len(samples))
@@ -62,6 +67,7 @@ def compare(
         verdict = judge(measured.paired, margins)
         names = [source.path.resolve().name for source in sources]
         figures = write_report(report, candidates[0], candidates[1], names, measured, verdict, margins)
+    _note_copy(report, [one for row in figures["per_photo"] for one in row["request_ids"]])
     if as_json:
         print_json(figures)
     else:
@@ -80,6 +86,23 @@ def compare(
         print_table("", ("", "photos", "old", "new", "difference", "interval", "answer"), rows)
         out().print(f"{headline(verdict)} Report: {report}", markup=False, soft_wrap=True)
     if verdict.state in ("better", "not worse"):
-        next_step = f"humanseg release --mar NEW.mar --gate {report}"
-        err().print(f"Next: ./build_mar.sh --weights NEW --version V, then {next_step}", markup=False, soft_wrap=True)
+        what = f"--mar {new}" if new.suffix == ".mar" else f"--weights {new} --version V"
+        err().print(f"Next: humanseg release {what} --gate {report}", markup=False, soft_wrap=True)
     raise typer.Exit(STATUS[verdict.state])
+
+
+def _note_copy(report: Path, request_ids: list[str]) -> None:
+    """Leave word in the archive that the report shows these photos: who erases one is told of the report."""
+    if not request_ids:
+        return
+    from datetime import datetime, timezone
+
+    from humanseg.archive.read.export import register
+    from humanseg.cli.archive_common import plain_errors, reader
+
+    try:
+        with plain_errors():
+            register(reader(), report, "comparison", request_ids, datetime.now(timezone.utc))
+    except (CommandError, ModuleNotFoundError) as error:
+        says = f"The archive can't be told that {report} shows photos of it ({error})"
+        err().print(f"{says}: delete the report when one of them is erased.", markup=False, soft_wrap=True)

@@ -34,9 +34,10 @@ def err() -> Console:
 
 # What `pip install humanseg` alone leaves out, and the extra that brings it.
 EXTRAS = {
-    **dict.fromkeys(("boto3", "botocore", "yaml"), "archive"),
+    **dict.fromkeys(("boto3", "botocore", "pyarrow", "yaml"), "archive"),
     **dict.fromkeys(("torch", "numpy", "cv2", "PIL", "openvino", "safetensors"), "segmentation"),
     **dict.fromkeys(("pillow_heif", "simplejpeg", "isal"), "segmentation"),
+    "av": "video",
     **dict.fromkeys(("lightning_fabric", "albumentations", "pycocotools"), "train"),
     **dict.fromkeys(("ts", "model_archiver"), "serve"),
 }

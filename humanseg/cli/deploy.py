@@ -137,7 +137,7 @@ def _propose(cloud: _Cloud, plan: Plan) -> tuple[str | None, Stack]:
     image = plan.image
     if image is None:
         tag = plan.release_key.rsplit("/", 1)[-1].removesuffix(".mar")
-        image = at.build_and_push(cloud.client("ecr"), f"{tag}-{_now()}", say)
+        image = at.build_and_push(cloud.client("ecr"), f"{tag}-{_now()}", say, plan.platform)
     s3, bucket = cloud.client("s3"), plan.release_bucket(account)
     at.ensure_release_bucket(s3, bucket, plan.region)
     say(f"{plan.mar} → s3://{bucket}/{plan.release_key}")

@@ -13,7 +13,7 @@ from humanseg.cli.console import CommandError, print_json, print_table
 from humanseg.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from humanseg.common.api_keys import ApiKey
+    from humanseg.common.apikeys import ApiKey
 
 app = typer.Typer(help="API keys: who may ask a server started with API_KEYS_FILE.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def new(
     import hashlib
     import secrets
 
-    from humanseg.common.api_keys import NAME, ApiKey
+    from humanseg.common.apikeys import NAME, ApiKey
 
     if not NAME.fullmatch(name):
         raise CommandError(f"{name!r} is no name: up to 64 letters, digits and . _ -, a letter or digit first")
@@ -54,20 +54,28 @@ def list_keys(file: File, as_json: AsJson = False) -> None:
     _, keys = _read(file)
     today = datetime.now(timezone.utc).date()
     rows = [
-        (key.name, key.until.isoformat() if key.until else None, key.until is None or today <= key.until, key.digest)
+        {
+            "name": key.name,
+            "until": key.until.isoformat() if key.until else None,
+            "good": key.until is None or today <= key.until,
+            "sha256": key.digest,
+        }
         for key in keys
     ]
     if as_json:
-        print_json([dict(zip(("name", "until", "good", "sha256"), row, strict=True)) for row in rows])
+        print_json(rows)
         return
-    table = [(name, until or "", "yes" if good else "ended", digest[:12]) for name, until, good, digest in rows]
+    table = [
+        (row["name"], row["until"] or "", "yes" if row["good"] else "ended", key.digest[:12])
+        for row, key in zip(rows, keys, strict=True)
+    ]
     print_table(f"Keys in {file}", ("name", "until", "good", "sha256"), table)
 
 
 @app.command()
 def revoke(name: Name, file: File) -> None:
     """Take a key out. Running servers refuse it from their next request on."""
-    from humanseg.common.api_keys import parse_keys
+    from humanseg.common.apikeys import parse_keys
 
     lines, keys = _read(file)
     found = [key for key in keys if key.name == name]
@@ -86,7 +94,7 @@ def revoke(name: Name, file: File) -> None:
 
 def _read(file: Path) -> tuple[list[str], tuple[ApiKey, ...]]:
     """The lines of the file and the keys in them; nothing where it is not there yet, or holds comments only."""
-    from humanseg.common.api_keys import parse_keys
+    from humanseg.common.apikeys import parse_keys
 
     lines = file.read_text().splitlines() if file.exists() else []
     given = [line for line in lines if line.strip() and not line.strip().startswith("#")]

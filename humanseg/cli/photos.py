@@ -1,35 +1,51 @@
-"""Which photos to segment, and where each result goes."""
+"""Which photos and clips to segment, and where each result goes."""
 
 from __future__ import annotations
 
 import glob
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from humanseg.cli.console import CommandError
 
-# What the server reads.
+# What the server reads, and the clips whose frames it does.
 JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 SUFFIXES = JPEG | {".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib", ".heic", ".heif", ".avif"}
+CLIPS = {
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".webm",
+    ".mkv",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".mts",
+    ".m2ts",
+    ".flv",
+    ".wmv",
+    ".3gp",
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One photo to ask for: its file, and the file the result goes to."""
+    """One photo or clip to ask for: its file, and the file, or of a clip as pictures the folder, of the result."""
 
     photo: Path
     result: Path
 
 
-def plan(sources: Sequence[str], out: str, suffix: str) -> tuple[list[Job], Path | None]:
+def plan(sources: Sequence[str], out: str, suffix: Callable[[Path], str]) -> tuple[list[Job], Path | None]:
     """Pair every photo with its result; also give the folder of the results, None for a single file.
 
     One photo named as such goes to the file `out`, unless `out` is a folder or ends in `/`. Everything else
-    goes into the folder `out`, which repeats the tree below a source folder. `suffix` (e.g. `.png`) replaces
-    the photo's own, or follows it where `a.jpg` and `a.heic` would meet.
+    goes into the folder `out`, which repeats the tree below a source folder. `suffix` of a photo (e.g. `.png`)
+    replaces the photo's own, or follows it where `a.jpg` and `a.heic` would meet.
 
     Raises:
         CommandError: nothing found, or a result would replace a photo.
@@ -40,11 +56,12 @@ def plan(sources: Sequence[str], out: str, suffix: str) -> tuple[list[Job], Path
         _refuse_clashes(jobs)
         return jobs, None
     found = list(_unique(pair for source in sources for pair in _find(source, folder)))
-    meeting = Counter(name.with_suffix(suffix) for _, name in found)
+    endings = [suffix(photo) for photo, _ in found]
+    meeting = Counter(name.with_suffix(ending) for (_, name), ending in zip(found, endings, strict=True))
     jobs = []
-    for photo, name in found:
-        short = name.with_suffix(suffix)
-        long = name.with_name(name.name + suffix)
+    for (photo, name), ending in zip(found, endings, strict=True):
+        short = name.with_suffix(ending)
+        long = name.with_name(name.name + (ending or ".frames"))
         jobs.append(Job(photo, folder / (short if meeting[short] == 1 else long)))
     _refuse_clashes(jobs)
     return jobs, folder
@@ -58,8 +75,8 @@ def _find(source: str, out: Path) -> list[tuple[Path, Path]]:
     if path.is_dir():
         if out.resolve() == path.resolve():
             raise CommandError(f"the results can't go to the folder of the photos, {source}; give another with -o")
-        pictures = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-        base, what = path, "holds no photos"
+        pictures = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES | CLIPS)
+        base, what = path, "holds no photos or clips"
     else:
         # pathlib's glob takes no absolute patterns
         pictures = (Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207

@@ -14,7 +14,9 @@ app = typer.Typer()
 
 @app.command()
 def release(
-    mar: Annotated[Path, typer.Option(help="The new version, as ./build_mar.sh --version V makes it.")],
+    mar: Annotated[Path | None, typer.Option(help="The new version, as ./build_mar.sh --version V makes it.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights to build it from, instead of --mar.")] = None,
+    version: Annotated[str | None, typer.Option(help="Its version, with --weights.")] = None,
     server: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,6 +49,36 @@ def release(
 
     Exit status 0: the new version answers. 1: the old one does, and the last line says why.
     """
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="release-") as scratch:
+        if mar is None:
+            mar = _build(weights, version, Path(scratch))
+        elif weights is not None or version is not None:
+            raise CommandError("give --mar, or --weights with --version")
+        _release(mar, server, state_dir, model_store, watch, drain, gate, keep_old, api_key)
+
+
+def _build(weights: Path | None, version: str | None, folder: Path) -> Path:
+    """The .mar of `weights`, in `folder`."""
+    if weights is None or version is None:
+        raise CommandError("give --mar, or --weights with --version")
+    from humanseg.serve.build_mar import DEFAULT_NAME, build, load
+
+    return build(load(weights, {}), weights, version, DEFAULT_NAME, folder)
+
+
+def _release(
+    mar: Path,
+    server: list[str] | None,
+    state_dir: list[Path] | None,
+    model_store: list[Path] | None,
+    watch: float,
+    drain: float,
+    gate: Path | None,
+    keep_old: bool,
+    api_key: str | None,
+) -> None:
     from humanseg.cli.modelstore import put, read_mar
     from humanseg.cli.options import inference_url
     from humanseg.deploy.release import Release, Rollout, Server

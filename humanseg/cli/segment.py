@@ -1,4 +1,4 @@
-"""`humanseg segment`: photos through a server, in parallel; a second run goes on where the first stopped."""
+"""`humanseg segment`: photos and clips through a server; a second run goes on where the first stopped."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from humanseg.cli.clips import Made, behind_photos, container_for, in_front, is_a_clip, refuse, work
 from humanseg.cli.console import CommandError, err, print_json, print_table
 from humanseg.cli.journal import Journal, State
 from humanseg.cli.options import ApiKey, AsJson, Timeout, Url, connect
 from humanseg.cli.photos import Job, plan
+from humanseg.video.kinds import CONTAINERS
 
 if TYPE_CHECKING:
     from humanseg.client import Client, Segmentation
+    from humanseg.segmentation.photo import Pixels
 
 app = typer.Typer()
 
 SUFFIX = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
-FORMAT = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+FORMAT = {
+    ".png": "png",
+    ".webp": "webp",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webm": "webm",
+    ".mp4": "mp4",
+    ".mov": "mov",
+}
 
 
 class Output(str, Enum):
@@ -37,11 +48,14 @@ class Output(str, Enum):
 
 
 class Format(str, Enum):
-    """The file format of the result."""
+    """The file format of the result: png, webp and jpeg of photos; webm, mp4, mov, and png in a folder of clips."""
 
     png = "png"
     webp = "webp"
     jpeg = "jpeg"
+    webm = "webm"
+    mp4 = "mp4"
+    mov = "mov"
 
 
 class Quality(str, Enum):
@@ -70,6 +84,7 @@ class Tally:
     """What became of the jobs."""
 
     done: list[tuple[Job, Segmentation]] = field(default_factory=list)
+    clips: list[Made] = field(default_factory=list)
     skipped: list[Job] = field(default_factory=list)
     failed: list[tuple[Job, str]] = field(default_factory=list)
     untried: list[Job] = field(default_factory=list)
@@ -77,12 +92,14 @@ class Tally:
 
 @app.command()
 def segment(
-    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns like '*.jpg'.")],
+    photos: Annotated[list[str], typer.Argument(help="Photos, clips, folders of them, or patterns like '*.jpg'.")],
     out: Annotated[str, typer.Option("-o", "--out", help="File for one photo, folder for more.")],
     output: Annotated[Output, typer.Option(help="What to make.")] = Output.mask,
     format: Annotated[Format | None, typer.Option(help="File format; by -o's ending, else png.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Between 0 and 1; the model's own if not given.")] = None,
-    background: Annotated[str | None, typer.Option(help="For composite: '#rrggbb' or 'blur'.")] = None,
+    background: Annotated[
+        str | None, typer.Option(help="For composite: '#rrggbb', 'blur', or a picture or clip.")
+    ] = None,
     quality: Annotated[
         Quality | None, typer.Option(help="One look at the photo, or up to four: slower, better for small people.")
     ] = None,
@@ -99,7 +116,7 @@ def segment(
     timeout: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Find the people in photos: a mask, a cut-out or another picture for each.
+    """Find the people in photos and clips: a mask, a cut-out or another picture for each.
 
     A folder's results repeat its tree.
 
@@ -119,19 +136,45 @@ def segment(
         "archive": archive,
         "label": label,
     }
-    suffix = ".json" if output is Output.json else SUFFIX[format.value if format else "png"]
-    jobs, folder = plan(photos, out, suffix)
+    jobs, folder = _plan(photos, out, output, format)
     server = connect(url, api_key=api_key, timeout=timeout)
     options = {name: str(value) for name, value in asked.items() if value is not None}
     options |= {"model": server.model} | ({"version": server.version} if server.version else {})
     tally = Tally()
     journal = Journal(folder, options) if folder else None
     todo = list(_open_jobs(jobs, journal, tally, force))
+    clips = [job for job in todo if is_a_clip(job.photo, asked["format"])]
+    if clips:
+        refuse(asked)
     with server:
-        _run(server, todo, asked, parallel, journal, tally)
+        still = [job for job in todo if job not in clips]
+        if still:
+            _run(server, still, asked, parallel, journal, tally)
+        if clips:
+            _run_clips(server, clips, asked, parallel, journal, tally, force)
     _report(tally, as_json)
-    if tally.failed or tally.untried:
+    if tally.failed or tally.untried or any(made.outcome.broken for made in tally.clips):
         raise typer.Exit(1)
+
+
+def _plan(sources: list[str], out: str, output: Output, format: Format | None) -> tuple[list[Job], Path | None]:
+    """The jobs; a clip as pictures is a folder of its own, which is `out` itself where there is one clip only."""
+    wanted = format.value if format else None
+    first = Path(sources[0])
+    if len(sources) == 1 and wanted == "png" and first.is_file() and is_a_clip(first, wanted) and not _picture(out):
+        return [Job(first, Path(out))], None
+
+    def suffix(photo: Path) -> str:
+        if is_a_clip(photo, wanted):
+            container = container_for(wanted, Path(), output.value)
+            return "" if container == "png" else f".{container}"
+        return ".json" if output is Output.json else SUFFIX.get(wanted or "png", ".png")
+
+    return plan(sources, out, suffix)
+
+
+def _picture(out: str) -> bool:
+    return Path(out).suffix.lower() in (".png", ".webp", ".jpg", ".jpeg")
 
 
 def _format(format: Format | None, output: Output, out: str) -> Format | None:
@@ -164,6 +207,7 @@ def _run(
 
     from humanseg.client import HumansegError, UnauthorizedError, UnreachableError
 
+    behind = behind_photos(asked)
     queue = iter(jobs)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err(), transient=True) as bar, ThreadPoolExecutor(parallel) as pool:
@@ -174,7 +218,7 @@ def _run(
                 while len(running) < parallel and (job := next(queue, None)):
                     if journal:
                         journal.begin(job)
-                    running[pool.submit(_one, server, job, asked)] = job
+                    running[pool.submit(_one, server, job, asked, behind)] = job
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -195,10 +239,52 @@ def _run(
             raise CommandError("stopped; run the same command again to go on") from None
 
 
-def _one(server: Client, job: Job, asked: Mapping[str, Any]) -> Segmentation:
+def _run_clips(
+    server: Client,
+    jobs: Sequence[Job],
+    asked: Mapping[str, Any],
+    parallel: int,
+    journal: Journal | None,
+    tally: Tally,
+    force: bool,
+) -> None:
+    """One clip after the other, each with `parallel` frames at a time."""
+    import av  # noqa: F401  (first: where the extra is missing, this is the name that says which one)
+
+    from humanseg.client import HumansegError, UnauthorizedError, UnreachableError
+    from humanseg.video.errors import ClipError
+    from humanseg.video.resume import is_begun
+
+    queue = iter(jobs)
+    for job in queue:
+        if journal:
+            journal.begin(job)
+        try:
+            # What the journal knows is ours to replace, unless it can be gone on with.
+            again = force or (journal is not None and not is_begun(job.result))
+            made = work(server, job, asked, parallel, force=again)
+        except (ClipError, HumansegError, OSError, ValueError) as error:
+            tally.failed.append((job, str(error)))
+            if isinstance(error, (UnauthorizedError, UnreachableError)):
+                tally.untried += queue
+            continue
+        tally.clips.append(made)
+        for warning in made.warnings:
+            err().print(f"warning: {warning}", highlight=False, markup=False)
+        if journal and not made.outcome.broken:
+            journal.finish(job, made.model_version)
+
+
+def _one(server: Client, job: Job, asked: Mapping[str, Any], behind: Pixels | None) -> Segmentation:
     import dataclasses
 
-    answer = server.segment(job.photo, **asked)
+    if asked["format"] in CONTAINERS:
+        raise ValueError(f"a photo can't become {asked['format']}: take --format png, webp or jpeg")
+    if behind is None:
+        answer = server.segment(job.photo, **asked)
+    else:
+        cut = server.segment(job.photo, **{**asked, "output": "cutout", "format": "png", "background": None})
+        answer = dataclasses.replace(cut, content=in_front(cut.content, behind, asked["format"] or "png"))
     job.result.parent.mkdir(parents=True, exist_ok=True)
     answer.save(job.result)
     return dataclasses.replace(answer, content=b"", document=None)  # only the facts: a run may be of thousands
@@ -220,6 +306,17 @@ def _report(tally: Tally, as_json: bool) -> None:
                     }
                     for job, answer in tally.done
                 ],
+                "clips": [
+                    {
+                        "clip": str(made.job.photo),
+                        "result": str(made.job.result),
+                        "frames": made.outcome.frames,
+                        "resumed_at": made.outcome.resumed,
+                        "warnings": list(made.warnings),
+                        "model_version": made.model_version,
+                    }
+                    for made in tally.clips
+                ],
                 "skipped": [{"photo": str(job.photo), "result": str(job.result)} for job in tally.skipped],
                 "failed": [{"photo": str(job.photo), "cause": cause} for job, cause in tally.failed],
                 "untried": [str(job.photo) for job in tally.untried],
@@ -228,7 +325,7 @@ def _report(tally: Tally, as_json: bool) -> None:
         return
     if tally.failed:
         print_table("Failed", ("photo", "cause"), [(job.photo, cause) for job, cause in tally.failed])
-    parts = [f"{len(tally.done)} done"]
+    parts = [f"{len(tally.done) + len(tally.clips)} done"]
     parts += [f"{len(tally.skipped)} were done before"] if tally.skipped else []
     parts += [f"{len(tally.failed)} failed"] if tally.failed else []
     parts += [f"{len(tally.untried)} not tried"] if tally.untried else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -52,6 +52,9 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
     hold_out: Annotated[float | None, typer.Option(help="Share of photos kept for validation.")] = None,
+    archive: Annotated[
+        str | None, typer.Option(metavar="SINCE", help="Also the archive's photos that people labelled, as in 90d.")
+    ] = None,
 ) -> None:
     """Train on your photos, on the CPU or on every GPU there is; with torchrun on several machines."""
     _need_training()
@@ -62,6 +65,8 @@ def train(
 
     settings = Settings() if recipe is None else read_recipe(recipe)
     sources = _sources(data, soft, empty, things)
+    if archive is not None:
+        sources = (*sources, _from_archive(archive, out / "archive"))
     changes: dict[str, Any] = {
         "data": sources or None,
         "init": init,
@@ -77,6 +82,9 @@ def train(
         raise CommandError("no photos given: name a folder with --data DIR, or a --recipe that names them")
     weights = run(settings, out, resume=resume)
     err().print(f"Weights: {weights}   log: {out / 'log.csv'}   sheets: {out / 'sheets'}")
+    if archive is not None:
+        measured = f"--data {out / 'archive'} --held-out {settings.hold_out:g}"
+        err().print(f"Next: humanseg compare OLD {weights} {measured}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -89,14 +97,22 @@ def evaluate(
     share: Annotated[float, typer.Option(help="What share --held-out-empty holds out.")] = 0.33,
     weights: Annotated[Path, typer.Option(help="Weights to measure.")] = SHIPPED,
     threshold: Annotated[float | None, typer.Option(help="Instead of the weights' own.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and the sheets.")] = None,
+    quality: Annotated[
+        Literal["fast", "best"], typer.Option(help="How closely to look, as the server's option.")
+    ] = "fast",
+    changed: Annotated[
+        bool,
+        typer.Option("--changed", help="Also measure what JPEG 30, half size, blur, noise, ... do to the masks."),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json, the sheets and the plot.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure weights through serving's own steps, at each photo's own size."""
     _need_training()
     from humanseg.segmentation.models import load_model
-    from humanseg.training.evaluate import as_plain
+    from humanseg.training.evaluate import as_plain, kinds
     from humanseg.training.evaluate import evaluate as measure
+    from humanseg.training.reliability import bins
     from humanseg.training.samples import find_samples, split
 
     sets = [(_name(source), find_samples(source)) for source in _sources(data, None, empty)]
@@ -104,7 +120,7 @@ def evaluate(
         sets.append((f"{_name(source)} held out", split(find_samples(source), share)[1]))
     if not sets:
         raise CommandError("no photos given: name a folder with --data DIR or --empty DIR")
-    reports = measure(load_model(weights), sets, out, threshold=threshold)
+    reports = measure(load_model(weights), sets, out, threshold=threshold, quality=quality, changed=changed)
     if as_json:
         print_json([as_plain(report) for report in reports])
         return
@@ -114,6 +130,29 @@ def evaluate(
         for key, (value, low, high) in report.figures.items()
     ]
     print_table(str(weights), ("set", "photos", "figure", "value", "95 % interval"), rows)
+    by_kind = [
+        (row.kind, row.photos, f"{row.mean_iou:.3f}", f"{row.low:.3f} to {row.high:.3f}") for row in kinds(reports)
+    ]
+    if by_kind:
+        print_table("By kind of photo", ("kind", "photos", "mean IoU", "95 % interval"), by_kind)
+    said = [
+        (report.name, f"{each.low:g} to {each.high:g}", each.photos, f"{each.confidence:.3f}", f"{each.iou:.3f}")
+        for report in reports
+        for each in bins(report.pairs)
+        if not report.nobody
+    ]
+    if said:
+        print_table(
+            "Does the confidence keep its word?", ("set", "confidence", "photos", "its mean", "mean IoU"), said
+        )
+    differ = [
+        (report.name, name, f"{own:.3f}", f"{drawn:.3f}")
+        for report in reports
+        for name, (own, drawn) in report.changes.items()
+    ]
+    if differ:
+        columns = ("set", "change", "IoU with the unchanged photo's mask", "mean IoU with the drawn one")
+        print_table("Masks of changed photos", columns, differ)
 
 
 @app.command()
@@ -176,6 +215,26 @@ def _sources(
                 raise CommandError(f"--data {text}: the weight is {weight!r}; it must be a number above 0")
             sources.append(Source(Path(path), share, kind))  # type: ignore[arg-type]
     return tuple(sources)
+
+
+def _from_archive(since: str, folder: Path) -> Source:
+    """The archive's photos with masks that people drew, exported into `folder`."""
+    from datetime import datetime, timezone
+
+    from humanseg.archive.read.export import export
+    from humanseg.cli.archive_common import moment, plain_errors, reader
+    from humanseg.training.samples import Source
+
+    first = moment(since)
+    if first is None:
+        raise CommandError("--archive: give a time, as in 90d")
+    with plain_errors():
+        now = datetime.now(timezone.utc)
+        done = export(reader(), folder, since=first, until=None, now=now, corrected_only=True)
+    if not done.photos:
+        raise CommandError("the archive holds no labelled photos of that time; bring some with archive import-labels")
+    err().print(f"{done.photos} labelled photos of the archive in {folder}")
+    return Source(folder)
 
 
 def _name(source: Source) -> str:

@@ -28,7 +28,7 @@ class Segmentation:
         width, height: pixels of the photo as a viewer shows it (EXIF orientation applied).
         coverage: share of person pixels, 0..1.
         person_found: whether any pixel is a person's.
-        confidence: 0..1, as the server defines it.
+        confidence: 0..1, the IoU that the mask can be expected to have.
         model_version: the version of the model that answered.
         request_id: names this exchange in the server's log and in the archive.
         milliseconds: spent on the server by stage, e.g. `{"decode": 8.1, "forward": 21.0, "encode": 3.4}`.

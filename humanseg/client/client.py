@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 from urllib.parse import quote, urlsplit
 
 from humanseg.client.answer import Segmentation, read_answer
+from humanseg.client.errors import AnswerError
 from humanseg.client.management import Management
 from humanseg.client.transport import Transport
 from humanseg.common.names import MODEL_NAME
@@ -126,6 +128,23 @@ class Client:
             files={"image": ("photo", photo_bytes(photo))},  # never the file's name: it can name people
         )
         return read_answer(answer)
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the server says of its model, the network in it, its options and limits.
+
+        Raises:
+            StatusError, UnreachableError, TimedOutError: see `humanseg.client.errors`.
+            AnswerError: it says nothing of itself: an older server, or none of ours.
+        """
+        path = f"/predictions/{quote(self.model, safe='')}" + (
+            f"/{quote(self.version, safe='')}" if self.version else ""
+        )
+        answer = self._transport.send("GET", path, headers={"Accept": "application/json"})
+        try:
+            facts = answer.json()
+        except ValueError:
+            raise AnswerError(f"{self.url} says nothing of its model: update the server, or check the URL") from None
+        return cast("Mapping[str, Any]", facts)
 
     def close(self) -> None:
         """Close the connections."""

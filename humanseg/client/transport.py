@@ -86,6 +86,7 @@ class Transport:
         params: Mapping[str, str] | None = None,
         data: Mapping[str, str] | None = None,
         files: Mapping[str, tuple[str, bytes]] | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         retries: int | None = None,
     ) -> requests.Response:
@@ -107,6 +108,7 @@ class Transport:
                     params=params,
                     data=data,
                     files=files,
+                    headers=headers,
                     timeout=(min(5.0, wait), wait),
                     auth=_Key(self.api_key),
                     allow_redirects=False,

@@ -59,17 +59,27 @@ def to_frame(pixels: Pixels, spec: Spec) -> Batch:
     (model card). Shrinking averages over areas: detail finer than the network's pixels does not turn into noise.
     """
     photo_height, photo_width = pixels.shape[:2]
-    rows, columns = shown(photo_height, photo_width, spec)
-    height, width = rows.stop - rows.start, columns.stop - columns.start
-    how = cv2.INTER_AREA if max(height, width) < max(photo_height, photo_width) else cv2.INTER_LINEAR
-    small = cv2.resize(pixels, (width, height), interpolation=how)
+    small = to_frame_size(pixels, spec)
     if spec.resize == "pad":
+        rows, columns = shown(photo_height, photo_width, spec)
         whole = np.zeros((*frame_shape(photo_height, photo_width, spec), 3), np.uint8)
         whole[rows, columns] = small
         small = whole
     planes = small.transpose(2, 0, 1).astype(np.float32)  # [3, H, W]
     planes *= np.float32(1 / 255)
     return planes
+
+
+def to_frame_size(pixels: Pixels, spec: Spec) -> Pixels:
+    """`pixels`, uint8 [h, w, 3] RGB, at the size at which the frame shows them: uint8 [H, W, 3], without padding.
+
+    What has that size already stays as it is: whoever sends this instead of the photo gets the same answer.
+    """
+    photo_height, photo_width = pixels.shape[:2]
+    rows, columns = shown(photo_height, photo_width, spec)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    how = cv2.INTER_AREA if max(height, width) < max(photo_height, photo_width) else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=how), np.uint8)
 
 
 def photo_map(output: Batch, frame: Batch, spec: Spec, height: int, width: int) -> Batch:

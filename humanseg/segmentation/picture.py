@@ -25,10 +25,11 @@ NEEDS_PHOTO = ("cutout", "overlay", "composite")
 OUTPUTS_DRAWN = ("mask", "probability", *NEEDS_PHOTO)
 
 
-def draw(photo: Photo, segmentation: Segmentation, output: str, backdrop: str = "#ffffff") -> Pixels:
+def draw(photo: Photo, segmentation: Segmentation, output: str, backdrop: str | Pixels = "#ffffff") -> Pixels:
     """The picture that `output` names: uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, of the photo's size.
 
-    output: one of `OUTPUTS_DRAWN`. backdrop: of a composite, a colour (`#rrggbb`) or "blur".
+    output: one of `OUTPUTS_DRAWN`. backdrop: of a composite, a colour (`#rrggbb`), "blur", or a picture,
+    uint8 [H, W, 3], of the photo's size.
     """
     if output == "mask":
         return segmentation.mask
@@ -58,12 +59,14 @@ def cut_out(pixels: Pixels, alpha: Pixels) -> Pixels:
     return picture
 
 
-def background(pixels: Pixels, alpha: Pixels, wanted: str) -> Pixels:
-    """What stands behind the person, uint8 [H, W, 3]: a colour (`#rrggbb`) or the photo's own background, blurred.
+def background(pixels: Pixels, alpha: Pixels, wanted: str | Pixels) -> Pixels:
+    """What stands behind the person, uint8 [H, W, 3]: `wanted`, a colour (`#rrggbb`), or the photo's own, blurred.
 
     The blur leaves the person out (a normalised convolution, Knutsson and Westin 1993), so that no halo of
     the person's colours surrounds them. It runs at an eighth of the size: blurred pixels hold no more detail.
     """
+    if not isinstance(wanted, str):
+        return wanted
     if wanted != "blur":
         return plain([int(wanted[at : at + 2], 16) for at in (1, 3, 5)], pixels)
     height, width = alpha.shape

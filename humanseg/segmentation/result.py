@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.segmentation import mask as masks
+from humanseg.segmentation.calibration import UNCHANGED, Calibration
 from humanseg.segmentation.mask import BoundingBox
 from humanseg.segmentation.photo import Pixels
 
@@ -17,7 +18,7 @@ class Summary:
     """A segmentation in numbers.
 
     width, height: of the photo, upright, in pixels. coverage: share of person pixels, 0..1.
-    confidence: 0..1, see `humanseg.segmentation.mask.confidence`. box: around every person pixel, None without one.
+    confidence: 0..1, the IoU to be expected of the mask. box: around every person pixel, None without one.
     """
 
     width: int
@@ -55,13 +56,19 @@ class Segmentation:
         region = self.mask if self.keep == "largest" else None
         return masks.soft_alpha(self.probability, self.threshold, region)
 
-    def summary(self) -> Summary:
-        """Coverage, confidence and bounding box."""
+    def summary(self, calibration: Calibration = UNCHANGED) -> Summary:
+        """Coverage, confidence and bounding box.
+
+        calibration: what the network's own confidence (`humanseg.segmentation.mask.confidence`) means; where nobody
+        was found it stays as it is.
+        """
+        box = masks.bounding_box(self.mask)
+        confidence = masks.confidence(self.probability_map, self.threshold)
         height, width = self.mask.shape
         return Summary(
             width=width,
             height=height,
             coverage=masks.coverage(self.mask),
-            confidence=masks.confidence(self.probability_map, self.threshold),
-            box=masks.bounding_box(self.mask),
+            confidence=calibration(confidence) if box else confidence,
+            box=box,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from humanseg.segmentation import picture, pipeline
+from humanseg.segmentation.calibration import UNCHANGED, Calibration
 from humanseg.segmentation.engine import Engine
 from humanseg.segmentation.models import load_model, reference
 from humanseg.segmentation.photo import Photo, Pixels, read_photo
@@ -22,11 +23,12 @@ class SegmentedPhoto:
 
     photo: Photo
     segmentation: Segmentation
+    calibration: Calibration = UNCHANGED
 
     @property
     def summary(self) -> Summary:
         """Coverage, confidence and bounding box."""
-        return self.segmentation.summary()
+        return self.segmentation.summary(self.calibration)
 
     def mask(self) -> Image.Image:
         """White where a person is, else black (mode "L")."""
@@ -105,4 +107,4 @@ class Segmenter:
         data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
         read = read_photo(data, max_pixels=max_pixels)
         found = pipeline.segment(self.engine, self.spec, read.pixels, threshold=threshold, keep=keep, quality=quality)
-        return SegmentedPhoto(read, found)
+        return SegmentedPhoto(read, found, self.spec.calibration)

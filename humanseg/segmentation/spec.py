@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
+from humanseg.segmentation.calibration import UNCHANGED, Calibration
 from humanseg.segmentation.errors import WeightsError
 
 Resize = Literal["fit", "stretch", "pad"]
@@ -40,6 +41,7 @@ COMMENTS = {
     "person_channel": "the output's channel that is the person",
     "background_channel": "the channel that is the background, where all others are persons; else null",
     "threshold": "the probability above which a pixel is a person",
+    "calibration": "what the network's confidence means: CONFIDENCE:IOU pairs, rising; straight lines in between",
 }
 
 
@@ -68,6 +70,7 @@ class Spec:
     person_channel: int = 0
     background_channel: int | None = None
     threshold: float = 0.5
+    calibration: Calibration = UNCHANGED
 
     def __post_init__(self) -> None:
         width, height = self.input_size
@@ -100,7 +103,8 @@ class Spec:
     def as_mapping(self) -> dict[str, Any]:
         """Plain values for JSON and YAML."""
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return {**plain, "input_size": f"{self.input_size[0]}x{self.input_size[1]}"}
+        size = f"{self.input_size[0]}x{self.input_size[1]}"
+        return {**plain, "input_size": size, "calibration": self.calibration.text()}
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> Spec:
@@ -161,6 +165,8 @@ def _read(key: str, value: Any) -> Any:
         return _number(key, value)
     if key == "threshold":
         return _number(key, value)
+    if key == "calibration":
+        return _calibration(value)
     if key == "output_name":
         return None if value in (None, "") else str(value)
     if key in ("multiple", "person_channel", "background_channel"):
@@ -184,6 +190,15 @@ def _size(value: Any) -> tuple[int, int]:
         "320 or 320x240",
     )
     return int(parts[0]), int(parts[-1])
+
+
+def _calibration(value: Any) -> Calibration:
+    try:
+        return value if isinstance(value, Calibration) else Calibration.from_text(str(value))
+    except ValueError:
+        raise SpecError(
+            f"calibration is {str(value)[:200]!r}; it must be rising pairs, as in 0:0 0.9:0.8 1:1"
+        ) from None
 
 
 def _triple(key: str, value: Any) -> Triple:

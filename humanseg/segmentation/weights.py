@@ -130,6 +130,8 @@ def _told(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str, An
         "output_activation": "sigmoid" if found.outputs == 1 else "softmax",
         "person_channel": found.outputs - 1,
     }
+    if "calibration" in checkpoint.metadata:
+        told["calibration"] = checkpoint.metadata["calibration"]
     if found.mean and found.std:
         told |= {"mean": found.mean, "std": found.std}
     return told

@@ -100,6 +100,7 @@ def start_torchserve(
         "STATE_DIR": str(settings.state_dir),
         "TMPDIR": str(temporary),
         "OMP_NUM_THREADS": str(settings.threads),
+        "SERVE_WORKERS": str(settings.workers),  # a clip holds one, and photos need another
         "PIXEL_BUDGET_MEGAPIXELS": str(pixel_budget(memory_bytes(), settings.workers)),
         "PYTHONDONTWRITEBYTECODE": "1",
         # glibc gives a photo's buffers back to the kernel after each use and takes them anew, page fault by

@@ -19,7 +19,7 @@ def start_store(settings: ServeSettings, environment: Mapping[str, str]) -> subp
 
     None also where it is not installed, as in the container: records then wait in the spool.
 
-    Nobody waits for it: photos go to the spool, and the shippers find the store when it is there.
+    Nobody waits for it: photos go to the spool, and the uploader finds the store when it is there.
     """
     if environment.get("ARCHIVE_BUCKET") or find_weed() is None:
         return None

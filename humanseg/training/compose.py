@@ -18,12 +18,6 @@ from humanseg.training.views import Picked, Pixels
 Draw = Callable[[], Picked]  # the next photo and mask to cut a person from
 
 
-def frame_shape(random: np.random.Generator, size: int) -> tuple[int, int]:
-    """(height, width) with a long side of `size` and sides from 3:5 to 5:3."""
-    aspect = float(np.exp(random.uniform(np.log(0.6), np.log(1.67))))
-    return (size, max(32, round(size * aspect))) if aspect < 1 else (max(32, round(size / aspect)), size)
-
-
 def photographed(random: np.random.Generator, pixels: Pixels, height: int, width: int) -> Pixels:
     """A random part of `pixels` with the frame's sides, blurred a third of the time like a wide lens does."""
     scale = min(pixels.shape[0] / height, pixels.shape[1] / width) * random.uniform(0.4, 1.0)
@@ -132,16 +126,16 @@ def _blend(
 
 def scene(
     random: np.random.Generator,
-    size: int,
+    frame: views.Shape,
     background: Pixels | None,
     person: Draw,
     thing: Picked | None = None,
 ) -> Picked:
-    """A photo `[h, w, 3]` and mask `[h, w]` with a long side of `size`; `background` None means a wall.
+    """A photo `[h, w, 3]` and mask `[h, w]` of the shape `frame`; `background` None means a wall.
 
     A `thing` stands behind the people, or now and then before them.
     """
-    height, width = frame_shape(random, size)
+    height, width = frame
     canvas = plain(random, height, width) if background is None else photographed(random, background, height, width)
     label: Pixels = np.zeros((height, width), np.uint8)
     before = thing is not None and random.random() < 0.3

@@ -1,22 +1,29 @@
 """Measure weights on whole data sets and write what was found: a table, JSON, and sheets of photos.
 
-`OUT/evaluation.json` holds every figure with its 95 % bootstrap interval and every photo's own;
-`OUT/NAME.png` shows the worst, the median and the best photos of each set with their masks.
+`OUT/evaluation.json` holds every figure with its 95 % bootstrap interval and every photo's own; `OUT/NAME.png` shows
+the worst, the median and the best photos of each set with their masks, `OUT/reliability.png` the confidences beside
+the IoU.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from humanseg.segmentation.graph import Graph
+from humanseg.segmentation.models import reference
+from humanseg.segmentation.photo import Pixels
+from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.weights import Weights
-from humanseg.training import metrics
+from humanseg.training import by_kind, metrics, reliability
+from humanseg.training.by_kind import Row
+from humanseg.training.changes import Mask, Seen, agreement
 from humanseg.training.measure import Engine, Result, measure_samples
 from humanseg.training.metrics import Score
+from humanseg.training.reliability import Pair
 from humanseg.training.samples import DataError, Sample, check
 from humanseg.training.sheets import COLUMNS, sheet
 
@@ -41,6 +48,12 @@ class SetReport:
     nobody: bool  # no photo of the set shows anybody
     figures: dict[str, tuple[float, float, float]]
     results: list[Result]
+    changes: dict[str, tuple[float, float]]  # see humanseg.training.changes; empty where it was not asked for
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """(confidence, IoU) of the photos in which somebody was found."""
+        return [(result.confidence, result.iou) for result in self.results if result.found.any()]
 
 
 def evaluate(
@@ -50,14 +63,28 @@ def evaluate(
     *,
     threshold: float | None = None,
     engine: Engine | None = None,
+    quality: str = "fast",
+    changed: bool = False,
 ) -> list[SetReport]:
-    """Measure each named set. Raises DataError, naming every bad file, before the first photo is measured."""
+    """Measure each named set; with `changed` also what changes to its photos do to the masks.
+
+    Raises DataError, naming every bad file, before the first photo is measured.
+    """
     problems = [line for _, samples in sets for line in check(samples)]
     if problems:
         raise DataError("\n".join(problems))
-    reports = [
-        report_set(name, measure_samples(weights, samples, threshold, engine)) for name, samples in sets if samples
-    ]
+
+    run = engine or reference(weights)
+
+    def mask(pixels: Pixels) -> Mask:
+        return segment(run, weights.spec, pixels, threshold=threshold, quality=quality).mask > 0
+
+    reports = []
+    for name, samples in sets:
+        if samples:
+            results = measure_samples(weights, samples, threshold, run, quality)
+            seen = [Seen(result.pixels, result.found, result.true) for result in results] if changed else []
+            reports.append(report_set(name, results, agreement(mask, seen)))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for report in reports:
@@ -67,19 +94,30 @@ def evaluate(
             "architecture": weights.architecture,
             "input_size": weights.spec.long_side,
             "threshold": weights.spec.threshold if threshold is None else threshold,
+            "quality": quality,
             "sets": [as_plain(report) for report in reports],
+            "kinds": [asdict(row) for row in kinds(reports)],
         }
+        reliability.plot(
+            {report.name: report.pairs for report in reports if not report.nobody}, out / "reliability.png"
+        )
         (out / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n")
     return reports
 
 
-def report_set(name: str, results: list[Result]) -> SetReport:
+def kinds(reports: Sequence[SetReport]) -> list[Row]:
+    """The table by kind of photo, over all sets that show people."""
+    shown = [result for report in reports if not report.nobody for result in report.results if result.true.any()]
+    return by_kind.table((by_kind.kinds(each.photo, each.pixels, each.true), each.score) for each in shown)
+
+
+def report_set(name: str, results: list[Result], changes: dict[str, tuple[float, float]] | None = None) -> SetReport:
     """The figures of one set; photos without anybody are judged by what is found falsely."""
     scores: list[Score] = [result.score for result in results]
     nobody = not any(result.true.any() for result in results)
     wanted = EMPTY_FIGURES if nobody else FIGURES
     figures = {key: (figure(scores), *metrics.interval(scores, figure)) for key, figure in wanted.items()}
-    return SetReport(name, len(results), nobody, figures, results)
+    return SetReport(name, len(results), nobody, figures, results, changes or {})
 
 
 def extremes(report: SetReport) -> list[Result]:
@@ -102,12 +140,19 @@ def as_plain(report: SetReport) -> dict[str, Any]:
             key: {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
             for key, (value, low, high) in report.figures.items()
         },
+        "calibration_error": round(reliability.calibration_error(report.pairs), 4),
+        "reliability": [asdict(each) for each in reliability.bins(report.pairs)],
+        "changes": {
+            name: {"iou_with_unchanged": round(own, 4), "iou_with_drawn": round(drawn, 4)}
+            for name, (own, drawn) in report.changes.items()
+        },
         "per_photo": [
             {
                 "photo": result.photo.name,
                 "iou": round(result.iou, 4),
                 "boundary_f": round(result.score.boundary_f, 4),
                 "coverage": round(result.score.coverage, 4),
+                "confidence": round(result.confidence, 4),
             }
             for result in report.results
         ],

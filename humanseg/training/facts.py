@@ -56,7 +56,7 @@ def read_manifest(folder: Path) -> dict[str, Facts]:
 
 
 def _facts(row: Mapping[str, Any]) -> Facts:
-    sampled = float((row.get("sampling") or {}).get("probability", 1.0))
+    sampled = float(row.get("sampling_probability") or 1.0)
     chosen = float((row.get("chosen") or {}).get("probability", 1.0))
     return Facts(
         min(1.0, max(1e-6, sampled * chosen)),

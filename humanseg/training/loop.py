@@ -183,6 +183,11 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
             part.requires_grad_(False)
     average = AveragedModel(bare, multi_avg_fn=moving_average(settings.ema_decay), use_buffers=True)
     average = average.to(fabric.device)
+    teacher = None
+    if settings.distil:
+        teacher = load_weights(Path(settings.distil)).network
+        teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        teacher = teacher.requires_grad_(False).eval().to(fabric.device)
     optimizer: Any = torch.optim.AdamW(_groups(bare, settings), lr=settings.learning_rate)
     if fabric.device.type == "cpu":
         float32_where_quicker(bare)
@@ -215,13 +220,14 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     )
     with Progress(*columns, disable=quiet or not fabric.is_global_zero) as progress:
         bar = progress.add_task("steps", total=settings.last_step, completed=state["step"])
-        for photo, mask in loader:
+        for photo, clean, mask, taught in loader:
             share = rate(settings, state["step"])
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * share * group["share"]
+            target = mask if teacher is None else torch.lerp(mask, looks(teacher, clean), taught)
             network.train()
             logits = network(photo.contiguous(memory_format=torch.channels_last))
-            loss = segmentation_loss(logits.float(), mask, settings.edge_weight)
+            loss = segmentation_loss(logits.float(), target, settings.edge_weight)
             fabric.backward(loss)
             fabric.clip_gradients(network, optimizer, max_norm=settings.clip)
             optimizer.step()
@@ -262,9 +268,24 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     return out / "weights.safetensors"
 
 
+def looks(teacher: nn.Module, photo: Tensor) -> Tensor:
+    """Mean probability `[N, 1, H, W]` that a frozen network gives photos `[N, 3, H, W]` and their mirror images.
+
+    A network's mean over looks is better than one look, and a network can learn it (self-distillation; Radosavovic
+    et al., "Data Distillation", 2018).
+    """
+    bfloat16 = torch.autocast(photo.device.type, torch.bfloat16)
+    with torch.no_grad(), bfloat16:
+        photo = photo.contiguous(memory_format=torch.channels_last)
+        both = torch.cat((photo, photo.flip(-1)))
+        straight, mirrored = teacher(both).float().sigmoid().chunk(2)
+        mean: Tensor = (straight + mirrored.flip(-1)) / 2
+        return mean
+
+
 def _loader(
     fabric: Fabric, settings: Settings, pools: Pools, step: int, per_device: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, ...]]:
     stream = Stream(settings, pools, start=step * settings.batch)
     loader: Any = DataLoader(
         stream,
@@ -275,7 +296,7 @@ def _loader(
         pin_memory=fabric.device.type == "cuda",
     )
     prepared: Any = fabric.setup_dataloaders(loader)
-    batches: Iterator[tuple[Tensor, Tensor]] = iter(prepared)
+    batches: Iterator[tuple[Tensor, ...]] = iter(prepared)
     return batches
 
 

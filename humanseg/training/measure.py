@@ -22,13 +22,17 @@ Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # [N, 3, H, W] in
 
 @dataclass(frozen=True)
 class Result:
-    """A measured photo. `found` and `true` are masks bool `[H, W]` at the photo's own size."""
+    """A measured photo. `found` and `true` are masks bool `[H, W]` at the photo's own size.
+
+    confidence: as served, 0..1.
+    """
 
     photo: Path
     pixels: NDArray[np.uint8]
     found: NDArray[np.bool_]
     true: NDArray[np.bool_]
     score: Score
+    confidence: float
 
     @property
     def iou(self) -> float:
@@ -37,14 +41,19 @@ class Result:
 
 
 def measure_samples(
-    weights: Weights | Graph, samples: Iterable[Sample], threshold: float | None = None, engine: Engine | None = None
+    weights: Weights | Graph,
+    samples: Iterable[Sample],
+    threshold: float | None = None,
+    engine: Engine | None = None,
+    quality: str = "fast",
 ) -> list[Result]:
     """Measure the samples one by one; `threshold` defaults to the weights' own."""
     engine = engine or reference(weights)
     results = []
     for sample in samples:
         photo = read_photo(sample.photo.read_bytes())
-        found = segment(engine, weights.spec, photo.pixels, threshold=threshold).mask > 0
-        true = sample.read()[1] > 127
-        results.append(Result(sample.photo, photo.pixels, found, true, score(found, true)))
+        segmentation = segment(engine, weights.spec, photo.pixels, threshold=threshold, quality=quality)
+        found, true = segmentation.mask > 0, sample.read()[1] > 127
+        confidence = segmentation.summary(weights.spec.calibration).confidence
+        results.append(Result(sample.photo, photo.pixels, found, true, score(found, true), confidence))
     return results

@@ -34,6 +34,12 @@ class Settings:
     empty: float = number(0.12, least=0, most=1)  # share of samples with nobody in them; 0 turns it off
     # share of whole photos among the others; the rest are portraits, faces and parts
     whole: float = number(0.3, least=0, most=1)
+    # share of samples in hard light: dark, coloured, flat, against the light; 0 turns it off
+    relight: float = number(0.12, least=0, most=1)
+    distil: str = ""  # weights file of a frozen teacher, which sees the sample undisturbed, and its mirror image
+    # the teacher's share of the target where the mask was drawn or composed, and where it is a teacher's already
+    distil_drawn: float = number(0.25, least=0, most=1)
+    distil_soft: float = number(0.5, least=0, most=1)
     augment: Literal["phone", "none"] = one_of("phone", "none")  # none: whole photos as they are
     hold_out: float = number(0.05, least=0, most=0.999)  # share of photos kept for validation, chosen by content hash
     hold_out_empty: float = number(0.33, least=0, most=0.999)  # the same for photos with nobody in them

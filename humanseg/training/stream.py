@@ -14,14 +14,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from humanseg.segmentation.frame import frame_shape
+from humanseg.segmentation.spec import Spec
 from humanseg.training import compose, views
 from humanseg.training.samples import Sample
 from humanseg.training.settings import Settings
-from humanseg.training.views import Picked
+from humanseg.training.views import Picked, Pixels
 
 Pool = tuple[list[Sample], float]  # samples of one source, and the source's weight
 
 THINGS_IN_EMPTY = 0.5  # share of the photos with nobody into which things are pasted
+QUARTER_TURNS = 0.05  # share of the samples that lie on their side
 THINGS_IN_SCENES = 0.3  # share of the composed scenes with a thing behind or before the people
 
 
@@ -43,8 +46,30 @@ class Pools:
         return [sample for pool, _ in (*self.people, *self.empty, *self.things) for sample in pool]
 
 
-class Stream(Dataset[tuple[Tensor, Tensor]]):
-    """Photos float32 `[3, S, S]` in 0..1 and masks float32 `[1, S, S]` in 0..1, numbered from `start`."""
+# (height, width) as shares of the frame's long side, and how often a batch has it: the frames of 2:3, 3:4, square,
+# 4:3 and 3:2 photos.
+FRAMES = (((3, 2), 0.34), ((4, 3), 0.26), ((1, 1), 0.2), ((3, 4), 0.12), ((2, 3), 0.08))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One sample. `seen` is what the camera makes of `clean`; both uint8 `[H, W, 3]`, `mask` uint8 `[H, W]`.
+
+    taught: the teacher's share of the target, 0..1.
+    """
+
+    seen: Pixels
+    clean: Pixels
+    mask: Pixels
+    taught: float
+
+
+class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """Samples, numbered from `start`; all of a batch have one shape.
+
+    Each is the photo as the network and as its teacher see it, both float32 `[3, H, W]` in 0..1, its mask float32
+    `[1, H, W]` in 0..1, and the teacher's share of the target, float32 `[1, 1, 1]`.
+    """
 
     def __init__(self, settings: Settings, pools: Pools, start: int = 0) -> None:
         self.settings, self.pools, self.start = settings, pools, start
@@ -53,50 +78,84 @@ class Stream(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return max(0, self.settings.steps * self.settings.batch - self.start)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        pixels, mask = self.picture(self.start + index)
-        size = self.settings.size
-        photo = torch.from_numpy(views.square(pixels, size)).permute(2, 0, 1).float().div_(255)
-        label = torch.from_numpy(views.square(mask, size)).unsqueeze(0).float().div_(255)
-        return photo, label
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        shown = self.picture(self.start + index)
+        label = torch.from_numpy(shown.mask).unsqueeze(0).float().div_(255)
+        return _tensor(shown.seen), _tensor(shown.clean), label, torch.tensor(shown.taught).reshape(1, 1, 1)
 
-    def picture(self, number: int) -> Picked:
-        """Photo uint8 `[h, w, 3]` and mask uint8 `[h, w]` of one sample before it is put on black."""
+    def frame(self, number: int) -> views.Shape:
+        """The shape that the batch of sample `number` has."""
+        first = number - number % self.settings.batch
+        if self.settings.augment == "none":
+            mask = self._plain(first)[1]
+            side = self.settings.size
+            return frame_shape(mask.shape[0], mask.shape[1], Spec((side, side)))
+        random = np.random.default_rng((self.settings.seed, 1, first))
+        tall, wide = FRAMES[int(random.choice(len(FRAMES), p=[share for _, share in FRAMES]))][0]
+        step = self.settings.size / max(tall, wide)
+        return round(tall * step / 32) * 32, round(wide * step / 32) * 32
+
+    def picture(self, number: int) -> Shown:
+        """The sample of this number."""
         settings = self.settings
         random = np.random.default_rng((settings.seed, number))
+        frame = self.frame(number)
         if settings.augment == "none":
-            pool = [sample for samples, _ in self.pools.people for sample in samples]
-            pixels, mask = pool[number % len(pool)].read()
-            return views.cut(pixels, mask, views.Box(0, 0, mask.shape[1], mask.shape[0]), settings.size)
+            pixels, mask = self._plain(number)
+            pixels, mask = views.cut(pixels, mask, views.Box(0, 0, mask.shape[1], mask.shape[0]), frame)
+            return Shown(pixels, pixels, mask, 0.0)
+        quarters = int(random.choice((1, 3))) if random.random() < QUARTER_TURNS else 0
+        if quarters:  # somebody lying, or a phone that wrote no orientation
+            frame = frame[::-1]
+        pixels, mask, taught = self._view(random, frame)
+        pixels, mask = views.turn(random, np.rot90(pixels, quarters), np.rot90(mask, quarters))
+        seen = views.hard_light(random, pixels, mask) if random.random() < settings.relight else pixels
+        return Shown(views.camera(random, seen), pixels, mask, taught)
+
+    def _plain(self, number: int) -> Picked:
+        pool = [sample for samples, _ in self.pools.people for sample in samples]
+        return pool[number % len(pool)].read()
+
+    def _view(self, random: np.random.Generator, frame: views.Shape) -> tuple[Pixels, Pixels, float]:
+        settings = self.settings
         dice = random.random()
         if dice < settings.scenes:
             empty = self.pools.empty
             background = _draw(random, empty)[0] if empty and random.random() < 0.8 else None
             thing = None
             if self.pools.things and random.random() < THINGS_IN_SCENES:
-                thing = _draw(random, self.pools.things)
+                thing = _picked(_draw(random, self.pools.things))
             pixels, mask = compose.scene(
-                random, settings.size, background, lambda: _draw(random, self.pools.people), thing
+                random, frame, background, lambda: _picked(_draw(random, self.pools.people)), thing
             )
-            pixels, mask = views.turn(random, pixels, mask)
-        elif dice < settings.scenes + settings.empty and self.pools.empty:
+            return pixels, mask, settings.distil_drawn
+        if dice < settings.scenes + settings.empty and self.pools.empty:
             pixels = _draw(random, self.pools.empty)[0]
             mask = np.zeros(pixels.shape[:2], np.uint8)
             box = views.whole(random, mask) if random.random() < 0.5 else views.anywhere(random, mask)
-            pixels, mask = views.cut(pixels, mask, box, settings.size)
+            pixels, mask = views.cut(pixels, mask, views.fitted(random, box, mask.shape, frame), frame)
             if self.pools.things and random.random() < THINGS_IN_EMPTY:
                 for _ in range(int(random.integers(1, 4))):
-                    pixels, mask = compose.put_thing(random, pixels, mask, _draw(random, self.pools.things))
-            pixels, mask = views.turn(random, pixels, mask)
-        else:
-            pixels, mask = _draw(random, self.pools.people)
-            box = views.look(random, mask, settings.whole)
-            pixels, mask = views.turn(random, *views.cut(pixels, mask, box, settings.size))
-        return views.camera(random, pixels), mask
+                    thing = _picked(_draw(random, self.pools.things))
+                    pixels, mask = compose.put_thing(random, pixels, mask, thing)
+            return pixels, mask, 0.0
+        pixels, mask, soft = _draw(random, self.pools.people)
+        box = views.fitted(random, views.look(random, mask, settings.whole), mask.shape, frame)
+        taught = settings.distil_soft if soft else settings.distil_drawn
+        return *views.cut(pixels, mask, box, frame), taught
 
 
-def _draw(random: np.random.Generator, pools: list[Pool]) -> Picked:
-    """One sample: its source by the sources' weights, then any of the source's."""
+def _tensor(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+
+
+def _picked(drawn: tuple[Pixels, Pixels, bool]) -> Picked:
+    return drawn[0], drawn[1]
+
+
+def _draw(random: np.random.Generator, pools: list[Pool]) -> tuple[Pixels, Pixels, bool]:
+    """Photo, mask, and whether the mask is soft: its source by the sources' weights, then any of the source's."""
     weights = np.array([weight for _, weight in pools])
     samples = pools[int(random.choice(len(pools), p=weights / weights.sum()))][0]
-    return samples[int(random.integers(len(samples)))].read()
+    sample = samples[int(random.integers(len(samples)))]
+    return *sample.read(), sample.soft

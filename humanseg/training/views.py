@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Picked = tuple[Pixels, Pixels]
+Shape = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)
@@ -100,22 +101,35 @@ def resize(picture: Pixels, height: int, width: int) -> Pixels:
     return cv2.resize(picture, (width, height), interpolation=how)  # type: ignore[return-value]
 
 
-def cut(pixels: Pixels, mask: Pixels, box: Box, size: int) -> Picked:
-    """The part in `box`, its long side scaled to `size`; photo `[h, w, 3]` and mask `[h, w]`."""
+def fitted(random: np.random.Generator, box: Box, photo: tuple[int, ...], frame: Shape) -> Box:
+    """`box` with the aspect ratio of `frame`, as near as 8 %: grown where the photo has room, else cut."""
     height, width = box.bottom - box.top, box.right - box.left
-    scale = size / max(height, width)
-    target = max(1, round(height * scale)), max(1, round(width * scale))
-    return resize(pixels[box.slices], *target), resize(mask[box.slices], *target)
+    aspect = frame[1] / frame[0] * float(np.exp(random.uniform(-0.08, 0.08)))  # frames are stretched a little, too
+    width, left = _span(random, box.left, width, height * aspect, photo[1])
+    height, top = _span(random, box.top, height, width / aspect, photo[0])
+    width, left = _span(random, left, width, height * aspect, photo[1], cut=True)
+    height, top = _span(random, top, height, width / aspect, photo[0], cut=True)
+    return Box(left, top, left + width, top + height)
+
+
+def _span(
+    random: np.random.Generator, start: int, length: int, wanted: float, limit: int, *, cut: bool = False
+) -> tuple[int, int]:
+    """(length, start) of a span that is grown to `wanted` inside 0..`limit`, or shortened to it with `cut`."""
+    new = max(1, min(limit, round(wanted)))
+    if (new <= length) != cut:
+        return length, start
+    place = start + round(random.random() * (length - new))
+    return new, min(max(0, place), limit - new)
+
+
+def cut(pixels: Pixels, mask: Pixels, box: Box, frame: Shape) -> Picked:
+    """The part in `box`, scaled to `frame` (height, width); photo `[h, w, 3]` and mask `[h, w]`."""
+    return resize(pixels[box.slices], *frame), resize(mask[box.slices], *frame)
 
 
 def turn(random: np.random.Generator, pixels: Pixels, mask: Pixels) -> Picked:
-    """Mirror half of the time; tilt a third of the time, as hand-held phones are (sigma 7 degrees).
-
-    One in twenty is turned by a quarter: somebody lying, or a phone that wrote no orientation.
-    """
-    if random.random() < 0.05:
-        quarters = int(random.choice((1, 3)))
-        pixels, mask = np.rot90(pixels, quarters), np.rot90(mask, quarters)
+    """Mirror half of the time; tilt a third of the time, as hand-held phones are (sigma 7 degrees)."""
     if random.random() < 0.5:
         pixels, mask = pixels[:, ::-1], mask[:, ::-1]
     if random.random() < 0.35:
@@ -154,10 +168,26 @@ def camera(random: np.random.Generator, pixels: Pixels) -> Pixels:
     return changed
 
 
-def square(picture: Pixels, size: int) -> Pixels:
-    """Centre a picture with long side `size` on black: a batch has one shape. Serving needs no black bars."""
-    height, width = picture.shape[:2]
-    top, left = (size - height) // 2, (size - width) // 2
-    out = np.zeros((size, size, *picture.shape[2:]), np.uint8)
-    out[top : top + height, left : left + width] = picture
-    return out
+def hard_light(random: np.random.Generator, pixels: Pixels, mask: Pixels) -> Pixels:
+    """One kind of light in which masks fail: dusk, coloured lamps, haze, a vignette, a window behind people."""
+    light = pixels.astype(np.float32) / 255
+    kind = random.integers(5)
+    if kind == 0:  # dusk: dark, the shadows drowned in the noise of the sensor
+        light = light ** random.uniform(1.5, 3.0) * random.uniform(0.4, 1.0)
+        light += random.normal(0, random.uniform(0.005, 0.03), light.shape).astype(np.float32)
+    elif kind == 1:  # coloured lamps
+        colour = random.uniform(0.35, 1.2, 3).astype(np.float32)
+        light = light * colour
+    elif kind == 2:  # haze, or a cheap lens: a third to two thirds of the contrast
+        span = random.uniform(0.3, 0.7)
+        light = light * span + random.uniform(0, 1 - span)
+    elif kind == 3:  # a lamp or flash at one place, falling off from there
+        height, width = mask.shape
+        rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+        far = np.hypot(rows / height - random.uniform(0.1, 0.9), columns / width - random.uniform(0.1, 0.9))
+        light = light / (1 + (far / random.uniform(0.3, 0.8)) ** 2)[..., None] * random.uniform(0.9, 1.3)
+    else:  # against the light: people nearly black, what is behind them bright
+        share = cv2.GaussianBlur(mask, (0, 0), 1.0).astype(np.float32)[..., None] / 255
+        behind = light ** random.uniform(0.5, 0.9)
+        light = behind * (1 - share) + light ** random.uniform(1.2, 2.2) * random.uniform(0.3, 0.7) * share
+    return np.rint(np.clip(light, 0, 1) * 255).astype(np.uint8)

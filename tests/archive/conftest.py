@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from humanseg.archive.ship.local_store import LocalStore
+from humanseg.cli.archive import app
 from tests.archive.helpers import Bucket, bucket_of
 
 
@@ -39,3 +41,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)  # the spool holds its folder open
+
+
+@pytest.fixture
+def run(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs `humanseg archive ARGUMENTS` against this test's bucket; fails on another exit status than asked."""
+    for name, value in {**bucket.environment, "STATE_DIR": str(tmp_path), "COLUMNS": "200"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object, status: int = 0) -> Result:
+        result = CliRunner().invoke(app, [str(one) for one in arguments])
+        assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
+        return result
+
+    return call

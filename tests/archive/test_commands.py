@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from humanseg.archive.capture.names import make_name, segment_key
 from humanseg.archive.capture.rewrite import rewrite_as_png
@@ -30,7 +30,6 @@ from humanseg.archive.read.retention import set_retention
 from humanseg.archive.read.stats import COLUMNS, count
 from humanseg.archive.ship import groups
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.cli.archive import app
 from humanseg.segmentation.photo import read_photo
 from tests.archive import photos
 from tests.archive.helpers import NOON, SCHEMA, Bucket, exchange
@@ -39,22 +38,6 @@ from tests.archive.test_uploader import fill, spool_at, uploader_for, writer
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `humanseg archive ARGUMENTS` against this test's bucket; fails on another exit status than asked."""
-    for name, value in {**bucket.environment, "STATE_DIR": str(tmp_path), "COLUMNS": "200"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object, status: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(one) for one in arguments])
-        assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
-        return result
-
-    return call
 
 
 def archive_photos(state_dir: Path, bucket: Bucket, number: int, **changes: Any) -> list[str]:

@@ -55,15 +55,15 @@ def waiting_records(spool: Spool) -> int:
 
 
 def wait_shipped(server: Server, seconds: float = 90) -> None:
-    """Until everything is in the bucket; what is small is not waited for, but asked for."""
+    wait_for(lambda: shipped(server), seconds)
 
-    def shipped() -> bool:
-        spool = spool_of(server)
-        if not spool.is_empty():
-            spool.request_flush()
-        return spool.is_empty()
 
-    wait_for(shipped, seconds)
+def shipped(server: Server) -> bool:
+    """Whether everything is in the bucket; what is small is not waited for, but asked for."""
+    spool = spool_of(server)
+    if not spool.is_empty():
+        spool.request_flush()
+    return spool.is_empty()
 
 
 def embedded_bucket(server: Server) -> Bucket:
@@ -176,7 +176,7 @@ def test_a_misbehaving_store_fails_no_request(
         server = make_server(WORKERS="1", **bucket.environment)
         with Load(server.predictions, pause=0.1) as load:
             wait_for(lambda: len(load.acknowledged) >= 30, 120)
-        wait_for(lambda: set(proxy.seen) == set(FAULTS) or spool_of(server).is_empty(), 120)
+        wait_for(lambda: set(proxy.seen) == set(FAULTS) or shipped(server), 120)
         proxy.faults = ("pass",)
         wait_shipped(server, 180)
         assert set(load.outcomes) == {"200 spooled"}

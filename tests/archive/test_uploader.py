@@ -215,6 +215,25 @@ def test_an_uploader_ships_by_itself_and_shows_its_backlog(tmp_path: Path, bucke
     }
 
 
+def test_what_waits_for_a_store_that_is_away_is_joined(tmp_path: Path, local_store: LocalStore) -> None:
+    """After an outage there is one object for many small segments, and nothing is stuck."""
+    with FaultyProxy(local_store.environment()["ARCHIVE_ENDPOINT_URL"], ("error-500",)) as proxy:
+        bucket = bucket_of(local_store, proxy.url)
+        acknowledged = fill(tmp_path, 1)
+        uploader = uploader_for(tmp_path, bucket, segment_seconds=0.01)
+        uploader.start()
+        wait_for(lambda: len(proxy.seen) > 0)
+        for _ in range(12):
+            acknowledged |= fill(tmp_path, 1)
+        seen = proxy.seen["error-500"]
+        wait_for(lambda: proxy.seen["error-500"] > seen + 3)
+        proxy.faults = ("pass",)
+        wait_for(spool_at(tmp_path).is_empty)
+        uploader.stop()
+    bucket.assert_holds(acknowledged)
+    assert len([key for key in bucket.objects() if key.endswith(".tar")]) <= 4
+
+
 @pytest.mark.parametrize("fault", [one for one in FAULTS if one != "pass"])
 def test_each_fault_of_the_store_costs_no_record(tmp_path: Path, local_store: LocalStore, fault: str) -> None:
     with FaultyProxy(local_store.environment()["ARCHIVE_ENDPOINT_URL"], (fault,)) as proxy:

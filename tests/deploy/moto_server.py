@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import pyarrow.parquet as pq
 
 REGION = "eu-central-1"
 # moto lets no service principal take a role over its API; on EC2 the instance takes it.
@@ -87,3 +89,13 @@ def start(**environment: str) -> Moto:
             time.sleep(0.1)
     moto.stop()
     raise RuntimeError("moto's server did not start")
+
+
+def committed(client: Any, bucket: str) -> set[str]:
+    """Request ids of the archive's records in the bucket: those that a table names."""
+    found: set[str] = set()
+    for each in client.list_objects_v2(Bucket=bucket).get("Contents", []):
+        if each["Key"].endswith(".parquet"):
+            data = client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
+            found |= set(pq.read_table(io.BytesIO(data))["request_id"].to_pylist())
+    return found

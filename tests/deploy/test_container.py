@@ -104,8 +104,7 @@ class Container:
 
 def committed(moto: moto_server.Moto) -> set[str]:
     """Request ids of the records in the bucket."""
-    listed = moto.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
-    return {each["Key"].split("/")[-2] for each in listed if each["Key"].endswith("/record.json")}
+    return moto_server.committed(moto.client("s3"), BUCKET)
 
 
 def test_the_image_holds_no_secret_and_is_as_small_as_stated(docker: docker_daemon.Docker) -> None:
@@ -117,7 +116,7 @@ def test_the_image_holds_no_secret_and_is_as_small_as_stated(docker: docker_daem
     assert not [name for name in names if any(word in name for word in ("SECRET", "TOKEN", "AWS", "KEY"))]
     history = docker("history", "--no-trunc", "humanseg-test")
     assert "AWS_" not in history
-    assert image["Size"] < 1.45e9  # deploy/container/README.md says what fills it
+    assert image["Size"] < 1.56e9  # deploy/container/README.md says what fills it
 
 
 def test_it_serves_without_rights_and_drains_on_sigterm(
@@ -185,7 +184,7 @@ def test_with_the_bucket_away_it_still_stops_in_time_and_the_next_start_ships(
     assert "not everything reached the bucket" in "\n".join(first.logs())
     moto.process.send_signal(signal.SIGCONT)
     docker("start", first.id)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while sent.headers["x-request-id"] not in committed(moto):
         assert time.monotonic() < end, "\n".join(first.logs()[-20:])
         time.sleep(1)

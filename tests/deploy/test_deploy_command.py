@@ -63,6 +63,25 @@ def test_a_dry_run_shows_everything_and_needs_no_account(mar: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("instance", "platform", "image"),
+    [
+        ("c7i.large", "linux/amd64", None),
+        ("c7g.large", "linux/arm64", "arm64"),
+        ("c8g.xlarge", "linux/arm64", "arm64"),
+    ],
+)
+def test_graviton_gets_its_machine_image_and_its_container(
+    mar: Path, instance: str, platform: str, image: str | None
+) -> None:
+    plan = Plan("photos", "one", "eu-central-1", mar, options={"InstanceType": instance})
+    assert any(f"docker build --platform {platform} ." in step for step in plan.steps())
+    machine = plan.parameters().get("MachineImage")
+    assert machine == (image and f"/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{image}")
+    own = Plan("photos", "one", "eu-central-1", mar, options={"InstanceType": instance, "MachineImage": "/mine"})
+    assert own.parameters()["MachineImage"] == "/mine"
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--size", "fleet"), "needs CertificateArn"),

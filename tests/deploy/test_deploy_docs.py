@@ -12,7 +12,7 @@ import yaml
 from humanseg.deploy.aws import cost, diagram
 from humanseg.deploy.aws import template as cloudformation
 
-TYPICAL_MB = 0.5  # a JPEG of 2 megapixels with its mask and record
+TYPICAL_MB = 0.65  # a JPEG of 2 megapixels with its mask and record
 FOLDER = Path(__file__).parents[2] / "deploy"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from humanseg.archive.read.drift import Finding, as_gauges
 from humanseg.deploy.monitoring.dashboard import dashboard
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +57,8 @@ def test_the_dashboard_file_is_what_the_script_writes() -> None:
 def test_every_metric_that_is_asked_for_is_one_that_the_server_declares() -> None:
     config = yaml.safe_load((ROOT / "config" / "metrics.yaml").read_text())
     declared = {"up", "vector", "absent"}
+    finding = Finding("brightness", 0.2, 0.01, 0.02, True, "", "", (100, 100))
+    declared |= set(re.findall(r"^# TYPE (\w+)", as_gauges([finding], 0.0), re.MULTILINE))
     for kind in ("ts_metrics", "model_metrics"):
         for type_, metrics in config[kind].items():
             for metric in metrics:

@@ -13,6 +13,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
+from humanseg.archive.capture.spool import Spool
 from tests.deploy import moto_server
 from tests.deploy.filled_template import VALUES, role_policies
 from tests.deploy.imds import Metadata, credentials
@@ -105,13 +106,15 @@ def test_a_server_archives_with_the_instance_role_across_a_credential_refresh(
             AWS_CONFIG_FILE=nothing,
         )
 
+        spool = Spool(server.state_dir / "spool")
+
         def send() -> str:
             answer = requests.post(server.predictions, data=astronaut_jpeg, timeout=60)
             assert (answer.status_code, answer.headers["x-archived"]) == (200, "spooled")
             return answer.headers["x-request-id"]
 
         before = [send(), send()]
-        wait_for(moto, before)
+        wait_for(moto, spool, before)
         assert set(handed_out) == {first["AccessKeyId"]}
 
         current = second
@@ -121,7 +124,7 @@ def test_a_server_archives_with_the_instance_role_across_a_credential_refresh(
         moto.client("iam").delete_role_policy(RoleName="first", PolicyName="put-into-the-archive")
         moto.enforce(0)
         after = [send(), send()]
-        wait_for(moto, before + after)
+        wait_for(moto, spool, before + after)
         assert second["AccessKeyId"] in handed_out
         assert server.stop() == 0
     finally:
@@ -129,14 +132,14 @@ def test_a_server_archives_with_the_instance_role_across_a_credential_refresh(
         metadata.close()
 
 
-def wait_for(moto: moto_server.Moto, request_ids: list[str], seconds: float = 60) -> None:
+def wait_for(moto: moto_server.Moto, spool: Spool, request_ids: list[str], seconds: float = 60) -> None:
     """Wait until each record is committed in the bucket; enforcement is off only while we look."""
     end = time.monotonic() + seconds
+    spool.request_flush()
     while True:
         moto.enforce(1_000_000)
-        listed = moto.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        committed = moto_server.committed(moto.client("s3"), BUCKET)
         moto.enforce(0)
-        committed = {each["Key"].split("/")[-2] for each in listed if each["Key"].endswith("/record.json")}
         if committed >= set(request_ids):
             return
         assert time.monotonic() < end, f"missing: {set(request_ids) - committed}"

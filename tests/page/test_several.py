@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from humanseg.client import Client
-from tests.page.driving import choose, saved_file, slide, until, view
+from tests.page.driving import choose, paint, saved_file, slide, until, view
 from tests.running import Server
 
 if TYPE_CHECKING:
@@ -83,3 +83,24 @@ def test_remove_all_begins_anew(page: Page, three: list[Path], photo: Path) -> N
     choose(page, photo)
     assert page.inner_text("#title") == "my photo.jpg"
     assert page.is_hidden("#strip")
+
+
+def test_a_closer_look_asks_about_all_of_them_again_and_keeps_what_was_corrected(
+    page: Page, server: Server, three: list[Path]
+) -> None:
+    choose(page, *three)
+    record = page.evaluate("current.facts.id")
+    slide(page, 0.4)
+    page.click("#brush")
+    paint(page, (0.9, 0.1))
+    page.click("#best")
+    page.click("#best")  # off again, while requests are under way
+    page.click("#best")
+    page.wait_for_selector("#busy", state="hidden")
+    assert page.evaluate("photos.map((photo) => photo.options.quality)") == ["best"] * 3
+    assert page.evaluate("[current.threshold, current.strokes.length, current.facts.id]") == [0.4, 1, record]
+    view(page, "mask")
+    _, data = saved_file(page, "#download-all")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, Client(server.url) as client:
+        got = np.array(Image.open(archive.open("Zoë-mask.png")).convert("L"))
+        assert np.array_equal(got, np.array(client.segment(three[1], quality="best").image()))

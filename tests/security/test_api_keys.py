@@ -22,7 +22,7 @@ import requests
 
 from handler.apikeys import PLACES, WRONG_KEYS, WRONG_SECONDS, KeyLimit, KeyRing, sent_key
 from handler.errors import TooManyRequests, Unauthorized
-from humanseg.common.api_keys import ApiKey, parse_keys
+from humanseg.common.apikeys import ApiKey, parse_keys
 from tests.running import MODEL, Server, encoded, start_server
 from tests.security.protobuf import prediction
 
@@ -139,7 +139,7 @@ def test_a_key_has_a_share_of_all_workers(tmp_path: Path) -> None:
     mine, other = ApiKey(digest("a"), "a"), ApiKey(digest("b"), "b")
     code = (
         "import sys\nfrom pathlib import Path\nfrom handler.apikeys import KeyLimit\n"
-        "from humanseg.common.api_keys import ApiKey\n"
+        "from humanseg.common.apikeys import ApiKey\n"
         "limit = KeyLimit(Path(sys.argv[1]), 2)\nlimit.take(ApiKey(sys.argv[2], 'a'))\nprint(flush=True)\ninput()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "slots"), mine.digest]

@@ -175,7 +175,7 @@ def test_no_python_is_one_clear_line(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, checkout / name)
     stubs = tmp_path / "bin"
     stubs.mkdir()
-    for name in ("python", "python3", "python3.10", "python3.11", "python3.12"):
+    for name in ("python", "python3", *(f"python3.{minor}" for minor in range(10, 15))):
         (stubs / name).write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127\n")
         (stubs / name).chmod(0o755)
     done = subprocess.run(

@@ -96,6 +96,14 @@ def test_several_instances_are_answered_in_order_each_by_itself(server: Server) 
     assert len({each["request_id"] for each in predictions}) == 6
 
 
+def test_the_instances_of_a_request_have_together_as_many_pixels_as_one_photo_may(server: Server) -> None:
+    large = base64.b64encode(encoded(np.full((6000, 5000, 3), 120, np.uint8), "PNG")).decode()
+    small = base64.b64encode(PHOTO).decode()
+    instances = [{"image": large}, {"image": large}, {"image": small}]
+    answer = requests.post(f"{server.url}/v1/models/{MODEL}:predict", json={"instances": instances}, timeout=60)
+    assert [each.get("code") for each in answer.json()["predictions"]] == [None, 413, None]
+
+
 def test_a_gzipped_body_is_the_same_photo(server: Server) -> None:
     plain = requests.post(server.predictions, data=PHOTO, timeout=60)
     packed = gzip.compress(PHOTO)

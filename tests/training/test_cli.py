@@ -18,8 +18,10 @@ from humanseg.segmentation.engine import reference_engine
 from humanseg.segmentation.errors import WeightsError
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.pipeline import probability
+from humanseg.segmentation.spec import spec_file, write_spec_file
 from humanseg.segmentation.unet import UNet
 from humanseg.segmentation.weights import load_weights, save_weights
+from humanseg.serve.export import write_graph
 from humanseg.training.pseudo import pseudo_label
 from humanseg.training.samples import DataError, Source, find_samples
 from humanseg.training.teacher import Teacher, with_own
@@ -53,7 +55,38 @@ def test_evaluate_prints_a_table_and_writes_json_and_sheets(make_data: MakeData,
     assert figure["low"] <= figure["value"] <= figure["high"]
     photos = content["sets"][0]["per_photo"]
     assert figure["value"] == pytest.approx(np.mean([photo["iou"] for photo in photos]), abs=1e-3)
+    assert all(0 <= photo["confidence"] <= 1 for photo in photos)
+    assert {row["kind"].split(":")[0] for row in content["kinds"]} >= {"light", "size", "sharpness", "person size"}
+    assert sum(row["photos"] for row in content["kinds"] if row["kind"].startswith("light")) == 8
+    assert (content["quality"], content["sets"][0]["changes"]) == ("fast", {})
     assert (out / "data.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_measures_a_graph_as_it_measures_weights(make_data: MakeData, start: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "start.xml"
+    weights = load_weights(start)
+    write_graph(weights.network, weights.spec, graph)
+    write_spec_file(spec_file(graph), weights.spec)
+    data = make_data()
+    found = [
+        json.loads(call("evaluate", "--weights", path, "--data", data, "--json").stdout) for path in (start, graph)
+    ]
+    by_weights, by_graph = ([photo["iou"] for photo in each[0]["per_photo"]] for each in found)
+    assert by_graph == pytest.approx(by_weights, abs=1e-3)
+
+
+def test_evaluate_says_what_changes_to_a_photo_do(make_data: MakeData, start: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    result = call(
+        "evaluate", "--weights", start, "--data", make_data(), "--quality", "best", "--changed", "--out", out
+    )
+    assert result.exit_code == 0
+    assert "JPEG 30" in result.stdout
+    content = json.loads((out / "evaluation.json").read_text())
+    changes = content["sets"][0]["changes"]
+    assert content["quality"] == "best"
+    assert len(changes) == 7
+    assert all(0 <= figure <= 1 for change in changes.values() for figure in change.values())
 
 
 def test_evaluate_names_every_bad_file_before_it_measures(make_data: MakeData, start: Path) -> None:

@@ -69,7 +69,7 @@ def people(tmp_path: Path) -> Path:
             "request_ids": [f"request-{index}"],
             "label": "booth 3" if index % 2 else None,
         }
-        rows.append({**row, "time": "2026-11-20T12:00:00Z", "sampling": {"probability": 0.1 if index % 2 else 1.0}})
+        rows.append({**row, "time": "2026-11-20T12:00:00Z", "sampling_probability": 0.1 if index % 2 else 1.0})
     (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 

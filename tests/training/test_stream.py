@@ -1,4 +1,4 @@
-"""The samples that training sees: repeatable, letterboxed as serving does, and true to their masks."""
+"""The samples that training sees: repeatable, in the shapes that are served, and true to their masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from humanseg.segmentation.frame import to_frame
+from humanseg.segmentation.frame import frame_shape, to_frame
 from humanseg.segmentation.spec import Spec
 from humanseg.training import compose
 from humanseg.training.compose import put_thing
@@ -19,7 +19,7 @@ from humanseg.training.losses import edge_band, segmentation_loss
 from humanseg.training.samples import Source, find_samples
 from humanseg.training.settings import Settings
 from humanseg.training.stream import Pools, Stream
-from humanseg.training.views import square
+from humanseg.training.views import Box, fitted, hard_light
 
 MakeData = Callable[..., Path]
 
@@ -40,31 +40,73 @@ def test_a_sample_depends_on_the_seed_and_its_number_only(stream: Stream) -> Non
     assert not torch.equal(other[7][0], stream[7][0])
 
 
-def test_samples_are_whole_squares_in_range_with_black_margins(stream: Stream) -> None:
-    kinds = set()
-    for index in range(40):
-        photo, mask = stream[index]
-        assert photo.shape == (3, 64, 64)
-        assert mask.shape == (1, 64, 64)
-        assert 0 <= float(photo.min()) <= float(photo.max()) <= 1
-        assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
-        pixels, label = stream.picture(index)
-        assert max(pixels.shape[:2]) == 64
-        assert pixels.shape[:2] == label.shape
-        assert float(mask.sum()) == pytest.approx(label.sum() / 255, rel=1e-4)
-        kinds.add(bool(label.any()))
+def test_a_batch_has_one_of_the_shapes_that_are_served(stream: Stream) -> None:
+    stream = Stream(replace(stream.settings, size=384, batch=2), stream.pools)
+    kinds, shapes = set(), set()
+    for index in range(0, 60, 2):
+        first, second = stream[index], stream[index + 1]
+        for one, other in zip(first, second, strict=True):
+            assert one.shape == other.shape
+        seen, clean, mask, taught = first
+        assert seen.shape == clean.shape == (3, *mask.shape[1:])
+        assert taught.shape == (1, 1, 1)
+        for values in (seen, clean, mask):
+            assert 0 <= float(values.min()) <= float(values.max()) <= 1
+        shapes.add(tuple(mask.shape[1:]))
+        kinds.add(bool(mask.any()))
     assert kinds == {True, False}  # people, and nobody
+    assert shapes == {frame_shape(*sides, Spec((384, 384))) for sides in ((3, 2), (4, 3), (1, 1), (3, 4), (2, 3))}
 
 
-def test_between_its_black_bars_the_square_is_what_serving_sees(stream: Stream) -> None:
+def test_without_augmentation_it_is_what_serving_sees(stream: Stream) -> None:
     plain = Stream(replace(stream.settings, augment="none", size=128), stream.pools)
     for index in range(4):
         frame = to_frame(plain.pools.people[0][0][index].read()[0], Spec((128, 128)))
+        seen, clean = plain[index][:2]
         assert frame.shape == (3, 128, 96)
-        square = plain[index][0].numpy()
-        np.testing.assert_allclose(square[:, :, 16:112], frame, atol=1.5 / 255)
-        assert not square[:, :, :16].any()
-        assert not square[:, :, 112:].any()
+        np.testing.assert_allclose(seen.numpy(), frame, atol=1.5 / 255)
+        assert torch.equal(seen, clean)
+
+
+def test_the_teacher_answers_for_soft_masks_more_than_for_drawn_ones_and_never_for_nobody(
+    stream: Stream, make_data: MakeData
+) -> None:
+    soft = find_samples(Source(make_data("soft", seed=3), kind="soft"))
+    photos = replace(stream.settings, scenes=0.0, empty=0.3)
+    drawn = {Stream(photos, stream.pools).picture(number).taught for number in range(30)}
+    taught = {
+        Stream(photos, replace(stream.pools, people=[(soft, 1.0)])).picture(number).taught for number in range(30)
+    }
+    assert drawn == {0.0, photos.distil_drawn}
+    assert taught == {0.0, photos.distil_soft}
+    nobody = Stream(replace(photos, empty=1.0), stream.pools).picture(0)
+    assert (nobody.taught, nobody.mask.any()) == (0.0, False)
+
+
+def test_a_box_gets_the_shape_of_the_frame_inside_the_photo() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        photo = tuple(int(side) for side in random.integers(60, 900, 2))
+        top, left = int(random.integers(0, photo[0] - 32)), int(random.integers(0, photo[1] - 32))
+        bottom, right = int(random.integers(top + 32, photo[0] + 1)), int(random.integers(left + 32, photo[1] + 1))
+        found = fitted(random, Box(left, top, right, bottom), photo, (384, 288))
+        assert 0 <= found.left < found.right <= photo[1]
+        assert 0 <= found.top < found.bottom <= photo[0]
+        aspect = (found.right - found.left) / (found.bottom - found.top) / (288 / 384)
+        assert 0.88 < aspect < 1.13
+
+
+def test_hard_light_changes_the_picture_and_keeps_its_shape() -> None:
+    pixels = np.random.default_rng(1).integers(60, 200, (40, 30, 3), dtype=np.uint8)
+    mask = np.zeros((40, 30), np.uint8)
+    mask[10:30, 10:20] = 255
+    means = set()
+    for seed in range(30):
+        lit = hard_light(np.random.default_rng(seed), pixels, mask)
+        assert (lit.shape, lit.dtype) == (pixels.shape, np.uint8)
+        assert not np.array_equal(lit, pixels)
+        means.add(round(float(lit.mean()) / 20))
+    assert len(means) > 3
 
 
 def test_things_are_seen_and_never_labelled(
@@ -81,11 +123,11 @@ def test_things_are_seen_and_never_labelled(
     things = find_samples(Source(make_data("things", seed=2), kind="things"))
     pools = replace(stream.pools, things=[(things, 1.0)])
     nobody = Stream(replace(stream.settings, scenes=0.0, empty=1.0), pools)
-    assert not any(nobody.picture(number)[1].any() for number in range(20))
+    assert not any(nobody.picture(number).mask.any() for number in range(20))
     assert 5 < sum(pasted) < 60
     pasted.clear()
     scenes = Stream(replace(stream.settings, scenes=1.0, empty=0.0), pools)
-    assert any([scenes.picture(number)[1].any() for number in range(20)])  # noqa: C419 - all 20 are wanted
+    assert any([scenes.picture(number).mask.any() for number in range(20)])  # noqa: C419 - all 20 are wanted
     assert 2 <= sum(pasted) < 20
 
 
@@ -98,11 +140,6 @@ def test_a_thing_before_somebody_hides_them() -> None:
     assert (hidden == 0).any()
     assert label.all()
     assert not canvas.any()
-
-
-def test_the_margin_is_split_evenly() -> None:
-    out = square(np.full((64, 31, 3), 255, np.uint8), 64)
-    assert np.flatnonzero(out[0, :, 0]).tolist() == list(range(16, 47))
 
 
 def test_the_edge_band_lies_along_the_edge_and_nowhere_else() -> None:

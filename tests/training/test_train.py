@@ -87,6 +87,27 @@ def test_a_resumed_run_ends_with_the_same_weights_as_an_unbroken_one(
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0, msg=name)
 
 
+def test_a_teacher_counts_by_its_share_of_the_target(make_data: MakeData, start: Path, tmp_path: Path) -> None:
+    settings = tiny(make_data(), start, samples=16, scenes=0.0, empty=0.0)
+    alone = load_file(train(settings, tmp_path / "alone", quiet=True))
+    unheard = replace(settings, distil=str(start), distil_drawn=0.0)
+    taught = replace(settings, distil=str(start), distil_drawn=1.0)
+    unheard_weights = load_file(train(unheard, tmp_path / "unheard", quiet=True))
+    taught_weights = load_file(train(taught, tmp_path / "taught", quiet=True))
+    name = "final_conv.weight"
+    assert torch.equal(unheard_weights[name], alone[name])
+    assert not torch.equal(taught_weights[name], alone[name])
+
+
+def test_a_teachers_two_looks_have_no_side() -> None:
+    torch.manual_seed(0)
+    teacher, photo = UNet((4, 8)).eval(), torch.rand(2, 3, 32, 48)
+    seen, mirrored = loop.looks(teacher, photo), loop.looks(teacher, photo.flip(-1))
+    assert seen.shape == (2, 1, 32, 48)
+    torch.testing.assert_close(seen, mirrored.flip(-1), rtol=0, atol=1e-6)
+    assert not torch.allclose(seen, teacher(photo).sigmoid(), atol=1e-3)
+
+
 def test_another_seed_gives_other_weights(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     settings = tiny(make_data(), start, samples=16)
     first = load_file(train(settings, tmp_path / "a", quiet=True))
@@ -186,7 +207,9 @@ def test_a_wrong_recipe_is_refused_by_key(tmp_path: Path, text: str, message: st
 
 
 def test_the_committed_recipes_can_be_read() -> None:
-    for path in sorted(Path("training").glob("recipe*.yaml")):
+    recipes = sorted(Path(loop.__file__).parent.glob("recipe*.yaml"))
+    assert recipes
+    for path in recipes:
         assert read_recipe(path).data, path
 
 

@@ -18,7 +18,7 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -148,12 +148,14 @@ def export(
     fmt: str = "folder",
     corrected_only: bool = False,
     only: set[str] | None = None,
+    chosen_as: Mapping[str, Mapping[str, Any]] | None = None,
     held_out_share: float = 0.1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
     """Exports the committed records with since <= time < until to the folder `to`, for its owner's eyes alone.
 
-    `only` are the ids to choose from; None takes all. `held_out_share` is the part (0..1) marked "val" by the hash
+    `only` are the ids to choose from; None takes all. `chosen_as`: why and with what probability each id was chosen,
+    for the manifest. `held_out_share` is the part (0..1) marked "val" by the hash
     of the photo's bytes, with the same rule as `humanseg train`, so that the two agree and duplicates never part.
     `progress(done, total)` is called as photos are done. Photos that are gone, damaged or can't be rewritten are
     named in `problems` and left out. Files of an earlier export into `to` that this one does not choose are deleted;
@@ -173,7 +175,8 @@ def export(
     days = reader.records.days_rows(since, until, columns=COLUMNS, where=where)
     empty = pa.schema([reader.records.schema.field(name) for name in COLUMNS]).empty_table()
     chosen = choose(pa.concat_tables([empty, *days]), labels, corrected_only=corrected_only)
-    _register(reader, to, fmt, chosen, now)  # before the first copy is made
+    # before the first copy is made
+    register(reader, to, fmt, [one for choice in chosen for one in choice.request_ids], now)
     to.mkdir(parents=True, exist_ok=True)
     to.chmod(0o700)  # photos of people
     parts = to if fmt == "folder" else to / ".parts"
@@ -187,7 +190,12 @@ def export(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _leave_only(folder, {choice.name for choice in chosen})
     problems, fetched = _fetch(reader, chosen, place, progress)
-    rows = [_row(one, place.photo(one), held_out_share) for one in chosen if one.name not in problems]
+    why = chosen_as or {}
+    rows = [
+        {**_row(one, place.photo(one), held_out_share), "chosen": why.get(one.request_ids[0])}
+        for one in chosen
+        if one.name not in problems
+    ]
     pack(fmt, to, parts, rows)
     write_whole(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     held_out = sum(row["split"] == "val" for row in rows)
@@ -333,15 +341,15 @@ def _row(choice: Choice, photo: Path, share: float) -> dict[str, Any]:
     }
 
 
-def _register(reader: Reader, to: Path, fmt: str, chosen: list[Choice], now: datetime) -> None:
-    """Leaves a note of this export in the bucket, so that `erase` can say who holds a copy."""
+def register(reader: Reader, place: Path, fmt: str, request_ids: list[str], now: datetime) -> None:
+    """Leave a note in the bucket of who made a copy of these photos, where, so that `erase` can name it."""
     note = {
         "time": rfc3339(now),
         "by": getpass.getuser() if "USER" in os.environ else str(os.getuid()),
         "host": socket.gethostname(),
-        "folder": str(to.resolve()),
+        "folder": str(place.resolve()),
         "format": fmt,
-        "request_ids": sorted(one for choice in chosen for one in choice.request_ids),
+        "request_ids": sorted(request_ids),
     }
     key = f"{reader.store.target.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
     reader.store.put_new(key, json.dumps(note).encode())

@@ -156,7 +156,7 @@ def _label_studio(to: Path, parts: Path, rows: list[Row]) -> None:
                         "result": [brush] if mask.any() else [],
                     }
                 ],
-                "meta": {"name": row["name"], "split": row["split"]},
+                "meta": {"name": row["name"], "split": row["split"], "chosen": row["chosen"]},
             }
         )
     (to / "tasks.json").write_text(json.dumps(tasks))

@@ -30,7 +30,7 @@ CONTENT_TYPES = {
 }
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What is about this object rather than about the store's health. A policy change takes a moment to spread, so
-# that the shipper asks a few times before it believes any of them.
+# that the uploader asks a few times before it believes any of them.
 _REFUSED = {
     "AccessDenied",
     "AllAccessDisabled",

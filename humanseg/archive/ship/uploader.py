@@ -154,11 +154,16 @@ class Uploader:
         patient = self._paced and now >= self._unpaced_until
         due = not patient or now - self._small_at >= self._settings.segment_seconds
         plans = groups.plan(self._spool, self._settings.segment_bytes)
-        for one in plans:
-            if due or one.bytes >= full:
-                groups.fix(self._spool, one.paths, fsync=self._settings.fsync)
-        if due and plans:
+        room = self._settings.upload_threads - len([one for one in self._spool.groups() if self._unrefused(one)])
+        wanted = [one for one in plans if due or one.bytes >= full]
+        for one in wanted[: max(0, room)]:  # what waits for its turn, or for the store, may still be joined
+            groups.fix(self._spool, one.paths, fsync=self._settings.fsync)
+        if due and plans and len(wanted) <= room:
             self._small_at = now
+
+    def _unrefused(self, group: Path) -> bool:
+        with self._lock:
+            return group.name not in self._refusals
 
     def _forget(self, there: set[str]) -> None:
         with self._lock:

@@ -62,15 +62,15 @@ def ensure_repository(ecr: Any) -> str:
         return str(made["repository"]["repositoryUri"])
 
 
-def build_and_push(ecr: Any, tag: str, say: Say) -> str:
-    """Build the checkout's image, push it as `tag`, and return its URI by digest."""
+def build_and_push(ecr: Any, tag: str, say: Say, platform: str = "linux/amd64") -> str:
+    """Build the checkout's image for `platform`, push it as `tag`, and return its URI by digest."""
     repository = ensure_repository(ecr)
     name = f"{repository}:{tag}"
     token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
     user, _, password = base64.b64decode(token).decode().partition(":")
     registry = repository.split("/")[0]
     say(f"docker build → {name}")
-    _docker("build", "--platform", "linux/amd64", "--tag", name, str(ROOT))
+    _docker("build", "--platform", platform, "--tag", name, str(ROOT))
     # The password goes in by standard input: a command line can be read by everybody on the machine.
     _docker("login", "--username", user, "--password-stdin", registry, stdin=password)
     try:

@@ -31,25 +31,28 @@ PUT, STORED = 0.005 / 1000, 0.023  # $: one PUT; one GB for a month
 
 @dataclass(frozen=True)
 class Machine:
-    """An instance type. vcpus: two of Intel's make a physical core; AMD's c7a has a whole core for each."""
+    """An instance type. vcpus: two of Intel's make a physical core; AMD's c7a and Graviton have one for each."""
 
     name: str
     vcpus: int
     memory_gib: int
     dollars_an_hour: float
-    cpu_seconds: float  # of a whole core that one vCPU gives in a second, with all of them busy
+    # Of a whole core that one vCPU gives in a second, with all of them busy; None where nothing was measured.
+    cpu_seconds: float | None
 
 
 MACHINES = (
     Machine("c7i.large", 2, 4, 0.08925, 0.6),
     Machine("c7i.xlarge", 4, 8, 0.1785, 0.6),
     Machine("c7a.xlarge", 4, 8, 0.20528, 1.0),
+    Machine("c7g.xlarge", 4, 8, 0.145, None),
+    Machine("c8g.xlarge", 4, 8, 0.15952, None),
 )
 
 
-def photos_a_second(machine: Machine) -> float:
-    """With all cores busy."""
-    return machine.vcpus * machine.cpu_seconds * PHOTOS_PER_CPU_SECOND
+def photos_a_second(machine: Machine) -> float | None:
+    """With all cores busy; None where no such core was measured."""
+    return machine.cpu_seconds and machine.vcpus * machine.cpu_seconds * PHOTOS_PER_CPU_SECOND
 
 
 def month(machine: Machine) -> float:
@@ -57,9 +60,10 @@ def month(machine: Machine) -> float:
     return machine.dollars_an_hour * HOURS + VOLUME + ADDRESS + ALARMS
 
 
-def million(machine: Machine) -> float:
+def million(machine: Machine) -> float | None:
     """$ of machine time for a million photos in a fleet that is kept `USED` busy."""
-    return 1e6 / (photos_a_second(machine) * USED) / 3600 * machine.dollars_an_hour
+    photos = photos_a_second(machine)
+    return photos and 1e6 / (photos * USED) / 3600 * machine.dollars_an_hour
 
 
 def puts_a_million(photo_mb: float) -> float:
@@ -92,9 +96,13 @@ def table() -> str:
     for each in MACHINES:
         lines.append(
             f"| `{each.name}` | {each.vcpus}, {each.memory_gib} | {each.dollars_an_hour:.4f} | {month(each):.0f} "
-            f"| {photos_a_second(each):.0f} | {million(each):.2f} |"
+            f"| {_or_measure(photos_a_second(each), 0)} | {_or_measure(million(each), 2)} |"
         )
     return "\n".join(lines)
+
+
+def _or_measure(value: float | None, digits: int) -> str:
+    return "measure" if value is None else f"{value:.{digits}f}"
 
 
 def measure(inference: str, management: str, photo: Path, count: int = 60) -> float:

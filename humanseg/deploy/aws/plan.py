@@ -12,6 +12,7 @@ from humanseg.common.mar import MarError, read_manifest
 from humanseg.deploy.aws import template as cloudformation
 
 REPOSITORY = "humanseg"
+ARM64_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
 LOOKED_UP = "(looked up in the account)"
 
 
@@ -62,6 +63,17 @@ class Plan:
         _version(self.mar)
 
     @property
+    def arm64(self) -> bool:
+        """Whether the instances are Graviton: AWS's own processors, with a `g` behind the generation."""
+        kind = self.options.get("InstanceType", cloudformation.load()["Parameters"]["InstanceType"]["Default"])
+        return re.match(r"[a-z]+[0-9]+g", kind) is not None
+
+    @property
+    def platform(self) -> str:
+        """Docker's name of the processor that the image is for."""
+        return "linux/arm64" if self.arm64 else "linux/amd64"
+
+    @property
     def release_key(self) -> str:
         """Where the .mar goes in the release bucket: a key never holds other bytes than its name says."""
         digest = hashlib.sha256(self.mar.read_bytes()).hexdigest()
@@ -89,6 +101,7 @@ class Plan:
             "ImageRepository": REPOSITORY,
             "ReleaseBucket": self.release_bucket(account),
             "ReleaseKey": self.release_key,
+            **({"MachineImage": ARM64_IMAGE} if self.arm64 else {}),
             **self.options,
         }
 
@@ -100,7 +113,7 @@ class Plan:
             if self.image
             else [
                 f"make the ECR repository {REPOSITORY} if it is missing (tags immutable, scanned on push)",
-                "docker build --platform linux/amd64 . and push it there",
+                f"docker build --platform {self.platform} . and push it there",
             ]
         )
         return [

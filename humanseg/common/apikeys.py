@@ -1,4 +1,4 @@
-"""The file of API keys: who may ask, and until when.
+"""The file of API keys.
 
 API_KEYS_FILE has a line for each key: the SHA-256 of the key, and, if given, a name and the last day (UTC):
 

@@ -1,0 +1,129 @@
+"""Clips whose masks and motion are known: a person, cut out or drawn, moves over photographs with nobody in them.
+
+The photo is NASA's of Eileen Collins (public domain; the mask drawn by hand for the tests is not used here: the
+person is cut out by the network's own answer to the still photo, and that cut-out is by definition the person).
+Backgrounds are scikit-image's (CC0 and public domain). Each frame gets noise of its own and a breath of exposure,
+as a camera's has: that is what makes masks flicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = (480, 360)
+FRAMES = 40
+NOISE = 6.0  # grey levels, standard deviation
+BREATH = 0.04  # of the brightness, up and down
+
+Pixels = NDArray[np.uint8]
+Affine = NDArray[np.float32]  # [2, 3], from the cut-out's pixels to the frame's
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One frame. frame: uint8 [h, w, 3]. truth: bool [h, w]. back: where each pixel was, float32 [h, w, 2].
+
+    known: bool [h, w], false where that place was hidden or outside in the frame before, or there was a cut.
+    """
+
+    frame: Pixels
+    truth: NDArray[np.bool_]
+    back: NDArray[np.float32]
+    known: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where things are at each moment: the person, the background, a bar in front of both (x, or None)."""
+
+    person: Callable[[int], tuple[float, float, float]]  # left, top, scale
+    background: Callable[[int], int]
+    bar: Callable[[int], float | None] = lambda index: None
+
+
+PLANS = {
+    "still": Plan(lambda i: (120, 60, 0.6), lambda i: 0),
+    "translation": Plan(lambda i: (40 + 4 * i, 60, 0.6), lambda i: 1),
+    "zoom": Plan(lambda i: (120 - 2.2 * i, 60 - 2.0 * i, 0.55 * 1.012**i), lambda i: 2),
+    "occlusion": Plan(lambda i: (110 + i, 60, 0.6), lambda i: 0, lambda i: 12.0 * i - 40),
+    "cut": Plan(
+        lambda i: (60 + i, 60, 0.6) if i < FRAMES // 2 else (220 - i, 90, 0.5), lambda i: 0 if i < FRAMES // 2 else 2
+    ),
+}
+
+
+def backgrounds() -> list[Pixels]:
+    """Photographs with nobody in them, at the size of a frame."""
+    from skimage import data
+
+    found = (data.coffee(), data.chelsea(), data.rocket())
+    return [np.asarray(cv2.resize(one, SIZE, interpolation=cv2.INTER_AREA), np.uint8) for one in found]
+
+
+def drawn_person() -> tuple[Pixels, Pixels]:
+    """A person drawn with shaded ellipses: uint8 [512, 512, 3] and alpha uint8 [512, 512]."""
+    picture, alpha = np.zeros((512, 512, 3), np.uint8), np.zeros((512, 512), np.uint8)
+    parts = (
+        ((256, 470), (170, 190), (52, 74, 120)),  # a jacket
+        ((256, 290), (42, 60), (205, 160, 135)),  # the neck
+        ((256, 172), (92, 112), (70, 48, 36)),  # hair
+        ((256, 192), (74, 96), (224, 180, 152)),  # the face
+        ((228, 178), (11, 6), (250, 250, 250)),
+        ((284, 178), (11, 6), (250, 250, 250)),
+        ((228, 178), (5, 5), (60, 40, 30)),
+        ((284, 178), (5, 5), (60, 40, 30)),
+        ((256, 212), (9, 16), (210, 160, 135)),
+        ((256, 248), (24, 7), (176, 84, 84)),
+    )
+    for middle, axes, colour in parts:
+        cv2.ellipse(picture, middle, axes, 0, 0, 360, colour, -1, cv2.LINE_AA)
+        cv2.ellipse(alpha, middle, axes, 0, 0, 360, 255, -1, cv2.LINE_AA)
+    light = np.linspace(0.75, 1.1, 512)[None, :, None]
+    return np.clip(picture * light, 0, 255).astype(np.uint8), alpha
+
+
+def clip(plan: Plan, person: Pixels, alpha: Pixels, seed: int = 0) -> Iterator[Moment]:
+    """The frames of one scene, with what is true of each."""
+    random = np.random.default_rng(seed)
+    behind = backgrounds()
+    grid = np.dstack(np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))).astype(np.float32)
+    before: tuple[Affine, NDArray[np.bool_], int, NDArray[np.bool_]] | None = None
+    for index in range(FRAMES):
+        left, top, scale = plan.person(index)
+        place = np.array([[scale, 0, left], [0, scale, top]], np.float32)
+        shape = cv2.warpAffine(alpha, place, SIZE, flags=cv2.INTER_AREA)
+        share = shape[..., None] / 255
+        picture = (
+            share * cv2.warpAffine(person, place, SIZE, flags=cv2.INTER_AREA)
+            + (1 - share) * behind[plan.background(index)]
+        )
+        covered = np.zeros(SIZE[::-1], bool)
+        bar = plan.bar(index)
+        if bar is not None:
+            covered[:, max(0, int(bar)) : max(0, int(bar) + 40)] = True
+            picture[covered] = (70, 60, 50)
+        truth = (shape > 127) & ~covered
+        picture *= 1 + BREATH * np.sin(index * 1.7)
+        picture += random.normal(0, NOISE, picture.shape)
+        back, known = grid.copy(), np.zeros(SIZE[::-1], bool)
+        if before is not None and before[2] == plan.background(index):
+            last, mask, _, hidden = before
+            earlier = last[:, 2] + (grid - place[:, 2]) * (last[0, 0] / scale)
+            back = np.where(truth[..., None], earlier, grid)
+            mask_there = cv2.remap(mask.astype(np.uint8), back, None, cv2.INTER_NEAREST) > 0
+            hidden_there = cv2.remap(hidden.astype(np.uint8), back, None, cv2.INTER_NEAREST) > 0
+            inside = ((back >= 0) & (back <= np.array(SIZE) - 1)).all(axis=2)
+            known = inside & (mask_there == truth) & ~covered & ~hidden_there
+        before = (place, truth, plan.background(index), covered)
+        yield Moment(np.clip(picture, 0, 255).astype(np.uint8), truth, back.astype(np.float32), known)
+
+
+def flicker(now: NDArray[np.float32], before: NDArray[np.float32], moment: Moment) -> float:
+    """Change of the alpha, float32 [h, w] in 0..1, that the true motion does not explain, by the person's size."""
+    expected = cv2.remap(before, moment.back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return float(np.abs(now - expected)[moment.known].sum() / max(1, moment.truth.sum()))

@@ -1,0 +1,170 @@
+"""A clip over HTTP: one at a time, in a process of its own, with this worker's network.
+
+TorchServe gives a worker one request at a time, so a clip holds its worker until it is done. Photos must not wait for
+it: only one clip is at work on a server (others are answered 503), the other workers take the photos, and a server
+with one worker takes no clips. What costs CPU beside the network (decoding, drawing, encoding) runs in the child at
+a low priority: the kernel gives photos the cores first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from handler.errors import BadOption, Busy
+from handler.options import Options
+from handler.response import Response
+from humanseg.common.names import state_dir
+from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
+from humanseg.segmentation.photo import Pixels
+from humanseg.video.errors import ClipTooLarge
+from humanseg.video.kinds import CONTAINERS, CONTENT_TYPE, LONGEST_START, is_clip
+
+GIF = b"GIF8"
+MAX_PIXELS = 8_900_000  # of a frame: 4K
+MAX_RESULT = 250_000_000  # bytes; config.properties lets 256 MB out
+COMMAND = "humanseg segment clip.mp4 -o out.{container} --output {output}"
+
+
+@dataclass(frozen=True)
+class ClipRoom:
+    """What a worker lends to a clip.
+
+    ask: a frame, uint8 [h, w, 3], to its probability, uint8 [h, w]. spec: of the network, as a mapping.
+    max_seconds: longer clips are refused; 0 refuses all. deadline: seconds that one may take.
+    """
+
+    ask: Callable[[Pixels], Pixels]
+    spec: dict[str, Any]
+    threshold: float
+    max_seconds: float
+    deadline: float
+
+
+def wants_clip(data: bytes, options: Options) -> bool:
+    """Whether a request is about a clip. A GIF is a photo, unless a clip is asked for. Raises BadOption."""
+    as_clip = options.format in CONTAINERS
+    if is_clip(data[:LONGEST_START]) or (as_clip and data.startswith(GIF)):
+        return True
+    if as_clip:
+        raise BadOption(f"format={options.format} is for clips, and this is a photo. Use png, webp or jpeg.")
+    return False
+
+
+def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Response:
+    """Work on a clip, and answer it.
+
+    Raises:
+        BadOption, Busy, TooLarge, UnsupportedFormat, ClipError: see `handler.errors.STATUS`.
+    """
+    container = _container(options)
+    command = COMMAND.format(container=container, output=options.output)
+    if find_spec("av") is None:
+        raise UnsupportedFormat(f"This is a clip, and this server reads photos only. Run: {command}")
+    if os.environ.get("SERVE_WORKERS") == "1":
+        raise TooLarge(f"This server has one worker, which a clip would hold. Run: {command}")
+    if room.max_seconds == 0:
+        raise TooLarge(f"This server takes no clips. Run: {command}")
+    from humanseg.video.child import ClipJob
+    from humanseg.video.server_side import run
+
+    threshold = options.threshold or room.threshold
+    with _alone(), tempfile.TemporaryDirectory(prefix="clip-") as folder, _progress(options.progress) as progress:
+        source, result = Path(folder) / "The clip", Path(folder) / f"result.{container}"
+        source.write_bytes(data)
+        job = ClipJob(
+            source=str(source),
+            result=str(result),
+            container=container,
+            output=options.output,
+            background=options.background,
+            keep=options.keep,
+            threshold=threshold,
+            spec=room.spec,
+            max_seconds=room.max_seconds,
+            max_pixels=MAX_PIXELS,
+            max_bytes=MAX_RESULT,
+            cpu_seconds=int(2 * room.deadline),
+        )
+        try:
+            said = run(job, room.ask, deadline=room.deadline, progress=progress)
+        except ClipTooLarge as error:
+            raise ClipTooLarge(f"{error} Without these bounds: {command}") from None
+        body = result.read_bytes()
+    headers = {
+        "x-frames": str(said["frames"]),
+        "x-threshold": f"{threshold:g}",
+        "x-model-version": version,
+        "x-archived": "declined",
+    }
+    if said["warnings"]:
+        headers["x-warning"] = "; ".join(said["warnings"]).encode("ascii", "replace").decode()[:500]
+    return Response(200, CONTENT_TYPE[container], body, headers)
+
+
+def _container(options: Options) -> str:
+    if options.output == "json":
+        raise BadOption("output=json is for photos: a clip has a mask for each frame. Use output=mask.")
+    if options.crop == "person":
+        raise BadOption("crop=person is for photos: in a clip the person's box changes from frame to frame.")
+    if options.quality == "best":
+        raise BadOption("quality=best is for photos: a clip's frames are looked at once and steadied instead.")
+    if options.format in ("webp", "jpeg"):
+        raise BadOption(f"format={options.format} is for photos. A clip is answered as webm, mp4 or mov.")
+    if options.output == "cutout" and options.format == "mp4":
+        raise BadOption("format=mp4 has no transparency, which output=cutout needs. Use format=webm or format=mov.")
+    default = "webm" if options.output == "cutout" else "mp4"
+    return default if options.format == "png" else options.format
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the only place for a clip on this server; the kernel frees it when this worker dies. Raises Busy."""
+    state_dir().mkdir(parents=True, exist_ok=True)
+    with (state_dir() / "clip.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy("The server is at work on another clip. Try again in some seconds.", 5) from None
+        yield
+
+
+@contextlib.contextmanager
+def _progress(token: str | None) -> Iterator[Callable[[int, int], None]]:
+    """A function that takes down how far a clip is, for `progress_response`."""
+    if token is None:
+        yield lambda done, of: None
+        return
+    path = _progress_file(token)
+
+    def note(done: int, of: int) -> None:
+        partial = path.with_suffix(".new")
+        partial.write_text(json.dumps({"state": "working", "frames": done, "of": of}))
+        partial.replace(path)
+
+    note(0, 0)
+    try:
+        yield note
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def progress_response(token: str) -> Response:
+    """How far the clip is that was sent with the option `progress`: {"state", "frames", "of"}."""
+    try:
+        body = _progress_file(token).read_bytes()
+    except FileNotFoundError:
+        body = b'{"state": "unknown", "frames": 0, "of": 0}'
+    return Response(200, "application/json", body, {"cache-control": "no-store"})
+
+
+def _progress_file(token: str) -> Path:
+    return state_dir() / f"clip-{token}.json"

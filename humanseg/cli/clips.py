@@ -1,0 +1,179 @@
+"""Clips for `humanseg segment`: each frame to a server and back, and a picture or a clip behind the person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from humanseg.cli.console import CommandError, err
+from humanseg.cli.photos import Job
+from humanseg.video.kinds import CONTAINERS, LONGEST_START, is_clip
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task
+
+    from humanseg.client import Client
+    from humanseg.segmentation.photo import Pixels
+    from humanseg.video.convert import Network, Outcome
+
+GIF = b"GIF8"
+
+
+@dataclass(frozen=True)
+class Made:
+    """One clip that is done. warnings: what went wrong without ending the work."""
+
+    job: Job
+    outcome: Outcome
+    model_version: str
+    warnings: tuple[str, ...]
+
+
+def is_a_clip(path: Path, container: str | None) -> bool:
+    """Whether a file is to be worked on as a clip; a GIF only where the result is one (`container`)."""
+    with path.open("rb") as file:
+        start = file.read(LONGEST_START)
+    return is_clip(start) or (start.startswith(GIF) and container in CONTAINERS)
+
+
+def container_for(format: str | None, result: Path, output: str) -> str:
+    """What a clip becomes: "webm", "mp4", "mov", or "png" for a folder of pictures.
+
+    Raises:
+        CommandError: a picture's format that no clip has.
+    """
+    ending = result.suffix.lower().removeprefix(".")
+    wanted = format or ending or ("webm" if output == "cutout" else "mp4")
+    if wanted not in (*CONTAINERS, "png") or ending == "png":
+        raise CommandError(
+            f"a clip can't become {result.name}: name a .webm, .mp4 or .mov, or take --format png and a folder"
+        )
+    return wanted
+
+
+def network(server: Client, parallel: int) -> Network:
+    """The network behind `server`. Frames go there at its own size, unpacked, and are never archived."""
+    import cv2
+    import numpy as np
+
+    from humanseg.segmentation.spec import KEYS, Spec
+    from humanseg.video.convert import Network
+
+    facts = server.facts()
+    spec = Spec.from_mapping({name: value for name, value in facts["network"].items() if name in KEYS})
+
+    def ask(frame: Pixels) -> Pixels:
+        packed = cv2.imencode(".bmp", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
+        answer = server.segment(packed, output="probability", archive=False)
+        return cast("Pixels", cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_GRAYSCALE))
+
+    return Network(spec, spec.threshold, facts["version"], ask, parallel)
+
+
+def work(server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, force: bool) -> Made:
+    """Make one clip.
+
+    Raises:
+        CommandError: stopped by Ctrl-C, with what is done in place.
+        ClipError, HumansegError, OSError: see `humanseg.video.convert.convert` and `humanseg.client.errors`.
+    """
+    from humanseg.video.backdrop import backdrop
+    from humanseg.video.convert import Look, Target, convert
+    from humanseg.video.probe import probe
+
+    behind = asked["background"] or "#ffffff"
+    container = container_for(asked["format"], job.result, asked["output"])
+    look = Look(asked["output"], backdrop(_known(behind)), asked["threshold"], asked["keep"] or "all")
+    info = probe(job.photo)
+    asks = network(server, parallel)
+    options = {name: str(value) for name, value in asked.items() if value is not None and name != "archive"}
+    options |= {"container": container, "model": f"{server.model} {asks.version}"}
+    job.result.parent.mkdir(parents=True, exist_ok=True)
+    warnings: list[str] = []
+    done = 0
+    try:
+        with _progress() as bar:
+            task = bar.add_task(job.photo.name, total=info.frames)
+
+            def progress(frames: int) -> None:
+                nonlocal done
+                done = frames
+                bar.update(task, completed=frames, total=max(frames, info.frames or 0))
+
+            outcome = convert(
+                info,
+                Target(job.result, container),
+                look,
+                asks,
+                options=options,
+                force=force,
+                progress=progress,
+                warn=warnings.append,
+            )
+    except KeyboardInterrupt:
+        raise CommandError(
+            f"stopped after {done} frames: {job.result} plays up to there; run the same command again to go on"
+        ) from None
+    return Made(job, outcome, asks.version, tuple(warnings))
+
+
+def _known(background: str) -> str:
+    from humanseg.video.backdrop import named_in
+
+    if not named_in(background) and not Path(background).is_file():
+        raise CommandError(f"--background {background} is neither '#rrggbb', 'blur', nor a file")
+    return background
+
+
+def refuse(asked: Mapping[str, Any]) -> None:
+    """Raise CommandError for options that no clip takes."""
+    if asked["output"] == "json":
+        raise CommandError("--output json is for photos: a clip has a mask for each frame; take --output mask")
+    if asked["crop"] == "person":
+        raise CommandError("--crop person is for photos: in a clip the person's box changes from frame to frame")
+    if asked["quality"] == "best":
+        raise CommandError("--quality best is for photos: a clip's frames are looked at once and steadied instead")
+    if asked["archive"]:
+        raise CommandError("--archive is for photos: clips are not archived")
+
+
+def in_front(content: bytes, backdrop: Pixels, format: str) -> bytes:
+    """A cut-out, as PNG bytes, laid over a picture that is scaled to cover it, as a file of `format`."""
+    import cv2
+    import numpy as np
+
+    from humanseg.segmentation.picture import blend, encode
+    from humanseg.video.backdrop import covering
+
+    decoded = np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED))
+    straight = cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA)
+    pixels, alpha = np.ascontiguousarray(straight[..., :3]), np.ascontiguousarray(straight[..., 3])
+    height, width = alpha.shape
+    colours, share = cast("Pixels", pixels), cast("Pixels", alpha)
+    return encode(blend(colours, covering(backdrop, width, height), share), format)
+
+
+def behind_photos(asked: Mapping[str, Any]) -> Pixels | None:
+    """The picture that --background names for photos; None where it names a colour, a blur, or nothing."""
+    background = asked["background"]
+    if background is None or asked["output"] != "composite" or not Path(background).is_file():
+        return None
+    import av  # noqa: F401
+
+    from humanseg.video.backdrop import still
+
+    return still(background)
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:.1f} frames/s")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
+    return Progress(*columns, console=err(), transient=True)

@@ -1,0 +1,80 @@
+"""Learn the calibration of a network's confidence on photos that its training held out, and keep it in the weights.
+
+`python -m humanseg.training.calibrate WEIGHTS RECIPE OUT` draws samples from the recipe's held-out photos as training
+does from the others (crops, scenes, hard light, nobody in view), segments each, and writes OUT: WEIGHTS with what the
+confidences meant. No measuring set is looked at.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from humanseg.segmentation.engine import reference_engine
+from humanseg.segmentation.pipeline import segment
+from humanseg.segmentation.weights import Weights, load_weights, save_weights
+from humanseg.training.metrics import iou
+from humanseg.training.reliability import Pair, calibration_error, learn
+from humanseg.training.samples import find_samples, split
+from humanseg.training.settings import Settings, read_recipe
+from humanseg.training.stream import Pools, Stream
+
+SAMPLES = 800
+
+
+def held_out(settings: Settings) -> Pools:
+    """The held-out photos with drawn masks, and those with nobody, as training's pools."""
+    pools = Pools([], [])
+    for source in settings.data:
+        nobody = source.kind == "empty"
+        share = (
+            source.hold_out
+            if source.hold_out is not None
+            else settings.hold_out_empty
+            if nobody
+            else settings.hold_out
+        )
+        kept = split(find_samples(source), share)[1] if source.kind in ("masks", "empty") else []
+        if kept:
+            (pools.empty if nobody else pools.people).append((kept, source.weight))
+    return pools
+
+
+def pairs(weights: Weights, settings: Settings, samples: int = SAMPLES) -> list[Pair]:
+    """(raw confidence, IoU) of each sample in which somebody was found."""
+    engine = reference_engine(weights.network, weights.spec)
+    stream = Stream(replace(settings, seed=settings.seed + 1), held_out(settings))
+    found = []
+    for number in range(samples):
+        shown = stream.picture(number)
+        segmentation = segment(engine, weights.spec, shown.seen)
+        if segmentation.mask.any():
+            found.append((segmentation.summary().confidence, iou(segmentation.mask > 0, shown.mask > 127)))
+    return found
+
+
+def main() -> None:
+    """Learn, write, and say what it changed."""
+    path, recipe, out = (Path(argument) for argument in sys.argv[1:4])
+    weights = load_weights(path)
+    measured = pairs(weights, read_recipe(recipe))
+    # Every other photo learns, the rest judges; what is kept has learned from all.
+    tried = learn(measured[::2])
+    judged = [(tried(said), was) for said, was in measured[1::2]]
+    print(f"{len(measured)} photos; calibration error {calibration_error(measured[1::2]):.3f} as it was, ", end="")
+    print(f"{calibration_error(judged):.3f} learned on the others")
+    calibration = learn(measured)
+    print(calibration.text())
+    save_weights(
+        out,
+        weights.network,
+        architecture=weights.architecture,
+        input_size=weights.spec.long_side,
+        threshold=weights.spec.threshold,
+        calibration=calibration.text(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Which photos are worth a person's time, and with what probability each was chosen. Arrays only.
+
+Three parts, in this order:
+- near-duplicates by perceptual hash count once, and what is like a labelled photo not at all;
+- a part that differs most from what is labelled already: greedy k-center in the encoder's features (Sener and
+  Savarese, "Active Learning for Convolutional Neural Networks", 2018). It follows from the photos alone, without
+  chance: a photo of this part has probability 1 and stands for itself;
+- of all others, a draw with unequal probabilities: in proportion to doubt, to disagreement, and a part alike for all,
+  so that every photo may come. Systematic sampling of a shuffled list gives exactly these probabilities (Madow 1949).
+A figure that weighs each chosen photo by 1 / probability is unbiased for all photos (Horvitz and Thompson 1952).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Why = Literal["new", "doubt", "disagreement", "random"]
+NEAR = 6  # bits of 64 by which the hashes of near-duplicates differ at most
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How the photos are shared out; what is left goes to a draw alike for all, which must not be nothing."""
+
+    new: float = 0.25
+    doubt: float = 0.35
+    disagreement: float = 0.2
+
+    def __post_init__(self) -> None:
+        if min(self.new, self.doubt, self.disagreement) < 0 or self.random < 0.05:
+            raise ValueError(
+                f"shares are new {self.new:g}, doubt {self.doubt:g}, disagreement {self.disagreement:g}; together "
+                "they must leave 0.05 at least to a random part, or some photos could never come"
+            )
+
+    @property
+    def random(self) -> float:
+        """The share of the draw alike for all."""
+        return 1 - self.new - self.doubt - self.disagreement
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N photos that nobody has labelled.
+
+    doubt, disagreement: [N], 0..1. features: [N, D]. hashes: uint64 [N], perceptual.
+    """
+
+    doubt: Floats
+    disagreement: Floats
+    features: Floats
+    hashes: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A photo of the pool: its place, why it was chosen, its probability (above 0), and how many are like it."""
+
+    index: int
+    why: Why
+    probability: float
+    alike: int
+
+
+def choose(
+    pool: Pool,
+    count: int,
+    *,
+    labelled_features: Floats | None = None,
+    labelled_hashes: NDArray[np.uint64] | None = None,
+    shares: Shares | None = None,
+    seed: int = 0,
+) -> list[Chosen]:
+    """At most `count` photos of the pool, in the order of the pool."""
+    shares = shares or Shares()
+    alike = near_duplicates(pool.hashes, labelled_hashes)
+    left = np.flatnonzero(alike > 0)
+    number = min(count, len(left))
+    new = left[k_center(pool.features[left], round(shares.new * number), labelled_features)]
+    rest = np.setdiff1d(left, new)
+    chosen = [Chosen(int(index), "new", 1.0, int(alike[index])) for index in new]
+    if len(rest) and number > len(new):
+        parts: dict[Why, Floats] = {
+            "doubt": shares.doubt * _evenly(pool.doubt[rest]),
+            "disagreement": shares.disagreement * _evenly(pool.disagreement[rest]),
+            "random": shares.random * np.full(len(rest), 1 / len(rest)),
+        }
+        names = list(parts)
+        stacked = np.stack([parts[name] for name in names])  # [3, rest]
+        chances = inclusion(stacked.sum(axis=0), number - len(new))
+        random = np.random.default_rng(seed)
+        for place in systematic(chances, seed):
+            # the part that the photo came through, as if each part were drawn on its own
+            why = names[int(random.choice(len(names), p=stacked[:, place] / stacked[:, place].sum()))]
+            index = int(rest[place])
+            chosen.append(Chosen(index, why, float(chances[place]), int(alike[index])))
+    return sorted(chosen, key=lambda one: one.index)
+
+
+def near_duplicates(hashes: NDArray[np.uint64], known: NDArray[np.uint64] | None = None) -> NDArray[np.intp]:
+    """For each photo how many it stands for, [N]: 0 for one that an earlier or a known photo is like."""
+    alike = np.zeros(len(hashes), np.intp)
+    kept: list[int] = []
+    for index, one in enumerate(hashes):
+        if known is not None and len(known) and int(np.bitwise_count(known ^ one).min()) <= NEAR:
+            continue
+        if kept:
+            distances = np.bitwise_count(hashes[kept] ^ one)
+            nearest = int(distances.argmin())
+            if int(distances[nearest]) <= NEAR:
+                alike[kept[nearest]] += 1
+                continue
+        kept.append(index)
+        alike[index] = 1
+    return alike
+
+
+def k_center(features: Floats, count: int, known: Floats | None = None) -> NDArray[np.intp]:
+    """Places of `count` photos, each the farthest from all known ones and those before it. features: [N, D].
+
+    Without known ones the first is the farthest from the middle.
+    """
+    count = min(count, len(features))
+    if count <= 0:
+        return np.zeros(0, np.intp)
+    centres = features.mean(axis=0, keepdims=True) if known is None or not len(known) else known
+    nearest = np.full(len(features), np.inf)
+    for centre in centres:
+        nearest = np.minimum(nearest, ((features - centre) ** 2).sum(axis=1))
+    chosen: list[int] = []
+    for _ in range(count):
+        farthest = int(nearest.argmax())
+        chosen.append(farthest)
+        nearest = np.minimum(nearest, ((features - features[farthest]) ** 2).sum(axis=1))
+        nearest[farthest] = -1.0
+    return np.array(chosen, np.intp)
+
+
+def inclusion(sizes: Floats, count: int) -> Floats:
+    """Probabilities in proportion to `sizes`, [N] above 0, none above 1, that sum to `count` (at most N)."""
+    count = min(count, len(sizes))
+    certain = np.zeros(len(sizes), bool)
+    while True:
+        left = count - int(certain.sum())
+        chances = np.where(certain, 1.0, left * sizes / max(sizes[~certain].sum(), 1e-300))
+        over = ~certain & (chances >= 1 - 1e-12)
+        if not over.any():
+            return chances
+        certain |= over
+
+
+def systematic(chances: Floats, seed: int) -> NDArray[np.intp]:
+    """Places that are drawn, each with exactly its chance: points a step of 1 apart on a shuffled list."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(chances))
+    ends = np.cumsum(chances[order])
+    number = round(float(ends[-1]))
+    points = random.uniform() + np.arange(number)
+    places = np.searchsorted(ends, points, side="right")
+    return np.sort(order[np.minimum(places, len(order) - 1)])
+
+
+def calibrated_doubt(
+    confidence: Floats, known_confidence: Floats | None = None, known_iou: Floats | None = None
+) -> Floats:
+    """How wrong a mask is expected to be, 1 - IoU, [N], from its confidence.
+
+    With photos whose true IoU is known (30 at least), confidence is first mapped to it by isotonic regression
+    (Zadrozny and Elkan 2002); without them it is taken at its word.
+    """
+    if known_confidence is None or known_iou is None or len(known_iou) < 30:
+        return np.asarray(1 - confidence)
+    from scipy.optimize import isotonic_regression
+
+    order = np.argsort(known_confidence)
+    fitted = np.asarray(isotonic_regression(known_iou[order]).x)
+    return np.asarray((1 - np.interp(confidence, known_confidence[order], fitted)).clip(0, 1))
+
+
+def disagreement(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    """1 - IoU of two masks [H, W], a person where not 0: of two versions, or of a photo and its mirror."""
+    one, two = np.asarray(first) > 0, np.asarray(second) > 0
+    either = int(np.count_nonzero(one | two))
+    return 1 - int(np.count_nonzero(one & two)) / either if either else 0.0
+
+
+def _evenly(scores: Floats) -> Floats:
+    """Scores as shares that sum to 1; alike where all are 0."""
+    total = float(scores.sum())
+    return scores / total if total > 0 else np.full(len(scores), 1 / len(scores))
+
+
+def why_counts(chosen: Sequence[Chosen]) -> dict[str, int]:
+    """How many were chosen for each reason."""
+    names = ("new", "doubt", "disagreement", "random")
+    return {name: sum(one.why == name for one in chosen) for name in names}

@@ -1,0 +1,147 @@
+"""One clip in a process of its own: `python -m humanseg.video.child JOB`, with the network at the end of a pipe.
+
+FFmpeg reads a stranger's bytes in C. Here a crash, a loop or a bomb ends this process and no worker: its memory,
+CPU time and the size of its result are bounded by the kernel, and it runs at a low priority, so that photos go first.
+
+It writes messages to stdout and reads answers from stdin (`humanseg.video.server_side` is the other end):
+
+    FRAM  height, width, pixels (uint8 [h, w, 3])    answered with a probability (uint8 [h, w])
+    PROG  frames done, frames to expect
+    DONE, FAIL  length, JSON
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import struct
+import sys
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+FRAME, PROGRESS, DONE, FAIL = b"FRAM", b"PROG", b"DONE", b"FAIL"
+HEADER = struct.Struct("<4sII")
+MEMORY = 4 << 30  # bytes of address space; a 4K clip with alpha takes 1.5 GB of it
+NICE = 10
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """What to do: the clip and the result as paths, the options of the request, and what the network is like."""
+
+    source: str
+    result: str
+    container: str
+    output: str
+    background: str
+    keep: str
+    threshold: float
+    spec: dict[str, Any]
+    max_seconds: float
+    max_pixels: int
+    max_bytes: int
+    cpu_seconds: int
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+
+def main() -> int:
+    """Entry point."""
+    job = ClipJob(**json.loads(sys.argv[1]))
+    _bound(job)
+    pipe_in, pipe_out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else prints must not get between the messages
+    from humanseg.video.errors import ClipError, ClipTooLarge
+
+    try:
+        document = _work(job, pipe_in, pipe_out)
+    except ClipError as error:
+        _say(pipe_out, FAIL, {"type": type(error).__name__, "message": str(error)})
+    except (MemoryError, OSError) as error:
+        _say(
+            pipe_out, FAIL, {"type": ClipTooLarge.__name__, "message": f"The clip takes more than it may ({error})."}
+        )
+    else:
+        _say(pipe_out, DONE, document)
+    return 0
+
+
+def _bound(job: ClipJob) -> None:
+    import signal
+
+    os.nice(NICE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a result that grows too large is an OSError instead
+    for limit, most in (
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_FSIZE, job.max_bytes),
+        (resource.RLIMIT_CPU, job.cpu_seconds),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (most, most))
+
+
+def _work(job: ClipJob, pipe_in: BinaryIO, pipe_out: BinaryIO) -> dict[str, Any]:
+    import cv2
+    import numpy as np
+
+    from humanseg.segmentation.photo import Pixels
+    from humanseg.segmentation.spec import Spec
+    from humanseg.video.backdrop import backdrop
+    from humanseg.video.convert import Look, Network, Target, convert
+    from humanseg.video.errors import ClipTooLarge
+    from humanseg.video.probe import probe
+
+    cv2.setNumThreads(1)
+
+    def ask(frame: Pixels) -> Pixels:
+        height, width = frame.shape[:2]
+        pipe_out.write(HEADER.pack(FRAME, height, width))
+        pipe_out.write(np.ascontiguousarray(frame).tobytes())
+        pipe_out.flush()
+        answer = pipe_in.read(height * width)
+        if len(answer) < height * width:
+            raise OSError("the worker is gone")
+        return np.frombuffer(answer, np.uint8).reshape(height, width)
+
+    def progress(done: int) -> None:
+        progress_at.append(done)
+
+    progress_at: list[int] = []
+    info = probe(Path(job.source), max_pixels=job.max_pixels)
+    if info.seconds and info.seconds > job.max_seconds + 0.5:
+        raise ClipTooLarge(f"The clip lasts {info.seconds:.0f} s; at most {job.max_seconds:g} s are taken here.")
+    spoken = 0
+
+    def asking(frame: Pixels) -> Pixels:
+        nonlocal spoken
+        if progress_at and progress_at[-1] != spoken:
+            spoken = progress_at[-1]
+            pipe_out.write(HEADER.pack(PROGRESS, spoken, info.frames or 0))
+        return ask(frame)
+
+    warnings: list[str] = []
+    outcome = convert(
+        info,
+        Target(Path(job.result), job.container),
+        Look(job.output, backdrop(job.background), job.threshold, job.keep),
+        Network(Spec.from_mapping(job.spec), job.threshold, "", asking),
+        longest=Fraction(job.max_seconds) + Fraction(1, 2),
+        progress=progress,
+        warn=warnings.append,
+    )
+    return {"frames": outcome.frames, "width": info.width, "height": info.height, "warnings": warnings}
+
+
+def _say(pipe_out: BinaryIO, kind: bytes, document: dict[str, Any]) -> None:
+    text = json.dumps(document).encode()
+    pipe_out.write(HEADER.pack(kind, len(text), 0) + text)
+    pipe_out.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""The way of a clip: frames -> network -> steady -> picture -> clip, each step bounded, all of them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from humanseg.segmentation.frame import to_frame_size
+from humanseg.segmentation.photo import Photo, Pixels
+from humanseg.segmentation.picture import draw
+from humanseg.segmentation.pipeline import at_photo_size
+from humanseg.segmentation.spec import Spec
+from humanseg.video.backdrop import Backdrop
+from humanseg.video.decode import Frame, frames
+from humanseg.video.encode import ClipWriter, FolderWriter, Writer, codec_for
+from humanseg.video.errors import ClipTooLarge
+from humanseg.video.probe import ClipInfo
+from humanseg.video.resume import Unfinished
+from humanseg.video.steady import Steady
+from humanseg.video.stream import in_order
+
+FRAMES_IN_FLIGHT = 128_000_000  # bytes of frames under way, at most, but never fewer than one frame
+RUN_UP = 8  # frames that are looked at again before a stopped run goes on, so that its masks go on steadily
+OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite")
+
+
+@dataclass(frozen=True)
+class Network:
+    """What finds persons in a frame.
+
+    spec: the size and shape of its frames. threshold: its own, 0..1. version: of the model.
+    ask: a frame of that size, uint8 [h, w, 3] RGB, to the probability of a person, uint8 [h, w]. May be called by
+    `parallel` threads at a time.
+    """
+
+    spec: Spec
+    threshold: float
+    version: str
+    ask: Callable[[Pixels], Pixels]
+    parallel: int = 1
+
+
+@dataclass(frozen=True)
+class Look:
+    """What to make of a clip. threshold: None takes the network's own. keep: "all" or "largest"."""
+
+    output: str
+    backdrop: Backdrop
+    threshold: float | None = None
+    keep: str = "all"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the result goes. container: "webm", "mp4", "mov", or "png" for a folder of pictures."""
+
+    path: Path
+    container: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """frames: in the result. resumed: those of them that an earlier run made. broken: why the clip ended early."""
+
+    frames: int
+    resumed: int
+    broken: str | None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    frame: Frame
+    small: Pixels
+
+
+def convert(
+    info: ClipInfo,
+    target: Target,
+    look: Look,
+    network: Network,
+    *,
+    options: Mapping[str, str] = {},
+    force: bool = False,
+    longest: Fraction | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Make `target` of the clip `info`. Where it is stopped by any exception, what is done stays, and plays.
+
+    Args:
+        info: the clip, as `probe` read it.
+        target: where the result goes.
+        look: what to make.
+        network: what finds the persons.
+        options: all that shapes the result; a stopped run only goes on where they are the same.
+        force: replace a result that is there.
+        longest: seconds; a clip that turns out longer is refused, whatever its header says.
+        progress: told the number of frames done, after each.
+        warn: told what went wrong without ending the work.
+
+    Raises:
+        ClipError: the clip cannot be read, or the result cannot be made.
+        Whatever `network.ask` raises.
+    """
+    if target.container != "png":
+        codec_for(target.container, look.output)
+    broken: list[str] = []
+    source = frames(info, broken.append)
+    first = next(source)  # before anything is written: a clip without a frame leaves no trace
+    unfinished = Unfinished(target.path, info.path, options, folder=target.container == "png")
+    done = resumed = unfinished.begin(force=force)
+    progress(done)
+    size = (first.pixels.shape[1], first.pixels.shape[0])
+    writer = _writer(target, look, size, info, unfinished, done, warn)
+    try:
+        steady = Steady()
+        asked = _asked(_from(first, source, done - RUN_UP, size, longest), network.spec)
+        ahead = max(1, min(2 * network.parallel, FRAMES_IN_FLIGHT // first.pixels.nbytes))
+        answers = in_order(asked, lambda one: network.ask(one.small), parallel=network.parallel, ahead=ahead)
+        for one, answer in answers:
+            probability = steady(answer.astype(np.float32) * np.float32(1 / 255), one.small)
+            if one.frame.index < done:
+                continue
+            picture = drawn(one.frame, probability, look, look.threshold or network.threshold)
+            writer.write(picture, one.frame.time, one.frame.duration)
+            done += 1
+            progress(done)
+    finally:
+        writer.close()
+        if done == 0:  # no frame, no clip that plays
+            unfinished.drop()
+    unfinished.finish()
+    for fault in broken:
+        warn(fault)
+    return Outcome(done, resumed, broken[0] if broken else None)
+
+
+def _writer(
+    target: Target,
+    look: Look,
+    size: tuple[int, int],
+    info: ClipInfo,
+    unfinished: Unfinished,
+    done: int,
+    warn: Callable[[str], None],
+) -> Writer:
+    if target.container == "png":
+        return FolderWriter(target.path, done)
+    before = unfinished.packets()
+    writer = ClipWriter(target.path, target.container, look.output, size, info, before=before, warn=warn)
+    unfinished.copied()
+    return writer
+
+
+def _from(
+    first: Frame, rest: Iterator[Frame], begin: int, size: tuple[int, int], longest: Fraction | None
+) -> Iterator[Frame]:
+    """The frames from number `begin` on, all of one size: a clip that changes it is scaled to its first frame's."""
+    for frame in _chained(first, rest):
+        if longest is not None and frame.time > longest:
+            raise ClipTooLarge(f"The clip lasts more than the {float(longest):.0f} s that are taken here.")
+        if frame.index < begin:
+            continue
+        if frame.pixels.shape[1::-1] != size:
+            scaled = np.asarray(cv2.resize(frame.pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+            frame = Frame(frame.index, scaled, frame.time, frame.duration)
+        yield frame
+
+
+def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
+    yield first
+    yield from rest
+
+
+def _asked(source: Iterator[Frame], spec: Spec) -> Iterator[_Asked]:
+    for frame in source:
+        yield _Asked(frame, to_frame_size(frame.pixels, spec))
+
+
+def drawn(frame: Frame, probability: NDArray[np.float32], look: Look, threshold: float) -> Pixels:
+    """The picture of one frame: uint8 [h, w], [h, w, 3] or [h, w, 4]; see `humanseg.segmentation.picture.draw`."""
+    height, width = frame.pixels.shape[:2]
+    segmentation = at_photo_size(probability, width, height, threshold=threshold, keep=look.keep)
+    photo = Photo(frame.pixels, width, height, "video")
+    return draw(photo, segmentation, look.output, look.backdrop(frame.time, (width, height)))

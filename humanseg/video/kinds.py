@@ -1,0 +1,27 @@
+"""How a clip is told from a photo: by how it begins, never by its name."""
+
+from __future__ import annotations
+
+STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"hevc", b"hevx", b"crx ")
+ATOMS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"moof")
+STARTS = (
+    b"\x1a\x45\xdf\xa3",  # Matroska and WebM
+    b"FLV\x01",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF, WMV
+    b"\x00\x00\x01\xba",  # MPEG program stream
+    b"\x00\x00\x01\xb3",  # MPEG-1 and -2 video
+)
+LONGEST_START = 512  # bytes that `is_clip` looks at
+
+CONTAINERS = ("webm", "mp4", "mov")  # what a clip can be answered as
+CONTENT_TYPE = {"webm": "video/webm", "mp4": "video/mp4", "mov": "video/quicktime"}
+
+
+def is_clip(start: bytes) -> bool:
+    """Whether a file that begins with `start` holds moving pictures. An animated GIF or WebP counts as a photo."""
+    if start[4:8] in ATOMS:
+        return not (start[4:8] == b"ftyp" and start[8:12] in STILL_BRANDS)
+    if start[:4] == b"RIFF":
+        return start[8:12] == b"AVI "
+    transport_stream = start[:1] == b"\x47" and start[188:189] == b"\x47" and start[376:377] == b"\x47"
+    return start.startswith(STARTS) or transport_stream

@@ -1,0 +1,133 @@
+"""Where a stopped run goes on: a small file beside an unfinished result says what it is being made of.
+
+The file is there from a run's first moment to its good end. How many frames are done is read from the result itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import av
+
+from humanseg.video.encode import picture_name
+from humanseg.video.errors import ResultRefused
+
+FOLDER_NOTE = ".humanseg.json"
+
+
+class Unfinished:
+    """The note beside one result, and what is there of it.
+
+    Args:
+        result: the file, or the folder of PNGs.
+        source: the clip. options: all that shapes the result.
+    """
+
+    def __init__(self, result: Path, source: Path, options: Mapping[str, str], *, folder: bool) -> None:
+        self._result, self._folder = result, folder
+        self._note = _note(result, folder)
+        self._part = result.with_name(f".{result.stem}.part{result.suffix}")
+        status = source.stat()
+        self._made_of = {
+            "clip": str(source.resolve()),
+            "bytes": status.st_size,
+            "changed_ns": status.st_mtime_ns,
+            "options": dict(options),
+        }
+
+    def begin(self, *, force: bool = False) -> int:
+        """Take the result in hand; the number of frames that are done already.
+
+        Raises:
+            ResultRefused: there is a result that this run can neither go on with nor replace.
+        """
+        done = 0
+        if force:
+            self._clear()
+        elif self._note.exists():
+            if _read(self._note) != self._made_of:
+                raise ResultRefused(
+                    f"{self._result} is unfinished, and was begun from another clip or with other options: "
+                    "it can't be gone on with. --force starts it anew."
+                )
+            done = self._done()
+        elif self._result.exists() and not (self._folder and not any(self._result.iterdir())):
+            raise ResultRefused(f"{self._result} exists already. --force makes it again.")
+        self._note.parent.mkdir(parents=True, exist_ok=True)
+        self._note.write_text(json.dumps(self._made_of))
+        return done
+
+    def packets(self) -> Iterator[Any]:
+        """The packets of the frames that are done, out of the file that `begin` set aside; none for a folder."""
+        if self._folder or not self._part.exists():
+            return
+        with av.open(str(self._part)) as part:
+            stream = part.streams.video[0]
+            # MP4 holds H.264 in another framing than the encoder hands out, and the muxer expects the encoder's.
+            name = "h264_mp4toannexb" if stream.codec_context.name == "h264" else "null"
+            framing = av.BitStreamFilterContext(name, stream)
+            for packet in part.demux(stream):
+                if packet.size:
+                    yield from framing.filter(packet)
+
+    def copied(self) -> None:
+        """The packets are in the new file: the old one can go."""
+        self._part.unlink(missing_ok=True)
+
+    def drop(self) -> None:
+        """There is nothing to go on with."""
+        self._note.unlink(missing_ok=True)
+        if not self._folder:
+            self._result.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """The result is whole."""
+        self.copied()
+        self._note.unlink(missing_ok=True)
+
+    def _done(self) -> int:
+        if self._folder:
+            done = 0
+            while (self._result / picture_name(done)).exists():
+                done += 1
+            return done
+        # Set aside, for FFmpeg can't append. After a kill there may be both: the longer one counts.
+        here, aside = _count(self._result), _count(self._part)
+        if here and here >= aside:
+            self._result.replace(self._part)
+        return max(here, aside)
+
+    def _clear(self) -> None:
+        self._part.unlink(missing_ok=True)
+        if self._folder and self._result.is_dir():
+            for picture in self._result.glob("[0-9]" * 8 + ".png"):
+                picture.unlink()
+
+
+def is_begun(result: Path) -> bool:
+    """Whether an earlier run began `result` and did not end it."""
+    return _note(result, result.is_dir()).exists()
+
+
+def _note(result: Path, folder: bool) -> Path:
+    return result / FOLDER_NOTE if folder else result.with_name(f".{result.name}.humanseg.json")
+
+
+def _read(note: Path) -> Any:
+    try:
+        return json.loads(note.read_text())
+    except ValueError:  # torn by a kill
+        return None
+
+
+def _count(path: Path) -> int:
+    if not path.exists():
+        return 0
+    try:
+        with av.open(str(path)) as part:
+            return sum(packet.size > 0 for packet in part.demux(part.streams.video[0]))
+    except (av.error.FFmpegError, IndexError):
+        return 0

@@ -1,0 +1,36 @@
+"""Work on many items at once, in order, with a bounded number under way: what keeps the memory flat."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(
+    items: Iterable[Item], work: Callable[[Item], Result], *, parallel: int, ahead: int
+) -> Iterator[tuple[Item, Result]]:
+    """Pairs of item and result, in the order of `items`.
+
+    `work` runs in `parallel` threads. At most `ahead` items (1 or more) are taken before the oldest of them is
+    handed on. An error of `work` comes out where its result would have, and nothing after it.
+    """
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    source = iter(items)
+    with ThreadPoolExecutor(parallel) as pool:
+        try:
+            for item in source:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) >= ahead:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()

@@ -1,0 +1,149 @@
+"""`humanseg segment` with clips, against a running server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from humanseg.client import Client
+from humanseg.video.probe import probe
+from tests.cli.conftest import COMMAND
+from tests.video.clips import shown, write_clip
+
+if TYPE_CHECKING:
+    from tests.running import Server
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def portrait(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames of the astronaut, 160x160, with sound."""
+    small = cv2.resize(astronaut, (160, 160), interpolation=cv2.INTER_AREA)
+    frames = [np.roll(small, index, axis=1) for index in range(12)]
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames, sound="aac")
+
+
+def test_a_cutout_with_sound(humanseg: Run, server: Server, portrait: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.webm"
+    done = humanseg("segment", portrait, "-o", out, "--output", "cutout", "--url", server.url)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "1 done" in done.stderr
+    frames = shown(out, "rgba")
+    assert len(frames) == 12
+    assert 0.3 < (frames[5][1][..., 3] > 127).mean() < 0.8
+    assert probe(out).sound == "opus"
+
+
+def test_the_first_mask_is_the_one_that_the_server_makes_of_the_frame(
+    humanseg: Run, server: Server, portrait: Path, tmp_path: Path
+) -> None:
+    done = humanseg("segment", portrait, "-o", tmp_path / "pngs", "--format", "png", "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "pngs").glob("*.png"))) == 12
+    Image.fromarray(shown(portrait)[0][1]).save(tmp_path / "frame.png")
+    with Client(server.url) as client:
+        wanted = np.array(client.segment(tmp_path / "frame.png").image())
+    with Image.open(tmp_path / "pngs" / "00000001.png") as picture:
+        assert np.array_equal(np.array(picture), wanted)
+
+
+def test_a_folder_of_photos_and_clips_goes_on_with_what_is_missing(
+    humanseg: Run, server: Server, portrait: Path, astronaut_jpeg: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(astronaut_jpeg)
+    (tmp_path / "in" / "b.mov").write_bytes(portrait.read_bytes())
+    words = ("segment", tmp_path / "in", "-o", tmp_path / "out", "--url", server.url, "--json")
+    first = json.loads(humanseg(*words).stdout)
+    assert [Path(one["result"]).name for one in (*first["done"], *first["clips"])] == ["a.png", "b.mp4"]
+    again = json.loads(humanseg(*words).stdout)
+    assert (again["done"], again["clips"], len(again["skipped"])) == ([], [], 2)
+    other = json.loads(humanseg(*words, "--threshold", "0.7").stdout)
+    assert other["clips"][0]["frames"] == 12
+
+
+def test_a_picture_behind_a_photo_and_behind_a_clip(
+    humanseg: Run, server: Server, portrait: Path, astronaut_jpeg: bytes, tmp_path: Path
+) -> None:
+    Image.new("RGB", (30, 10), (0, 255, 0)).save(tmp_path / "green.png")
+    (tmp_path / "a.jpg").write_bytes(astronaut_jpeg)
+    words = ("--output", "composite", "--background", tmp_path / "green.png", "--url", server.url)
+    assert humanseg("segment", tmp_path / "a.jpg", "-o", tmp_path / "a.png", *words).returncode == 0
+    assert humanseg("segment", portrait, "-o", tmp_path / "b.mp4", *words).returncode == 0
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.getpixel((3, 3)) == (0, 255, 0)
+        assert picture.size == (512, 512)
+    assert np.abs(shown(tmp_path / "b.mp4")[0][1][3, 3].astype(int) - (0, 255, 0)).max() < 8
+
+
+def test_a_broken_clip_gives_what_came_before_and_says_so(
+    humanseg: Run, server: Server, portrait: Path, tmp_path: Path
+) -> None:
+    whole = write_clip(
+        tmp_path / "whole.mp4", [frame for _, frame in shown(portrait)], container_options={"movflags": "+faststart"}
+    ).read_bytes()
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) * 9 // 10])
+    done = humanseg("segment", tmp_path / "half.mp4", "-o", tmp_path / "out.mp4", "--url", server.url)
+    assert done.returncode == 1
+    assert "half.mp4 is broken after frame" in done.stderr
+    assert 1 <= len(shown(tmp_path / "out.mp4")) < 12
+
+
+def test_ctrl_c_leaves_a_clip_that_plays_and_is_gone_on_with(
+    humanseg: Run, server: Server, portrait: Path, tmp_path: Path
+) -> None:
+    frames = [frame for _, frame in shown(portrait)] * 40
+    source, out = write_clip(tmp_path / "long.mp4", frames), tmp_path / "out.webm"
+    words = [str(COMMAND), "segment", str(source), "-o", str(out), "-j", "1", "--url", server.url]
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"})
+    while running.poll() is None and not (out.exists() and out.stat().st_size):
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 1, said
+    assert "again to go on" in said
+    assert len(shown(out)) < len(frames)
+    done = humanseg("segment", source, "-o", out, "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    assert len(shown(out)) == len(frames)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("-o", "out.avi"), ".webm, .mp4 or .mov"),
+        (("-o", "out.png"), "--format png and a folder"),
+        (("-o", "out.mp4", "--output", "cutout"), "no transparency"),
+        (("-o", "out.webm", "--crop", "person"), "--crop person is for photos"),
+        (("-o", "out.webm", "--output", "json"), "--output json is for photos"),
+        (("-o", "out.webm", "--quality", "best"), "--quality best is for photos"),
+        (("-o", "out.webm", "--output", "composite", "--background", "beach"), "neither"),
+    ],
+)
+def test_what_no_clip_takes_is_one_sentence(
+    humanseg: Run, server: Server, portrait: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    done = humanseg("segment", portrait, *words, "--url", server.url, cwd=tmp_path)
+    assert done.returncode == 1
+    assert sentence in (done.stderr + done.stdout).replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_photo_that_is_named_like_a_clip(humanseg: Run, server: Server, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "photo.mp4", "PNG")
+    done = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.png", "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    done = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.webm", "--url", server.url)
+    assert "a photo can't become webm" in done.stdout

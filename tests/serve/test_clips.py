@@ -1,0 +1,133 @@
+"""Clips over HTTP: the same URL takes one and answers one, photos go on beside it, and bad ones harm nobody."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from tests.running import Server, encoded
+from tests.video.clips import disc_frames, shown, sound_packets, write_clip
+
+PHOTO = encoded(np.full((60, 80, 3), 128, np.uint8), "PNG")
+
+
+@pytest.fixture(scope="module")
+def portrait(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = cv2.resize(astronaut, (160, 160), interpolation=cv2.INTER_AREA)
+    frames = [np.roll(small, index, axis=1) for index in range(12)]
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames, sound="aac")
+
+
+def post(server: Server, clip: bytes, **options: str) -> requests.Response:
+    return requests.post(server.predictions, files={"image": clip}, data=options, timeout=120)
+
+
+def ask_progress(server: Server, token: str) -> requests.Response:
+    return requests.post(server.predictions, files={"progress": (None, token)}, timeout=60)
+
+
+def test_a_clip_is_answered_with_a_clip(server: Server, portrait: Path, tmp_path: Path) -> None:
+    answer = post(server, portrait.read_bytes(), output="overlay")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4"), answer.text
+    assert (answer.headers["x-frames"], answer.headers["x-archived"]) == ("12", "declined")
+    (tmp_path / "out.mp4").write_bytes(answer.content)
+    assert [time for time, _ in shown(tmp_path / "out.mp4")] == [time for time, _ in shown(portrait)]
+    assert sound_packets(tmp_path / "out.mp4") == sound_packets(portrait)
+
+
+def test_a_cutout_has_alpha_and_the_body_may_be_the_clip_itself(
+    server: Server, portrait: Path, tmp_path: Path
+) -> None:
+    headers = {"x-output": "cutout", "content-type": "video/mp4"}
+    answer = requests.post(server.predictions, data=portrait.read_bytes(), headers=headers, timeout=120)
+    assert answer.headers["content-type"] == "video/webm", answer.text
+    (tmp_path / "out.webm").write_bytes(answer.content)
+    share = (shown(tmp_path / "out.webm", "rgba")[5][1][..., 3] > 127).mean()
+    assert 0.3 < share < 0.8
+
+
+def test_a_gif_is_a_photo_unless_a_clip_is_asked_for(server: Server, tmp_path: Path) -> None:
+    pictures = [Image.fromarray(frame) for frame in disc_frames(4)]
+    pictures[0].save(tmp_path / "in.gif", save_all=True, append_images=pictures[1:], duration=40)
+    gif = (tmp_path / "in.gif").read_bytes()
+    assert post(server, gif).headers["content-type"] == "image/png"
+    assert post(server, gif, format="webm").headers["x-frames"] == "4"
+
+
+CASES = [
+    ("a photo as a clip", PHOTO, {"format": "mp4"}, 400, "is for clips"),
+    ("json", None, {"output": "json"}, 400, "output=mask"),
+    ("crop", None, {"crop": "person"}, 400, "crop=person is for photos"),
+    ("best", None, {"quality": "best"}, 400, "quality=best is for photos"),
+    ("jpeg", None, {"format": "jpeg"}, 400, "webm, mp4 or mov"),
+    ("a cut-out as MP4", None, {"output": "cutout", "format": "mp4"}, 400, "no transparency"),
+    ("a header alone", b"\0\0\0\x20ftypisom" + bytes(40), {}, 400, "no clip"),
+    ("a bad token", PHOTO, {"progress": "../../x"}, 400, "hexadecimal"),
+]
+
+
+@pytest.mark.parametrize(("clip", "options", "status", "words"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_faults_of_the_caller(
+    server: Server, portrait: Path, clip: bytes | None, options: dict[str, str], status: int, words: str
+) -> None:
+    answer = post(server, portrait.read_bytes() if clip is None else clip, **options)
+    assert answer.status_code == status
+    assert words in answer.json()["message"]
+
+
+def test_over_the_bounds_is_413_with_the_command_that_does_it(server: Server, tmp_path: Path) -> None:
+    long = write_clip(tmp_path / "long.mp4", disc_frames(5), times=[0, 10, 20, 30, 40], rate=1)
+    answer = post(server, long.read_bytes(), output="cutout")
+    assert (answer.status_code, answer.json()["type"]) == (413, "TooLarge")
+    assert "humanseg segment clip.mp4 -o out.webm --output cutout" in answer.json()["message"]
+
+
+def test_a_server_with_one_worker_takes_no_clip(make_server, portrait: Path) -> None:  # type: ignore[no-untyped-def]
+    answer = post(make_server(WORKERS="1"), portrait.read_bytes())
+    assert answer.status_code == 413
+    assert "humanseg segment" in answer.json()["message"]
+
+
+def test_beside_a_clip_photos_are_answered_a_second_clip_waits_and_progress_is_told(
+    server: Server, portrait: Path, tmp_path: Path
+) -> None:
+    frames = [frame for _, frame in shown(portrait)] * 15
+    slow = write_clip(tmp_path / "slow.mp4", frames, rate=60).read_bytes()
+    token, done = secrets.token_hex(16), threading.Event()
+
+    def answers() -> Iterator[tuple[str, requests.Response]]:
+        while not done.is_set():
+            told = ask_progress(server, token)
+            yield told.json()["state"], post(server, PHOTO if told.json()["frames"] < 5 else portrait.read_bytes())
+
+    with ThreadPoolExecutor(1) as pool:
+        clip = pool.submit(post, server, slow, progress=token)
+        clip.add_done_callback(lambda _: done.set())
+        seen = list(answers())
+    assert clip.result().headers["x-frames"] == str(len(frames)), clip.result().text
+    working = [answer.status_code for state, answer in seen if state == "working"]
+    assert 200 in working
+    assert set(working) <= {200, 503}
+    assert ask_progress(server, token).json() == {"state": "unknown", "frames": 0, "of": 0}
+
+
+def test_damaged_clips_are_answered_below_500_and_the_workers_live(server: Server, portrait: Path) -> None:
+    whole, random = portrait.read_bytes(), np.random.default_rng(3)
+    workers = sorted(server.worker_pids())
+    for _ in range(12):
+        damaged = bytearray(whole)
+        for at in random.integers(0, len(whole), 20):
+            damaged[at] = random.integers(0, 256)
+        answer = post(server, bytes(damaged[: random.integers(len(whole) // 2, len(whole))]))
+        assert answer.status_code in (200, 400, 413, 415), answer.text
+    assert post(server, PHOTO).status_code == 200
+    assert sorted(server.worker_pids()) == workers
