@@ -60,6 +60,7 @@ COPY handler /app/handler
 COPY humanseg /app/humanseg
 COPY config /app/config
 COPY deploy/container/log4j2.xml /app/config/log4j2.xml
+COPY locks/sbom.json /app/
 COPY --from=build /app/model_store/human_segmentation.mar /app/model_store/
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin humanseg && install -d -o 10001 -g 10001 /state
 USER 10001:10001

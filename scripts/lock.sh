@@ -4,6 +4,7 @@
 #
 #   serve.txt      what ./serve.sh installs, but torch       image.txt  what the CPU image has, but torch
 #   all.txt        what ./test.sh installs, but torch        cuda.txt   what the CUDA image has, torch from PyPI
+#   sbom.json      what the CPU image has, as CycloneDX; the image carries it (Debian's packages are in its dpkg)
 #   torch-cpu.txt  torch's CPU build, from whichever index: PyTorch's own, or a folder of wheels (TORCH_WHEELS)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,7 +28,7 @@ image_pins >"$scratch/image.in"
 compile cuda.txt "$scratch/image.in"
 grep -oE '^(nvidia|cuda|triton)[a-z0-9-]*' "$scratch/cuda.txt" | sort -u >"$scratch/cuda-only.txt"
 compile image.txt "$scratch/image.in" "${cpu[@]}" -c "$scratch/cuda.txt"
-compile all.txt pyproject.toml --extra serve --extra archive --extra train --extra dev "${cpu[@]}" -c "$scratch/image.txt"
+compile all.txt pyproject.toml --extra serve --extra archive --extra train --extra video --extra dev "${cpu[@]}" -c "$scratch/image.txt"
 compile serve.txt pyproject.toml --extra serve --extra archive "${cpu[@]}" -c "$scratch/all.txt"
 
 # torch itself: PyPI's files, those of PyTorch's CPU index where it can be reached, and wheels that lie here.
@@ -46,3 +47,20 @@ mkdir -p locks
 for name in serve all image cuda torch-cpu; do
   { echo "# scripts/lock.sh made this from the pins $(pins_hash)"; cat "$scratch/$name.txt"; } >"locks/$name.txt"
 done
+
+# TorchServe's one jar holds its libraries: those whose versions it names are added by hand.
+{ grep '^torch==' "$scratch/cuda.txt"; sed 's/ *\\$//; /^ *--hash/d' "$scratch/image.txt"; } | sed 's/ *\\$//' >"$scratch/sbom.in"
+uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements "$scratch/sbom.in" \
+  --output-reproducible --spec-version 1.6 --output-format JSON --output-file "$scratch/sbom.json"
+"${PYTHON:-python3}" - "$scratch/sbom.json" locks/sbom.json <<'END'
+import json, sys
+document = json.load(open(sys.argv[1]))
+jars = {"io.netty/netty-all": "4.1.53.Final", "io.netty/netty-tcnative": "2.0.34.Final", "io.grpc/grpc-netty-shaded": "1.50.0",
+        "org.apache.logging.log4j/log4j-core": "2.17.1"}
+for name, version in jars.items():
+    group, artifact = name.split("/")
+    purl = f"pkg:maven/{name}@{version}"
+    document["components"].append({"bom-ref": purl, "type": "library", "group": group, "name": artifact, "version": version,
+                                   "purl": purl, "description": "inside torchserve's model-server.jar"})
+json.dump(document, open(sys.argv[2], "w"), indent=1, sort_keys=True)
+END

@@ -67,7 +67,7 @@ install_venv() {
 # What is installed is what was locked: each file by its hash. A lock of other pins is refused, not ignored.
 lock_for() {
   local lock=locks/serve.txt
-  case ",$1," in *,train,* | *,dev,*) lock=locks/all.txt ;; esac
+  case ",$1," in *,train,* | *,video,* | *,dev,*) lock=locks/all.txt ;; esac
   lock_is_of_these_pins "$lock" ||
     fail "$lock was not made from the pins in pyproject.toml. Run scripts/lock.sh, look at the difference, and commit it."
   echo "$lock"

@@ -61,7 +61,7 @@ def learn(pairs: Sequence[Pair]) -> Calibration:
 
     Raises ValueError with fewer than two times LEAST pairs.
     """
-    from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]  # comes with scikit-image
+    from scipy.optimize import isotonic_regression  # comes with scikit-image
 
     if len(pairs) < 2 * LEAST:
         raise ValueError(f"{len(pairs)} photos are too few to learn a calibration from; {2 * LEAST} are needed")
