@@ -58,8 +58,10 @@ install_venv() {
     rm -rf .venv
     "$python" -m venv .venv || fail "could not make .venv with $python; see the lines above."
   fi
+  local lock
+  lock=$(lock_for "$groups") || exit 1
   install_torch
-  pip_install --require-hashes -r "$(lock_for "$groups")"
+  pip_install --require-hashes -r "$lock"
   pip_install --no-deps --no-build-isolation -e .
   echo "$wanted $groups" >"$stamp"
 }
