@@ -20,7 +20,7 @@ from humanseg.training.samples import find_samples, split
 from humanseg.training.settings import Settings, read_recipe
 from humanseg.training.stream import Pools, Stream
 
-SAMPLES = 800
+SAMPLES = 500
 
 
 def held_out(settings: Settings) -> Pools:
