@@ -15,7 +15,6 @@ from typer.testing import CliRunner, Result
 
 from humanseg.archive.capture.hook import Outcome
 from humanseg.archive.capture.names import parse_name
-from humanseg.archive.capture.tar import END
 from humanseg.archive.read import rewriting
 from humanseg.archive.read.compact import compact
 from humanseg.archive.read.erasing import erase
@@ -272,7 +271,7 @@ def test_erase_reaches_a_record_wherever_it_stands_in_the_spool(tmp_path: Path, 
     contents, name = groups.read(group), parse_name(group.name)
     assert isinstance(contents, groups.Contents) and name
     key = f"{bucket.reader.records.root}/segments/{name.partition}/{name.text}.tar"
-    bucket.store.put_new(key, contents.data + END)
+    bucket.store.put_new(key, contents.data)
     sealed = fill(tmp_path, 2, start=4)
     archive = writer(tmp_path, segment_seconds=3600)
     opened = [exchange(6), exchange(7)]
@@ -301,7 +300,7 @@ def test_erase_reaches_a_segment_that_was_never_committed(tmp_path: Path, bucket
     contents, name = groups.read(group), parse_name(group.name)
     assert isinstance(contents, groups.Contents) and name
     key = f"{bucket.reader.records.root}/segments/{name.partition}/{name.text}.tar"
-    bucket.store.put_new(key, contents.data + END)
+    bucket.store.put_new(key, contents.data)
     (erased,) = erase(bucket.reader, spool_at(tmp_path), [one])
     assert key in erased.versions
     assert bucket.ids() == [other]

@@ -200,6 +200,24 @@ def test_an_uploader_puts_one_small_segment_in_its_time_and_full_ones_at_once(tm
     bucket.assert_holds({**acknowledged, **full})
 
 
+def test_what_other_workers_have_open_goes_with_what_is_small(tmp_path: Path, bucket: Bucket) -> None:
+    """So that a server with little traffic puts one segment in its time, however many workers it has."""
+    archives = [writer(tmp_path, segment_seconds=3600) for _ in range(3)]
+    acknowledged = fill(tmp_path, 1)
+    for number, archive in enumerate(archives, 1):
+        one = exchange(number)
+        assert archive.keep(one) is Outcome.SPOOLED
+        acknowledged[one.request_id] = digest(one.photo)
+    uploader = uploader_for(tmp_path, bucket, segment_seconds=3600)
+    uploader.start()
+    wait_for(lambda: uploader.shipped == 4)
+    uploader.stop()
+    for archive in archives:
+        archive.close()
+    bucket.assert_holds(acknowledged)
+    assert len([key for key in bucket.objects() if key.endswith(".tar")]) == 1
+
+
 def test_an_uploader_ships_by_itself_and_shows_its_backlog(tmp_path: Path, bucket: Bucket) -> None:
     numbers = Numbers()
     uploader = uploader_for(tmp_path, bucket, numbers)
@@ -388,7 +406,7 @@ def test_an_upload_that_was_cut_off_is_finished_by_the_next_uploader(
     name, contents = parse_name(group.name), groups.read(group)
     assert name and isinstance(contents, groups.Contents)
     root = f"{bucket.store.target.prefix}/v2"
-    bucket.store.put_new(segment_key(root, name), contents.data + END)
+    bucket.store.put_new(segment_key(root, name), contents.data)
     if upto == "table":
         first._put(group, contents)
     more = fill(tmp_path, 2)  # and what came meanwhile does not change what is being put

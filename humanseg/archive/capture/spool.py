@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import shutil
 import time
@@ -85,7 +86,7 @@ class Spool:
         now = time.time() if now is None else now
         waiting = [*self.open_segments(), *self.sealed()]
         waiting += [path for folder in self.groups() for path in _segments(folder)]
-        aside = [path for folder in self.rejected() for path in folder.iterdir()]
+        aside = [path for folder in self.rejected() for path in folder.glob("*")]
         names = [name for name in (parse_name(path.name) for path in waiting) if name]
         oldest = max((now - name.time.timestamp() for name in names), default=0.0)
         return Backlog(
@@ -123,7 +124,8 @@ def make_folders(root: Path) -> None:
 
 
 def _recover(path: Path, sealed: Path) -> bool:
-    end = whole_end(path.read_bytes())
+    with mapped(path) as data:
+        end = whole_end(data)
     if end == 0:
         path.unlink()
         return False
@@ -132,16 +134,28 @@ def _recover(path: Path, sealed: Path) -> bool:
     return True
 
 
-def whole_end(data: bytes) -> int:
+def whole_end(data: memoryview | bytes) -> int:
     """Where a torn record begins at the end of a segment; its size without one."""
     torn = [found.start for found in scan(data, StoredRecord.from_json, verify=False) if isinstance(found, Torn)]
     return torn[0] if torn else len(data)
 
 
 def records_of(path: Path) -> list[StoredRecord]:
-    """The whole records of one segment in the spool."""
-    found = scan(path.read_bytes(), StoredRecord.from_json, verify=False)
-    return [one.sample for one in found if isinstance(one, Whole)]
+    """The whole records of one segment in the spool. Only headers and JSON are read from the disk."""
+    with mapped(path) as data:
+        found = scan(data, StoredRecord.from_json, verify=False)
+        return [one.sample for one in found if isinstance(one, Whole)]
+
+
+@contextlib.contextmanager
+def mapped(path: Path) -> Iterator[memoryview | bytes]:
+    """A file's bytes, of which only what is looked at is read."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # which can't be mapped
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping, memoryview(mapping) as view:
+            yield view
 
 
 @contextlib.contextmanager

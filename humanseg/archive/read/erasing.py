@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from humanseg.archive.capture.names import parse_name, segment_key, table_key
 from humanseg.archive.capture.record import StoredRecord, check_request_id
 from humanseg.archive.capture.segment import Whole, scan
-from humanseg.archive.capture.spool import Spool, claimed, remove_folder, segment_name
+from humanseg.archive.capture.spool import Spool, claimed, records_of, remove_folder, segment_name
 from humanseg.archive.errors import ArchiveError
 from humanseg.archive.read.reader import Gone, Reader, parallel
 from humanseg.archive.read.rewriting import (
@@ -107,7 +107,7 @@ def _from_spool(spool: Spool, results: dict[str, Erased]) -> list[str]:
 
 def _holds(path: Path, results: dict[str, Erased]) -> bool:
     try:
-        return bool(groups.without(path.read_bytes(), set(results))[1])
+        return any(one.request_id in results for one in records_of(path))
     except FileNotFoundError:
         return False
 

@@ -26,6 +26,7 @@ from humanseg.archive.capture.spool import (
     segment_name,
     sync_folder,
 )
+from humanseg.archive.capture.tar import END
 
 WRITER = new_writer()
 _numbers = iter(range(1, 10**12))
@@ -33,7 +34,7 @@ _numbers = iter(range(1, 10**12))
 
 @dataclass(frozen=True)
 class Contents:
-    """A group's bytes, and its whole records where they stand in them."""
+    """A group's bytes as one tar, end marker included, and its records where they stand in them."""
 
     data: bytearray
     records: list[Whole[StoredRecord]]
@@ -114,17 +115,28 @@ def parts_of(group: Path) -> list[Path]:
 
 def read(group: Path) -> Contents | list[tuple[Path, Damaged | Torn]]:
     """The contents of a group; or, if some of it is damaged, what and where."""
-    data, records, damage = bytearray(), [], []
-    for path in parts_of(group):
-        start = len(data)
-        data += path.read_bytes()
-        for found in scan(memoryview(data)[start:], StoredRecord.from_json):
+    paths = parts_of(group)
+    sizes = [path.stat().st_size for path in paths]
+    data = bytearray(sum(sizes) + len(END))
+    view, start = memoryview(data), 0
+    records: list[Whole[StoredRecord]] = []
+    damage: list[tuple[Path, Damaged | Torn]] = []
+    for path, size in zip(paths, sizes, strict=True):
+        part = view[start : start + size]
+        with path.open("rb") as file:
+            file.readinto(part)
+        for found in scan(part, StoredRecord.from_json):
             if isinstance(found, Whole):
-                offsets = {name: start + at for name, at in found.offsets.items()}
-                records.append(Whole(found.sample, start + found.start, start + found.end, offsets, found.json_bytes))
+                records.append(_shifted(found, start))
             else:
                 damage.append((path, found))
+        start += size
     return damage or Contents(data, records)
+
+
+def _shifted(found: Whole[StoredRecord], by: int) -> Whole[StoredRecord]:
+    offsets = {name: by + at for name, at in found.offsets.items()}
+    return Whole(found.sample, by + found.start, by + found.end, offsets, found.json_bytes)
 
 
 def set_aside(spool: Spool, group: Path, damage: list[tuple[Path, Damaged | Torn]]) -> Path:

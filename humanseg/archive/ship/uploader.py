@@ -24,7 +24,6 @@ from pathlib import Path
 from humanseg.archive.capture.names import records_root, segment_key, table_key
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import SHIPPING, Backlog, Spool, claimed, remove_folder, segment_name
-from humanseg.archive.capture.tar import END
 from humanseg.archive.capture.telemetry import Metrics, SparseLog
 from humanseg.archive.capture.uploader_process import take_lead
 from humanseg.archive.errors import Away, NoStore, Refused, SettingsError
@@ -35,6 +34,7 @@ from humanseg.archive.ship.table import RECORDS, record_row, to_parquet
 TICK_SECONDS = 0.5  # between two looks into the spool
 COUNT_SECONDS = 5.0  # between two counts of it for the gauges
 FLUSH_SECONDS = 3.0  # for which everything sealed goes out at once after somebody asked for it
+GATHER_SECONDS = 1.5  # until every worker has sealed; they look twice a second
 DRAIN_CAP_SECONDS = 1.0  # a drain has a deadline, so it asks a store that is away more often
 REOPEN_AFTER = 4  # failures in a row until address and keys are looked up again
 
@@ -74,6 +74,7 @@ class Uploader:
         self._cap = settings.backoff_cap_seconds
         self._paced, self._small_at = True, float("-inf")
         self._flushed, self._unpaced_until = spool.flush_requested(), float("-inf")
+        self._gather_until: float | None = None
         self._thread: threading.Thread | None = None
         self.shipped = self.rejected = 0
 
@@ -151,15 +152,26 @@ class Uploader:
         now, full = self._monotonic(), self._settings.segment_bytes * 3 // 4
         if (asked := self._spool.flush_requested()) != self._flushed:
             self._flushed, self._unpaced_until = asked, now + FLUSH_SECONDS
-        patient = self._paced and now >= self._unpaced_until
-        due = not patient or now - self._small_at >= self._settings.segment_seconds
         plans = groups.plan(self._spool, self._settings.segment_bytes)
+        unpaced = not self._paced or now < self._unpaced_until
+        small = any(one.bytes < full for one in plans)
+        due = small and (unpaced or self._gathered(now))
         room = self._settings.upload_threads - len([one for one in self._spool.groups() if self._unrefused(one)])
         wanted = [one for one in plans if due or one.bytes >= full]
         for one in wanted[: max(0, room)]:  # what waits for its turn, or for the store, may still be joined
             groups.fix(self._spool, one.paths, fsync=self._settings.fsync)
-        if due and plans and len(wanted) <= room:
-            self._small_at = now
+        if due and len(wanted) <= room:
+            self._small_at, self._gather_until = now, None
+
+    def _gathered(self, now: float) -> bool:
+        """Whether it is time for what is small, and every worker has sealed what it had open, to go with it."""
+        if now - self._small_at < self._settings.segment_seconds:
+            return False
+        if self._gather_until is None and self._spool.open_segments():
+            self._spool.request_flush()
+            self._flushed = self._spool.flush_requested()
+            self._gather_until = now + GATHER_SECONDS
+        return self._gather_until is None or now >= self._gather_until
 
     def _unrefused(self, group: Path) -> bool:
         with self._lock:
@@ -222,7 +234,6 @@ class Uploader:
         store = self._connected()
         root, name = records_root(store.target.prefix), segment_name(group)
         key = segment_key(root, name)
-        contents.data.extend(END)
         if not store.put_new(key, contents.data):
             store.check_same(key, contents.data)
         rows = (record_row(found, key) for found in contents.records)
