@@ -47,7 +47,7 @@ def under(prefix: str, state: State) -> State:
 
 def other(state: State) -> State:
     """A copy of weights that are not the ones to be taken."""
-    return {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    return {name: tensor + 1 if tensor.is_floating_point() else tensor.clone() for name, tensor in state.items()}
 
 
 def adam(network: nn.Module) -> dict[str, Any]:
