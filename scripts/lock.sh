@@ -24,11 +24,14 @@ compile() {
 
 # What torch's builds for PyPI bring along, and its CPU build does not.
 cpu=(--no-emit-package torch --excludes "$scratch/cuda-only.txt")
+# uv passes over the upper bound of a Python that a package names: 1.3 takes none above 3.10.
+echo "backports-strenum<1.3" >"$scratch/bounds.txt"
 image_pins >"$scratch/image.in"
 compile cuda.txt "$scratch/image.in"
 grep -oE '^(nvidia|cuda|triton)[a-z0-9-]*' "$scratch/cuda.txt" | sort -u >"$scratch/cuda-only.txt"
 compile image.txt "$scratch/image.in" "${cpu[@]}" -c "$scratch/cuda.txt"
-compile all.txt pyproject.toml --extra serve --extra archive --extra train --extra video --extra dev "${cpu[@]}" -c "$scratch/image.txt"
+compile all.txt pyproject.toml --extra serve --extra archive --extra train --extra video --extra dev "${cpu[@]}" -c "$scratch/image.txt" \
+  -c "$scratch/bounds.txt"
 compile serve.txt pyproject.toml --extra serve --extra archive "${cpu[@]}" -c "$scratch/all.txt"
 
 # torch itself: PyPI's files, those of PyTorch's CPU index where it can be reached, and wheels that lie here.

@@ -135,7 +135,7 @@ def _predict(candidate: Candidate, row: dict[str, Any], found: tuple[bytes, byte
     except PhotoError as error:
         return {**about, "problem": str(error)}
     seconds = time.perf_counter() - started
-    summary = segmentation.summary()
+    summary = segmentation.summary(candidate.spec.calibration)
     served = np.asarray(Image.open(io.BytesIO(mask)).convert("L"))
     return {
         **about,

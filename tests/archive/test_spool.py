@@ -147,7 +147,7 @@ def test_everything_in_the_spool_counts(tmp_path: Path) -> None:
     writer.append(RECORDS[0])
     backlog = spool.backlog(now=NOON.timestamp() + 60)
     assert (backlog.segments, backlog.bytes) == (3, 2 * size + len(BYTES[0]))
-    assert backlog.oldest_seconds == pytest.approx(59.75)
+    assert backlog.oldest_seconds == pytest.approx(60)
     groups.reject(spool, spool.groups()[0], "AccessDenied")
     backlog = spool.backlog()
     assert (backlog.segments, backlog.rejected) == (2, 1)

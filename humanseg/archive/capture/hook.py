@@ -37,6 +37,7 @@ from humanseg.archive.capture.uploader_process import UploaderProcess
 from humanseg.archive.capture.writer import SegmentWriter
 from humanseg.archive.errors import Unscrubbable
 
+SEAL_SHARE = 0.75  # of `segment_seconds`: the rest is for the upload
 TICK_SECONDS = 0.5  # how late a segment may be sealed
 RECOUNT_TICKS = 10  # ticks between two counts of the spool
 
@@ -67,7 +68,7 @@ class Archive:
         self._writer = SegmentWriter(
             spool.root,
             segment_bytes=settings.segment_bytes,
-            segment_seconds=settings.segment_seconds,
+            segment_seconds=settings.segment_seconds * SEAL_SHARE,
             fsync=settings.fsync,
         )
         self._bounds = Bounds(

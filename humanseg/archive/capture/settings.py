@@ -36,9 +36,9 @@ class ArchiveSettings:
     # True: every record is forced to the disk before the answer goes out (survives power loss).
     # False: survives a killed process. benchmarks/ARCHIVE.md has the price.
     fsync: bool = False
-    # A segment is sealed at this size, or so long after its first record. Both are also the uploader's: it joins
-    # small segments up to the size, and puts at most one that is not full in this time. Larger and longer: fewer
-    # PUTs and a longer wait until a record is in the bucket.
+    # A segment is sealed at this size, or after three quarters of this time since its first record. Both are also the
+    # uploader's: it joins small segments up to the size, and puts at most one that is not full in this time. Larger
+    # and longer: fewer PUTs and a longer wait until a record is in the bucket.
     segment_bytes: int = 64 * 1024**2
     segment_seconds: float = 60.0
     # Bound of the spool: open segments, what was set aside and what an earlier run left included. What comes on top

@@ -154,7 +154,8 @@ class Uploader:
             self._flushed, self._unpaced_until = asked, now + FLUSH_SECONDS
         plans = groups.plan(self._spool, self._settings.segment_bytes)
         unpaced = not self._paced or now < self._unpaced_until
-        due = bool(plans) and (unpaced or self._gathered(now))
+        small = any(one.bytes < full for one in plans)
+        due = small and (unpaced or self._gathered(now))
         room = self._settings.upload_threads - len([one for one in self._spool.groups() if self._unrefused(one)])
         wanted = [one for one in plans if due or one.bytes >= full]
         for one in wanted[: max(0, room)]:  # what waits for its turn, or for the store, may still be joined
