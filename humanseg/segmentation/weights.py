@@ -71,7 +71,12 @@ def load_weights(path: Path, options: Mapping[str, Any] | None = None, *, part: 
         raise SpecError(f"{path}: {error}") from None
     notes = _notes(checkpoint, recognised, spec, given)
     return Weights(
-        recognised.architecture, recognised.network, spec, _sha256(path), notes, whole=not recognised.others
+        recognised.architecture,
+        recognised.network,
+        spec,
+        _sha256(path),
+        notes,
+        whole=part is None and not recognised.others,
     )
 
 

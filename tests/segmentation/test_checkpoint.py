@@ -47,7 +47,7 @@ def under(prefix: str, state: State) -> State:
 
 def other(state: State) -> State:
     """A copy of weights that are not the ones to be taken."""
-    return {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    return {name: tensor + 1 if tensor.is_floating_point() else tensor.clone() for name, tensor in state.items()}
 
 
 def adam(network: nn.Module) -> dict[str, Any]:
@@ -155,6 +155,17 @@ def test_another_copy_can_be_named(tmp_path: Path, network: TutorialUNet) -> Non
     answers_alike(tmp_path / "a.pt", network, part="model")
     with pytest.raises(WeightsError, match=r"has no part 'teacher'; it has 'model', 'ema'"):
         load_weights(tmp_path / "a.pt", part="teacher")
+
+
+def test_a_file_of_several_copies_is_no_file_of_the_one_that_was_named(tmp_path: Path, network: TutorialUNet) -> None:
+    """The builder copies a whole .safetensors as it is: a worker would take the average out of this one."""
+    state = network.state_dict()
+    save_file({**under("model.", state), **under("ema.", other(state))}, tmp_path / "both.safetensors")
+    save_file({**under("model.", state)}, tmp_path / "one.safetensors")
+    assert not load_weights(tmp_path / "both.safetensors").whole
+    assert not load_weights(tmp_path / "both.safetensors", part="model").whole
+    assert load_weights(tmp_path / "one.safetensors").whole
+    answers_alike(tmp_path / "both.safetensors", network, part="model")
 
 
 def test_metadata_that_is_mere_data_is_let_through(tmp_path: Path, network: TutorialUNet) -> None:
