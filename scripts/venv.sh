@@ -3,7 +3,7 @@
 # ensure_venv serve,archive,train,dev   everything
 # Nothing is asked of the network when the wanted packages are already there.
 
-source scripts/pins.sh
+source "$(dirname "${BASH_SOURCE[0]}")/pins.sh"
 
 fail() {
   echo "$(basename "$0"): $*" >&2

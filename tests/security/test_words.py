@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -111,3 +112,24 @@ def test_the_access_log_holds_no_address_no_query_and_no_control_character(
     for secret in (b"127.0.0.1", b"secret-query", b"\x1b", b"\x07", b"long" * 60):
         assert secret not in log, secret
     assert json.dumps(log.decode())  # text
+
+
+@pytest.mark.slow
+def test_a_web_form_of_very_many_pairs_is_refused_and_others_are_answered_meanwhile(
+    server: Server, astronaut_jpeg: bytes
+) -> None:
+    """The frontend parses it in the event loop of its own connection; there are enough others."""
+    body = "&".join(f"a{number}=1" for number in range(200_000)).encode()
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    refused: list[requests.Response] = []
+    form = threading.Thread(
+        target=lambda: refused.append(requests.post(server.predictions, body, headers=headers, timeout=300))
+    )
+    form.start()
+    answers = 0
+    while form.is_alive() or not answers:
+        answer = requests.post(server.predictions, astronaut_jpeg, headers={"x-archive": "no"}, timeout=120)
+        assert answer.status_code == 200
+        answers += 1
+    form.join()
+    assert (refused[0].status_code, refused[0].json()["type"]) == (400, "EmptyBody")
