@@ -26,21 +26,24 @@ RUN apt-get update && apt-get install -y --no-install-recommends python3-venv &&
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /app
+COPY scripts/pins.sh scripts/
 COPY pyproject.toml .
-# The product's pins, less the embedded store: a container has a bucket. Nobody queries the archive from a container,
-# so no duckdb.
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
-    wanted = [*p['dependencies'], *e['segmentation'], *e['archive'], *e['serve']]; \
-    print(*sorted({d for d in wanted if not d.startswith(('seaweedfs', 'cryptography', 'duckdb', 'humanseg'))}), sep='\n')" > /opt/requirements.txt
+COPY locks/image.txt locks/cuda.txt locks/torch-cpu.txt locks/
 ARG DEVICE=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# torch first, by its full version: "+cpu" is found in no other index.
-# hadolint ignore=DL3013
+# Each file by its hash (scripts/lock.sh); a lock of other pins is refused. torch's CPU build first, by its full version:
+# "+cpu" is found in no other index. Where its file is not in the lock, the build says so and goes on.
+# hadolint ignore=DL3013,SC1091
 RUN --mount=type=bind,source=deploy/container/wheels,target=/wheels --mount=type=cache,target=/root/.cache/pip \
-    torch="$(sed -n 's/^torch==/&/p' /opt/requirements.txt)" && \
-    if [ "$DEVICE" = cpu ]; then torch="$torch+cpu"; set -- --extra-index-url "$TORCH_INDEX"; fi && \
-    pip install --no-deps --find-links /wheels "$@" "$torch" && \
-    pip install -r /opt/requirements.txt
+    . scripts/pins.sh && lock=locks/image.txt && \
+    if [ "$DEVICE" != cpu ]; then lock=locks/cuda.txt; fi && \
+    { lock_is_of_these_pins "$lock" || { echo "$lock was not made from these pins: run scripts/lock.sh" >&2; exit 1; }; } && \
+    if [ "$DEVICE" = cpu ]; then \
+      pip install --no-deps --find-links /wheels --index-url "$TORCH_INDEX" --require-hashes -r locks/torch-cpu.txt || \
+      { echo "torch's file is not in locks/torch-cpu.txt: taken unverified" >&2 && \
+        pip install --no-deps --find-links /wheels --extra-index-url "$TORCH_INDEX" "$(pin_of torch)+cpu"; }; \
+    fi && \
+    pip install --require-hashes -r "$lock"
 COPY handler handler
 COPY humanseg humanseg
 COPY config config
@@ -57,6 +60,7 @@ COPY handler /app/handler
 COPY humanseg /app/humanseg
 COPY config /app/config
 COPY deploy/container/log4j2.xml /app/config/log4j2.xml
+COPY locks/sbom.json /app/
 COPY --from=build /app/model_store/human_segmentation.mar /app/model_store/
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin humanseg && install -d -o 10001 -g 10001 /state
 USER 10001:10001

@@ -256,21 +256,28 @@ def speed(folder: Path, net: Network, count: int, rembg: Path | None) -> None:
     """Every way once, and a photo beside a clip."""
     clip = make_clip(folder / "clip.mp4", count)
     look = Look("cutout", backdrop("#ffffff"))
-    ways: dict[str, Spent] = {}
-    ways["limit"] = spent(lambda: convert(probe(clip), Target(folder / "limit.webm", "webm"), look, net), None)
+    limit: list[float] = []
+
+    def way(name: str, work: Callable[[], object], server: Running | None = None) -> None:
+        took = spent(work, server)
+        limit.append(took.seconds)
+        rate, share = count / took.seconds, limit[0] / took.seconds
+        cpu = 1000 * took.cpu / count
+        print(f"{name:7} {rate:6.1f} frames/s  {cpu:6.1f} ms CPU a frame  {share:.2f} of the limit", flush=True)
+
+    way("limit", lambda: convert(probe(clip), Target(folder / "limit.webm", "webm"), look, net))
     server = Running(folder / "state")
     try:
         command(clip, folder / "warm.webm", server.url)
-        memory: list[int] = []
-        ways["ours"] = spent(lambda: memory.append(command(clip, folder / "ours.webm", server.url)), server)
-        ways["photos"] = spent(lambda: photo_loop(clip, folder / "loop.webm", server.url), server)
-        ways["http"] = spent(lambda: post_clip(server.url, clip), server)
-        print(f"a photo alone          {said(latency(server.url, 6))}")
+        way("ours", lambda: command(clip, folder / "ours.webm", server.url), server)
+        way("photos", lambda: photo_loop(clip, folder / "loop.webm", server.url), server)
+        way("http", lambda: post_clip(server.url, clip), server)
+        print(f"a photo alone          {said(latency(server.url, 6))}", flush=True)
         thread = threading.Thread(target=post_clip, args=(server.url, clip))
         thread.start()
-        print(f"a photo beside a clip  {said(latency(server.url, 60, thread.is_alive))}")
+        print(f"a photo beside a clip  {said(latency(server.url, 60, thread.is_alive))}", flush=True)
         thread.join()
-        short = make_clip(folder / "short.mp4", max(20, count // 4))
+        short = make_clip(folder / "short.mp4", count // 4)
         usage = [_peak(short, folder, server.url), _peak(clip, folder, server.url)]
         print(f"memory of the command: {usage[0] / 1e6:.0f} MB, with 4 times the frames {usage[1] / 1e6:.0f} MB")
     finally:
@@ -279,13 +286,7 @@ def speed(folder: Path, net: Network, count: int, rembg: Path | None) -> None:
         onnx = folder / "network.onnx"
         words = [sys.executable, "-m", "benchmarks.rembg_model", str(folder / "model"), str(onnx)]
         subprocess.run(words, check=True, cwd=ROOT)
-        ways["rembg"] = spent(lambda: through_rembg(clip, folder / "rembg", rembg, onnx), None)
-    for name, took in ways.items():
-        rate = count / took.seconds
-        share = rate / (count / ways["limit"].seconds)
-        print(
-            f"{name:7} {rate:6.1f} frames/s  {1000 * took.cpu / count:6.1f} ms CPU a frame  {share:.2f} of the limit"
-        )
+        way("rembg", lambda: through_rembg(clip, folder / "rembg", rembg, onnx))
 
 
 def _peak(clip: Path, folder: Path, url: str) -> int:

@@ -32,6 +32,7 @@ ROOM = {
     "humanseg.cli": "command line",
     "humanseg.labels": "of labelling tools",
     "humanseg.training": "data, loop, evaluation",
+    "humanseg.loop": "archive and network",
     "humanseg.serve": "supervisor, .mar builder",
     "humanseg.deploy": "AWS, release, container",
 }

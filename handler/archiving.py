@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from humanseg.archive.capture.record import Exchange
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.common.names import state_dir
 from humanseg.common.probe import PROBE
+from humanseg.segmentation.appearance import appearance_of
 from humanseg.segmentation.photo import Photo
 from humanseg.segmentation.picture import encode
 from humanseg.segmentation.result import Segmentation, Summary
@@ -58,6 +60,7 @@ class PhotoArchive:
             stage_seconds=seconds,
             consent=None if options.archive is None else options.archive == "yes",
             label=options.label,
+            appearance=lambda: astuple(appearance_of(photo.pixels)),
         )
         return str(self._archive.keep(exchange).value)
 

@@ -9,7 +9,6 @@ a low priority: the kernel gives photos the cores first.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 from handler.errors import BadOption, Busy
 from handler.options import Options
 from handler.response import Response
+from humanseg.common.files import try_lock, write_whole
 from humanseg.common.names import state_dir
 from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
 from humanseg.segmentation.photo import Pixels
@@ -129,12 +129,13 @@ def _container(options: Options) -> str:
 def _alone() -> Iterator[None]:
     """Hold the only place for a clip on this server; the kernel frees it when this worker dies. Raises Busy."""
     state_dir().mkdir(parents=True, exist_ok=True)
-    with (state_dir() / "clip.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy("The server is at work on another clip. Try again in some seconds.", 5) from None
+    lock = try_lock(state_dir() / "clip.lock")
+    if lock is None:
+        raise Busy("The server is at work on another clip. Try again in some seconds.", 5)
+    try:
         yield
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager
@@ -146,9 +147,7 @@ def _progress(token: str | None) -> Iterator[Callable[[int, int], None]]:
     path = _progress_file(token)
 
     def note(done: int, of: int) -> None:
-        partial = path.with_suffix(".new")
-        partial.write_text(json.dumps({"state": "working", "frames": done, "of": of}))
-        partial.replace(path)
+        write_whole(path, json.dumps({"state": "working", "frames": done, "of": of}))
 
     note(0, 0)
     try:

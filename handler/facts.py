@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -38,3 +39,9 @@ def service_facts(
             "label": settings.max_label,
         },
     }
+
+
+def public_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the facts is said without an API key: which network runs, and not which weights."""
+    network = {key: value for key, value in facts["network"].items() if key != "weights_sha256"}
+    return {"name": facts["name"], "version": facts["version"], "network": network}

@@ -51,6 +51,14 @@ def is_visit(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
     return not lost and "content-type" not in {name.lower() for name in headers} and not any(row.values())
 
 
+def is_description(headers: Mapping[str, str]) -> bool:
+    """Whether the management API asks for what the model says of itself (`?customized=true`).
+
+    TorchServe says so in a header, which any client can send as well: what is answered must be no secret.
+    """
+    return headers.get("describe") == "True"
+
+
 def parse_requests(
     row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200
 ) -> list[PhotoRequest | ClientError]:

@@ -24,11 +24,11 @@ from handler.apikeys import KEY_FIELD, KeyLimit, KeyRing, sent_key
 from handler.archiving import open_archive
 from handler.clips import ClipRoom, make_clip, progress_response, wants_clip
 from handler.errors import FAULTS_OF_THE_CALLER, ClientError, error_type
-from handler.facts import service_facts
+from handler.facts import public_facts, service_facts
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_response, observe_photo
 from handler.pixel_budget import open_budget
-from handler.request import PhotoRequest, is_visit, parse_requests, wanted_type
+from handler.request import PhotoRequest, is_description, is_visit, parse_requests, wanted_type
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
 from humanseg.common.probe import PROBE
@@ -123,8 +123,10 @@ class SegmentationHandler:
 
     def decode(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """A request to the network's frame; what needs no network, and several photos in one, to the response."""
-        if headers.get("describe") == "True":  # the management API's `?customized=true`
-            job.response = response.document_response(json.dumps(self.facts).encode(), "application/json")
+        if is_description(headers):
+            job.response = response.document_response(
+                json.dumps(public_facts(self.facts)).encode(), "application/json"
+            )
             return
         if is_visit(row, headers):
             job.response = self.visited(job, row, headers)

@@ -3,6 +3,8 @@
 # ensure_venv serve,archive,train,dev   everything
 # Nothing is asked of the network when the wanted packages are already there.
 
+source scripts/pins.sh
+
 fail() {
   echo "$(basename "$0"): $*" >&2
   exit 1
@@ -56,9 +58,21 @@ install_venv() {
     rm -rf .venv
     "$python" -m venv .venv || fail "could not make .venv with $python; see the lines above."
   fi
+  local lock
+  lock=$(lock_for "$groups") || exit 1
   install_torch
-  pip_install -e ".[$groups]"
+  pip_install --require-hashes -r "$lock"
+  pip_install --no-deps --no-build-isolation -e .
   echo "$wanted $groups" >"$stamp"
+}
+
+# What is installed is what was locked: each file by its hash. A lock of other pins is refused, not ignored.
+lock_for() {
+  local lock=locks/serve.txt
+  case ",$1," in *,train,* | *,video,* | *,dev,*) lock=locks/all.txt ;; esac
+  lock_is_of_these_pins "$lock" ||
+    fail "$lock was not made from the pins in pyproject.toml. Run scripts/lock.sh, look at the difference, and commit it."
+  echo "$lock"
 }
 
 pip_install() {
@@ -70,11 +84,21 @@ pip_install() {
 # is tried first; where that can't be reached, PyPI's does as well. TORCH_INDEX_URL names another index.
 install_torch() {
   local pin
-  pin=$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+  pin=$(pin_of torch)
   if .venv/bin/python -c "import importlib.metadata as m; assert m.version('torch').split('+')[0] == '${pin#torch==}'" \
     2>/dev/null; then return; fi
   if ! command -v nvidia-smi >/dev/null 2>&1; then
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 10 --no-deps \
-      --index-url "${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu}" "$pin" >/dev/null 2>&1 || true
+    local quick=(--quiet --disable-pip-version-check --retries 0 --timeout 10 --no-deps)
+    quick+=(--index-url "${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu}")
+    # The files of PyTorch's index are in the lock only where it could be reached when that was made.
+    .venv/bin/python -m pip install "${quick[@]}" --require-hashes -r locks/torch-cpu.txt >/dev/null 2>&1 && return
+    if .venv/bin/python -m pip install "${quick[@]}" "$pin" >/dev/null 2>&1; then
+      echo "$pin is from PyTorch's index, and its file is not in locks/torch-cpu.txt: taken unverified." >&2
+      return
+    fi
+    pip_install --no-deps --require-hashes -r locks/torch-cpu.txt
+    case $(.venv/bin/python -c "import importlib.metadata as m; print(m.version('torch'))") in *+cpu) return ;; esac
   fi
+  lock_is_of_these_pins locks/cuda.txt || fail "locks/cuda.txt was not made from the pins in pyproject.toml. Run scripts/lock.sh."
+  pip_install --require-hashes -r locks/cuda.txt
 }

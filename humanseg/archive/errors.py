@@ -1,10 +1,9 @@
-"""What can go wrong in the archive, as one tree.
+"""What can go wrong in the archive, as one tree; wrong settings are humanseg.common.settings.SettingsError.
 
 ArchiveError
-├── SettingsError      a key of the `archive:` section or an ARCHIVE_* variable is wrong
 ├── NoStore            there is no bucket to talk to (yet)
 ├── Unscrubbable       the photo's container can't be cleaned of metadata
-├── Away               the store can't be reached or is busy: try again, for ever
+├── Away               the store can't be reached or is busy: try again without end
 └── Refused            the store said no to this object: tried a few times, then set aside
 """
 
@@ -13,10 +12,6 @@ from __future__ import annotations
 
 class ArchiveError(Exception):
     """Root of everything the archive raises on purpose."""
-
-
-class SettingsError(ArchiveError, ValueError):
-    """A setting is wrong; the message names the key, the value and a valid example."""
 
 
 class NoStore(ArchiveError):

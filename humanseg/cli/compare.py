@@ -67,7 +67,7 @@ def compare(
         verdict = judge(measured.paired, margins)
         names = [source.path.resolve().name for source in sources]
         figures = write_report(report, candidates[0], candidates[1], names, measured, verdict, margins)
-    _note_copy(report, [one for row in figures["per_photo"] for one in row["request_ids"]])
+    note_copy(report, [one for row in figures["per_photo"] for one in row["request_ids"]])
     if as_json:
         print_json(figures)
     else:
@@ -91,7 +91,7 @@ def compare(
     raise typer.Exit(STATUS[verdict.state])
 
 
-def _note_copy(report: Path, request_ids: list[str]) -> None:
+def note_copy(report: Path, request_ids: list[str]) -> None:
     """Leave word in the archive that the report shows these photos: who erases one is told of the report."""
     if not request_ids:
         return

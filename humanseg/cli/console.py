@@ -38,7 +38,7 @@ EXTRAS = {
     **dict.fromkeys(("torch", "numpy", "cv2", "PIL", "openvino", "safetensors"), "segmentation"),
     **dict.fromkeys(("pillow_heif", "simplejpeg", "isal"), "segmentation"),
     "av": "video",
-    **dict.fromkeys(("lightning_fabric", "albumentations", "pycocotools"), "train"),
+    **dict.fromkeys(("lightning_fabric", "albumentations", "imagehash", "pycocotools", "scipy"), "train"),
     **dict.fromkeys(("ts", "model_archiver"), "serve"),
 }
 

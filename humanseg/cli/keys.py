@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from humanseg.cli.console import CommandError, print_json, print_table
 from humanseg.cli.options import AsJson
+from humanseg.common.files import whole_file
 
 if TYPE_CHECKING:
     from humanseg.common.apikeys import ApiKey
@@ -106,14 +106,10 @@ def _read(file: Path) -> tuple[list[str], tuple[ApiKey, ...]]:
 
 def _write(file: Path, lines: list[str]) -> None:
     """Put the new file in the place of the old one: a server reads one or the other."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
     mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as new_file:
-            new_file.write("\n".join(lines) + "\n")
-        partial.chmod(mode)
-        partial.replace(file)
+        with whole_file(file, 0o600) as partial:
+            partial.write_text("\n".join(lines) + "\n")
+            partial.chmod(mode)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise CommandError(f"{file} can't be written: {error.strerror}") from None

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from humanseg.cli import archive, compare, deploy, doctor, keys, release, segment, server, training
+from humanseg.cli import archive, compare, deploy, doctor, keys, release, replay, segment, server, training
 from humanseg.cli.console import explain
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ GROUPS = (
     ("Archive", archive.app, "archive"),
     ("Training", training.app, None),
     ("Training", compare.app, None),
+    ("Training", replay.app, None),
     ("Cloud", deploy.app, "deploy"),
 )
 

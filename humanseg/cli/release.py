@@ -146,10 +146,15 @@ def _weights(mar: Path) -> str:
 
 def _keep_report(report: Path, places: list[tuple[Path, str]]) -> None:
     """Put the report beside the new version's file in each model store."""
+    from humanseg.cli.compare import note_copy
     from humanseg.common.files import copy_whole
+    from humanseg.training.gate import read_gate
 
+    shown = sorted(read_gate(report).request_ids)
     for folder, file in places:
-        copy_whole(report, (folder / file).with_suffix(".comparison.html"))
+        copy = (folder / file).with_suffix(".comparison.html")
+        note_copy(copy, shown)
+        copy_whole(report, copy)
 
 
 def _store(states: list[Path], management_url: str) -> Path:

@@ -87,12 +87,8 @@ def pick(
         end = choice.label.mask_offset + choice.label.mask_bytes
         true = _mask(reader.get_range(choice.label.segment, choice.label.mask_offset, end))
         trusted.append(1 - disagreement(true, looked.mask) if true.shape == looked.mask.shape else np.nan)
-    usable = np.isfinite(trusted)
-    doubt = calibrated_doubt(
-        np.array([one.confidence for one in seen]),
-        np.array([one.confidence for one in told])[usable] if told else None,
-        np.array(trusted)[usable] if told else None,
-    )
+    known_pairs = [(one.confidence, iou) for one, iou in zip(told, trusted, strict=True) if np.isfinite(iou)]
+    doubt = calibrated_doubt(np.array([one.confidence for one in seen]), known_pairs)
     features = np.array([one.features for one in seen], np.float64)
     found = choose(
         Pool(doubt, np.array(apart), features, np.array(hashes, np.uint64)),

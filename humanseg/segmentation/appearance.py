@@ -1,7 +1,8 @@
-"""How a photo looks, in three numbers that cost next to nothing: light, contrast and sharpness of its frame.
+"""How a photo looks, in three numbers that cost little: its light, contrast and sharpness.
 
-They are taken from the frame that the network sees, so that they mean the same for a photo of any size, and so that
-their cost does not grow with it: 0.26 ms a photo at 384 x 288, measured on one core.
+They are taken at one size whatever the network's, so that a new network does not make the photos seem to change.
+On one busy core: 0.8 ms of CPU for a photo of 512 x 384 pixels, 1.1 ms at 1 megapixel, 8 ms at 12 (decoding such a
+one whole takes ten times that; where only a mask is asked for, it is decoded small).
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from humanseg.segmentation.photo import Pixels
+
+SIDE = 384  # pixels, the long side at which a photo is looked at; smaller photos are taken as they are
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,21 @@ class Appearance:
     sharpness: float
 
 
-def appearance_of(frame: NDArray[np.float32]) -> Appearance:
-    """The appearance of a frame, float32 [3, H, W] RGB in 0..1.
+def appearance_of(pixels: Pixels) -> Appearance:
+    """The appearance of a photo, uint8 [H, W, 3] RGB.
 
     Sharpness is the standard deviation of the luma's Laplacian (Pech-Pacheco et al., "Diatom autofocusing in
     brightfield microscopy", 2000), over the contrast: a dark photo is not blurred for being dark. 0 without contrast.
     """
-    red, green, blue = frame
-    luma = np.asarray(cv2.scaleAdd(blue, 0.114, cv2.addWeighted(red, 0.299, green, 0.587, 0)), np.float32)
-    mean, spread = (float(value[0, 0]) for value in cv2.meanStdDev(luma))
-    _, edges = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_32F))
-    return Appearance(mean, spread, float(edges[0, 0]) / spread if spread > 1e-6 else 0.0)
+    height, width = pixels.shape[:2]
+    step = max(1, max(height, width) // (3 * SIDE))  # of a large photo every step-th pixel, for a fifth of the time
+    pixels = np.ascontiguousarray(pixels[::step, ::step])
+    height, width = pixels.shape[:2]
+    share = SIDE / max(height, width)
+    if share < 1:
+        size = max(1, round(width * share)), max(1, round(height * share))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    luma = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+    mean, spread = (float(value[0, 0]) / 255 for value in cv2.meanStdDev(luma))
+    _, edges = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
+    return Appearance(mean, spread, float(edges[0, 0]) / 255 / spread if spread > 1e-6 else 0.0)

@@ -30,7 +30,7 @@ def compress(counts: list[int]) -> str:
     """Counts to COCO's string.
 
     >>> compress([6, 3, 40, 2])
-    '63R1O'
+    '63X1O'
     """
     text = bytearray()
     for index, count in enumerate(counts):

@@ -178,7 +178,8 @@ def build(model: Weights | Graph, weights: Path, version: str, name: str, output
         with tempfile.TemporaryDirectory(prefix="build-mar-") as scratch:
             content = Path(scratch) / "content"
             content.mkdir()
-            write_model(model, weights, content)
+            for note in write_model(model, weights, content):
+                print(f"{weights.name}: {note}")
             (content / ORIGIN).write_text("shipped" if weights.resolve() == DEFAULT_WEIGHTS else "own")
             for part in parts():
                 if part != CONFIG and PAGE not in part.parents:

@@ -77,10 +77,29 @@ def write_golden(graph: Path, spec: Spec, folder: Path) -> None:
     (folder / NAME).write_text(json.dumps([asdict(each) for each in made], indent=1) + "\n")
 
 
+def drift(graph: Path, spec: Spec, folder: Path) -> float:
+    """How far this machine's own precision is from what `write_golden` recorded: mean over the cells, 0..1.
+
+    0 where the CPU has no bfloat16. Above TOLERANCE, servers on such machines would be refused a release.
+    """
+    from humanseg.segmentation.engine import OpenVinoEngine
+    from humanseg.segmentation.photo import read_photo
+    from humanseg.segmentation.pipeline import probability
+
+    engine = OpenVinoEngine(graph, spec, threads=1, precision="auto")
+    if "bfloat16" not in engine.name:
+        return 0.0
+    recorded = _golden((folder / NAME).read_text())
+    return max(each.difference(probability(engine, spec, read_photo(each.photo_bytes).pixels)) for each in recorded)
+
+
+def _golden(text: str | bytes) -> tuple[Golden, ...]:
+    return tuple(Golden(**{**each, "cells": tuple(map(tuple, each["cells"]))}) for each in json.loads(text))
+
+
 def read_golden(mar: Path) -> tuple[Golden, ...]:
     """The golden predictions inside a .mar; none in one that was built without. Raises OSError, BadZipFile."""
     with zipfile.ZipFile(mar) as archive:
         if NAME not in archive.namelist():
             return ()
-        found = json.loads(archive.read(NAME))
-    return tuple(Golden(**{**each, "cells": tuple(map(tuple, each["cells"]))}) for each in found)
+        return _golden(archive.read(NAME))

@@ -20,7 +20,7 @@ from humanseg.training.samples import find_samples, split
 from humanseg.training.settings import Settings, read_recipe
 from humanseg.training.stream import Pools, Stream
 
-SAMPLES = 800
+SAMPLES = 500
 
 
 def held_out(settings: Settings) -> Pools:
@@ -28,16 +28,12 @@ def held_out(settings: Settings) -> Pools:
     pools = Pools([], [])
     for source in settings.data:
         nobody = source.kind == "empty"
-        share = (
-            source.hold_out
-            if source.hold_out is not None
-            else settings.hold_out_empty
-            if nobody
-            else settings.hold_out
-        )
-        kept = split(find_samples(source), share)[1] if source.kind in ("masks", "empty") else []
-        if kept:
-            (pools.empty if nobody else pools.people).append((kept, source.weight))
+        usual = settings.hold_out_empty if nobody else settings.hold_out
+        share = usual if source.hold_out is None else source.hold_out
+        if share and source.kind in ("masks", "empty"):
+            kept = split(find_samples(source), share)[1]
+            if kept:
+                (pools.empty if nobody else pools.people).append((kept, source.weight))
     return pools
 
 

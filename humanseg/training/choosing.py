@@ -19,6 +19,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from humanseg.training.reliability import LEAST, Pair, learn
+
 Floats = NDArray[np.float64]
 Why = Literal["new", "doubt", "disagreement", "random"]
 NEAR = 6  # bits of 64 by which the hashes of near-duplicates differ at most
@@ -166,21 +168,16 @@ def systematic(chances: Floats, seed: int) -> NDArray[np.intp]:
     return np.sort(order[np.minimum(places, len(order) - 1)])
 
 
-def calibrated_doubt(
-    confidence: Floats, known_confidence: Floats | None = None, known_iou: Floats | None = None
-) -> Floats:
-    """How wrong a mask is expected to be, 1 - IoU, [N], from its confidence.
+def calibrated_doubt(confidence: Floats, known: Sequence[Pair] = ()) -> Floats:
+    """How wrong a mask is expected to be, 1 - IoU, [N], from its confidence, [N].
 
-    With photos whose true IoU is known (30 at least), confidence is first mapped to it by isotonic regression
-    (Zadrozny and Elkan 2002); without them it is taken at its word.
+    known: (confidence, IoU) of photos that people have labelled. Of 30 or more it is learned what a confidence
+    means; with fewer it is taken at its word.
     """
-    if known_confidence is None or known_iou is None or len(known_iou) < 30:
+    if len(known) < 2 * LEAST:
         return np.asarray(1 - confidence)
-    from scipy.optimize import isotonic_regression
-
-    order = np.argsort(known_confidence)
-    fitted = np.asarray(isotonic_regression(known_iou[order]).x)
-    return np.asarray((1 - np.interp(confidence, known_confidence[order], fitted)).clip(0, 1))
+    meaning = learn(known)
+    return np.array([1 - meaning(float(said)) for said in confidence])
 
 
 def disagreement(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from humanseg.segmentation.engine import Engine, reference_engine
-from humanseg.segmentation.mask import confidence
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.spec import Spec
@@ -54,7 +53,7 @@ class Encoder:
         length = np.float32(max(1e-12, float(np.linalg.norm(vector))))
         return Seen(
             np.asarray(vector / length, np.float32),
-            confidence(found.probability_map, found.threshold),
+            found.summary(self._spec.calibration).confidence,
             disagreement(found.mask, mirrored),
             found.mask,
         )

@@ -12,13 +12,10 @@ import cv2
 import numpy as np
 
 from humanseg.segmentation.appearance import appearance_of
-from humanseg.segmentation.frame import to_frame
 from humanseg.segmentation.photo import Pixels
-from humanseg.segmentation.spec import Spec
 from humanseg.training.facts import Facts
 from humanseg.training.metrics import Mask
 
-LOOKED_AT = Spec((384, 384))  # the frame in which light and sharpness are measured
 LEAST_PERSON = 0.002  # of the photo: smaller regions of a mask are crumbs and no people
 
 
@@ -27,7 +24,7 @@ def kinds_of(pixels: Pixels, true: Mask, facts: Facts, people: int | None = None
 
     people: how many were annotated; without it, the mask's separate regions are counted.
     """
-    look = appearance_of(to_frame(pixels, LOOKED_AT))
+    look = appearance_of(pixels)
     number = regions(true) if people is None else people
     found = {
         "light": _step(look.brightness, (0.25, 0.65), ("dark", "middle", "bright")),

@@ -14,7 +14,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import cv2
@@ -176,7 +176,10 @@ def _coco(annotation: Path) -> list[Sample]:
         persons = {item["id"] for item in content["categories"] if item["name"] == "person"}
         samples = {}
         for image in content["images"]:
-            places = [annotation.parent / part / image["file_name"] for part in (".", "img", "images")]
+            name = PurePath(image["file_name"])
+            if name.is_absolute() or ".." in name.parts:  # a stranger's file must not choose what is read
+                raise DataError(f"{annotation}: its photo {image['file_name']} lies outside of its folder")
+            places = [annotation.parent / part / name for part in (".", "img", "images")]
             photo = next((place for place in places if place.is_file()), None)
             if photo is None:
                 raise DataError(f"{annotation}: its photo {image['file_name']} is missing")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from humanseg.archive.read.drift import Finding, as_gauges, drift
 from humanseg.archive.read.drift_report import as_html
@@ -20,6 +23,9 @@ from humanseg.archive.read.two_samples import (
     compare_shares,
 )
 from humanseg.cli.archive import app
+from tests.archive.helpers import NOON as NOON_UTC
+from tests.archive.helpers import Bucket
+from tests.archive.test_commands import archive_photos
 
 Table = dict[str, np.ndarray]
 NOON = np.datetime64("2026-11-20T12:00:00", "us")
@@ -187,3 +193,15 @@ def test_the_command_reads_tables_and_tells_a_scheduler(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, ["drift", "--reference", "7d..28d", "--current", "7d"])
     assert wrong.exit_code == 1
     assert "FROM before TO" in str(wrong.exception)
+
+
+def test_the_command_reads_the_bucket(tmp_path: Path, bucket: Bucket, run: Callable[..., Result]) -> None:
+    look = {"appearance": lambda: (0.5, 0.2, 0.3)}
+    dark = {"appearance": lambda: (0.1, 0.1, 0.3)}
+    archive_photos(tmp_path, bucket, 60, time=NOON_UTC - timedelta(days=10), **look)
+    archive_photos(tmp_path, bucket, 60, time=NOON_UTC, **dark)
+    windows = ["--reference", "2026-11-01..2026-11-15", "--current", "2026-11-15..2026-11-30"]
+    found = {one["name"]: one for one in json.loads(run("drift", *windows, "--json", status=3).stdout)}
+    assert {name for name, one in found.items() if one["alarm"]} == {"brightness", "contrast"}
+    assert (found["brightness"]["before"], found["brightness"]["now"]) == ("0.5", "0.1")
+    assert found["sharpness"]["effect"] == found["hour"]["effect"] == 0

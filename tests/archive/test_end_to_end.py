@@ -85,6 +85,7 @@ def test_a_photo_with_everything_in_it_arrives_bare(server: Server) -> None:
     everything = reader.get(row["segment"])
     assert all(secret not in everything for secret in photos.secrets_of("jpeg"))
     assert (row["width"], row["height"]) == (320, 480)
+    assert 0 < row["brightness"] < 1 and 0 < row["contrast"] < 0.5 and row["sharpness"] > 0
     assert (row["label"], row["consent_asked"]) == ("proof", True)
     assert reader.photo_and_mask(row)[1] == answer.content, "the archived mask is the one that was answered"
 

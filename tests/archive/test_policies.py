@@ -17,7 +17,7 @@ from humanseg.archive.errors import Refused
 from humanseg.archive.read.compact import compact
 from humanseg.archive.read.erasing import erase
 from humanseg.archive.read.export import export
-from humanseg.archive.read.labels import import_labels
+from humanseg.archive.read.label_import import import_labels
 from humanseg.archive.read.reader import Reader
 from humanseg.archive.read.verify import verify
 from humanseg.archive.ship.store import BucketSettings, Store

@@ -16,8 +16,9 @@ from humanseg.archive.capture.names import make_name, parse_name, replacement_na
 from humanseg.archive.capture.record import StoredRecord, build_record
 from humanseg.archive.capture.sampling import choose
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.errors import NoStore, SettingsError
+from humanseg.archive.errors import NoStore
 from humanseg.archive.ship.target import Target
+from humanseg.common.settings import SettingsError
 from tests.archive.helpers import NOON, SCHEMA, exchange
 
 
@@ -155,7 +156,7 @@ def test_a_time_without_zone_is_refused() -> None:
         ({"kms_key_id": "abc"}, "archive.encryption"),
         ({"backoff_cap_seconds": -1}, "archive.backoff_cap_seconds"),
         ({"sampel": 0.5}, "archive.sampel"),
-        (["mode"], "archive is"),
+        (["mode"], "'archive' must hold keys and values"),
     ],
 )
 def test_a_wrong_setting_is_named(section: Any, named: str) -> None:

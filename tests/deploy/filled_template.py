@@ -22,13 +22,15 @@ VALUES = {
 
 
 def filled(value: Any) -> Any:
-    """`value` with every Ref, GetAtt and Sub as plain text."""
+    """`value` with every Ref, GetAtt, Sub and If as plain text."""
     if isinstance(value, list):
         return [filled(each) for each in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {"Ref"}:
         return VALUES[value["Ref"]]
+    if set(value) == {"Fn::If"}:
+        return filled(value["Fn::If"][1])  # as with a KMS key
     if set(value) == {"Fn::GetAtt"}:
         return VALUES[".".join(value["Fn::GetAtt"])]
     if set(value) == {"Fn::Sub"}:

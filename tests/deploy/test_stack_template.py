@@ -125,6 +125,18 @@ def test_only_the_load_balancer_reaches_the_instances_and_nobody_the_management_
     assert "8082" not in user_data()
 
 
+def test_a_firewall_and_deletion_protection_come_when_asked_for() -> None:
+    assert TEMPLATE["Parameters"]["WafRequests"]["Default"] == 0
+    assert TEMPLATE["Parameters"]["DeletionProtection"]["Default"] == "false"
+    firewall = TEMPLATE["Resources"]["Firewall"]
+    assert firewall["Condition"] == TEMPLATE["Resources"]["FirewallOfLoadBalancer"]["Condition"] == "HasFirewall"
+    (rule,) = firewall["Properties"]["Rules"]
+    assert rule["Action"] == {"Block": {}}
+    assert rule["Statement"]["RateBasedStatement"] == {"AggregateKeyType": "IP", "Limit": {"Ref": "WafRequests"}}
+    attributes = {each["Key"]: each["Value"] for each in properties("LoadBalancer")["LoadBalancerAttributes"]}
+    assert attributes["deletion_protection.enabled"] == {"Ref": "DeletionProtection"}
+
+
 def test_only_predictions_pass_the_load_balancer_and_only_for_chosen_clients() -> None:
     assert [each["Type"] for each in properties("HttpsListener")["DefaultActions"]] == ["fixed-response"]
     rule = properties("PredictionsRule")
@@ -169,7 +181,11 @@ def test_the_bucket_forgets_after_the_retention_and_cleans_up() -> None:
 def test_the_bucket_is_reached_over_tls_only() -> None:
     policy = RESOURCES["ArchiveBucketPolicy"]
     assert policy["DeletionPolicy"] == "Retain"  # or the bucket would stay without it
-    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+    statement, no_other_key = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert (no_other_key["Effect"], no_other_key["Action"]) == ("Deny", "s3:PutObject")
+    key = "s3:x-amz-server-side-encryption-aws-kms-key-id"
+    assert no_other_key["Condition"]["ArnNotEquals"][key]["Fn::If"][:2] == ["HasKmsKey", {"Ref": "KmsKeyArn"}]
+    assert no_other_key["Condition"]["Null"] == {key: "false"}
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert {"Fn::Sub": "${ArchiveBucket.Arn}/*"} in statement["Resource"]
@@ -185,7 +201,7 @@ def test_the_role_may_do_exactly_this() -> None:
     }
     assert allowed == {
         "put-into-the-archive": ["s3:PutObject"],
-        "encrypt-with-the-key": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "encrypt-with-the-key": ["kms:GenerateDataKey"],
         "read-the-release": ["s3:GetObject"],
         "pull-the-image": ["ecr:BatchGetImage", "ecr:GetAuthorizationToken", "ecr:GetDownloadUrlForLayer"],
         "write-logs-and-metrics": ["logs:CreateLogStream", "logs:PutLogEvents"],
@@ -205,6 +221,7 @@ def test_the_role_puts_under_the_prefix_and_reads_the_one_release() -> None:
     (put,) = policies()["put-into-the-archive"]
     (kms,) = policies()["encrypt-with-the-key"]
     assert put["Resource"] == {"Fn::Sub": "${ArchiveBucket.Arn}/${ArchivePrefix}/v2/*"}
+    assert put["Condition"] == {"Null": {"s3:if-none-match": "false"}}  # it writes over nothing
     assert kms["Resource"] == {"Ref": "KmsKeyArn"}
     (read,) = policies()["read-the-release"]
     assert read["Resource"] == {"Fn::Sub": "arn:${AWS::Partition}:s3:::${ReleaseBucket}/${ReleaseKey}"}

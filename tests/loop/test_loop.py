@@ -149,6 +149,7 @@ def test_five_commands_make_a_released_model_of_what_users_sent(loop_server: Ser
     gone = trained[0]["request_ids"][0]
     said = humanseg(server, "archive", "erase", gone, "--yes")
     assert str(report) in said
+    assert str(kept[0]) in said, "the copy that the release keeps shows it, too"
     assert str(run / "archive") in said
     humanseg(server, "archive", "export", "--to", run / "archive", "--since", "1d", "--corrected-only")
     later = [json.loads(line) for line in (run / "archive" / "manifest.jsonl").read_text().splitlines()]

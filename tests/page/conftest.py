@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Page
 
     from tests.running import Server
 
@@ -37,26 +34,9 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-def with_policy(route: Route) -> None:
-    """The page as the server sends it, under the strictest policy that it must run under."""
-    if route.request.method != "GET":
-        route.continue_()
-        return
-    answer = route.fetch()
-    script = re.findall(r"<script>(.*?)</script>", answer.text(), re.DOTALL)
-    hashed = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in script]
-    sources = " ".join(f"'sha256-{one}'" for one in hashed)
-    policy = (
-        "default-src 'none'; img-src 'self' blob: data:; media-src blob:; style-src 'unsafe-inline'; "
-        f"script-src {sources}; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": policy})
-
-
 @pytest.fixture
 def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
-    """open_page(url=None, **context options): a fresh page; an error in its script fails the test."""
+    """open_page(url=None, **context options): a fresh page; an error in it, or of its policy, fails the test."""
     contexts: list[Any] = []
     faults: list[str] = []
 
@@ -67,7 +47,6 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda line: faults.append(line.text) if "Content Security Policy" in line.text else None)
-        page.route(lambda asked: asked == (url or server.predictions), with_policy)
         page.goto(url or server.predictions)
         return page
 

@@ -64,8 +64,14 @@ def saved_file(page: Page, button: str) -> tuple[str, bytes]:
     return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
 
 
+def scroll_to_stage(page: Page) -> None:
+    """Bring the picture into the window, where the mouse can reach it."""
+    page.evaluate("document.getElementById('stage').scrollIntoView({ block: 'center' })")
+
+
 def paint(page: Page, *points: tuple[float, float]) -> None:
     """One stroke of the brush through these points, as shares of the picture's width and height."""
+    scroll_to_stage(page)
     box = page.locator("#canvas").bounding_box()
     assert box is not None
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]

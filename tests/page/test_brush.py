@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tests.page.driving import canvas, choose, download, paint, saved_file, view
+from tests.page.driving import canvas, choose, download, paint, saved_file, scroll_to_stage, view
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -55,6 +55,7 @@ def test_zoomed_in_the_brush_is_finer_and_paints_where_it_points(page: Page, pho
         page.keyboard.press("+")
     page.click("#brush")
     page.fill("#brush-size", "40")
+    scroll_to_stage(page)
     box = page.evaluate(
         "(() => { const b = document.getElementById('stage').getBoundingClientRect();"
         " return [b.left + b.width / 2, b.top + b.height / 2]; })()"

@@ -233,7 +233,7 @@ def test_sharded_and_folder_forms_of_hugging_face(tmp_path: Path, network: Tutor
 @pytest.mark.parametrize("bilinear", [True, False])
 def test_the_most_copied_unet_is_recognised(tmp_path: Path, classes: int, bilinear: bool) -> None:
     torch.manual_seed(1)
-    network = used(CopiedUNet(classes, bilinear))
+    network = used(CopiedUNet(classes, bilinear, width=4))
     torch.save({**network.state_dict(), "mask_values": [0, 1]}, tmp_path / "checkpoint_epoch5.pth")
     answers_alike(tmp_path / "checkpoint_epoch5.pth", network)
     weights = load_weights(tmp_path / "checkpoint_epoch5.pth")

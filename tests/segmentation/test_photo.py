@@ -7,6 +7,7 @@ import tracemalloc
 import zlib
 from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from humanseg.segmentation.appearance import appearance_of
 from humanseg.segmentation.errors import BrokenImage, EmptyPhoto, NotAnImage, TooLarge, UnsupportedFormat
 from humanseg.segmentation.frame import to_frame
 from humanseg.segmentation.photo import ORIENTATION, read_photo
@@ -266,3 +268,16 @@ def test_noise_that_begins_like_a_tiff_says_nothing_of_its_samples_or_something(
     for start in (b"II*\x00", b"MM\x00*", b""):
         found = samples(start + tail)
         assert found is None or 0 <= found[0] < 65536
+
+
+def test_the_appearance_of_a_photo_is_its_light_contrast_and_sharpness_at_any_size(astronaut: np.ndarray) -> None:
+    seen = appearance_of(astronaut)
+    assert seen.brightness == pytest.approx(float((astronaut @ [0.299, 0.587, 0.114]).mean()) / 255, abs=0.01)
+    dark = appearance_of((astronaut * 0.4).astype(np.uint8))
+    assert dark.brightness == pytest.approx(0.4 * seen.brightness, abs=0.01)
+    assert dark.contrast == pytest.approx(0.4 * seen.contrast, abs=0.01)
+    assert dark.sharpness == pytest.approx(seen.sharpness, rel=0.05), "dark is not blurred"
+    assert appearance_of(cv2.GaussianBlur(astronaut, (0, 0), 4)).sharpness < 0.3 * seen.sharpness
+    large = appearance_of(cv2.resize(astronaut, (3000, 3000), interpolation=cv2.INTER_CUBIC))
+    assert large.sharpness == pytest.approx(seen.sharpness, rel=0.15)
+    assert appearance_of(np.full((5, 4000, 3), 7, np.uint8)).sharpness == 0

@@ -128,6 +128,13 @@ def test_it_is_released_from_and_to_like_any_other(foreign: Server, folder: Path
         assert described[0]["modelVersion"] == version
 
 
+def test_what_was_said_once_need_not_be_said_again_and_the_same_inputs_give_the_same_bytes(folder: Path) -> None:
+    done = build("--weights", "selfie.tflite", "--version", "2.0", "--output", "again", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "is assumed" not in done.stdout
+    assert (folder / "again" / f"{MODEL}.mar").read_bytes() == (folder / f"{MODEL}.mar").read_bytes()
+
+
 def test_training_does_not_go_on_from_it(folder: Path) -> None:
     from humanseg.segmentation.errors import WeightsError
     from humanseg.training.loop import start_network

@@ -114,3 +114,7 @@ def test_a_gzipped_body_is_the_same_photo(server: Server) -> None:
 def test_the_management_api_says_which_network_runs(server: Server) -> None:
     answer = requests.get(f"{server.management_url}/models/{MODEL}?customized=true", timeout=30)
     assert "efficient_unet" in answer.text
+    # Its header can come from anybody, a key or not: it shows no more than the table of models does.
+    sent = requests.post(server.predictions, headers={"describe": "True"}, timeout=30).json()
+    assert set(sent) == {"name", "version", "network"}
+    assert "weights_sha256" not in sent["network"]

@@ -33,9 +33,10 @@ class Exchange:
     """What the handler hands to the archive about one photo that it answered with 200.
 
     `photo` is what was sent, bit for bit; the archive takes the metadata out. `mask_png` gives the binary
-    mask (0/255, one channel, the photo's upright size) as PNG bytes; it is called only when the record is
-    kept. `time` must be timezone-aware. `coverage` and `confidence` are 0..1. `consent` is what the
-    request said with `archive=yes|no` (None: nothing), `label` its x-label header.
+    mask (0/255, one channel, the photo's upright size) as PNG bytes, `appearance` the photo's brightness,
+    contrast and sharpness; they are called only when the record is kept. `time` must be timezone-aware.
+    `coverage` and `confidence` are 0..1. `consent` is what the request said with `archive=yes|no` (None:
+    nothing), `label` its x-label header.
     """
 
     request_id: str
@@ -54,6 +55,7 @@ class Exchange:
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     consent: bool | None = None
     label: str | None = None
+    appearance: Callable[[], tuple[float, float, float]] = lambda: (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class StoredRecord:
     mask_bytes: int
     coverage: float
     confidence: float
+    brightness: float
+    contrast: float
+    sharpness: float
     decode_seconds: float
     forward_seconds: float
     encode_seconds: float
@@ -164,6 +169,7 @@ def build_record(
     """
     options = {str(name): str(value) for name, value in exchange.options.items()}
     seconds = {name: round(float(exchange.stage_seconds.get(name, 0.0)), 6) for name in STAGES}
+    brightness, contrast, sharpness = (round(float(value), 4) for value in exchange.appearance())
     stored = StoredRecord(
         request_id=check_request_id(exchange.request_id),
         time=_utc(exchange.time),
@@ -180,6 +186,9 @@ def build_record(
         mask_bytes=len(mask),
         coverage=round(float(exchange.coverage), 6),
         confidence=round(float(exchange.confidence), 6),
+        brightness=brightness,
+        contrast=contrast,
+        sharpness=sharpness,
         decode_seconds=seconds["decode"],
         forward_seconds=seconds["forward"],
         encode_seconds=seconds["encode"],

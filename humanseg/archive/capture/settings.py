@@ -13,13 +13,10 @@ Where the bucket is comes from the environment (humanseg/archive/ship/target.py)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from humanseg.archive.errors import SettingsError
-
-MODES = ("all", "opt-out", "opt-in", "off")
-ENCRYPTIONS = ("sse-s3", "sse-kms", "none")
+from humanseg.common.settings import SettingsError, check, flag, from_mapping, integer, number, one_of, text
 
 
 @dataclass(frozen=True)
@@ -28,56 +25,42 @@ class ArchiveSettings:
 
     # Whose photos are kept: "all" (the request has no say), "opt-out" (unless it says archive=no),
     # "opt-in" (only when it says archive=yes), "off" (none).
-    mode: str = "opt-out"
+    mode: str = one_of("opt-out", "all", "opt-in", "off")
     # Share of ordinary photos kept, 0..1. Photos of low confidence or with archive=yes are always kept.
-    sample: float = 1.0
+    sample: float = number(1.0, least=0, most=1)
     # Photos whose confidence is below this are kept whatever `sample` says, 0..1; 0 turns it off.
-    low_confidence: float = 0.5
+    low_confidence: float = number(0.5, least=0, most=1)
     # True: every record is forced to the disk before the answer goes out (survives power loss).
     # False: survives a killed process. benchmarks/ARCHIVE.md has the price.
-    fsync: bool = False
+    fsync: bool = flag(False)
     # A segment is sealed at this size, or after three quarters of this time since its first record. Both are also the
     # uploader's: it joins small segments up to the size, and puts at most one that is not full in this time. Larger
     # and longer: fewer PUTs and a longer wait until a record is in the bucket.
-    segment_bytes: int = 64 * 1024**2
-    segment_seconds: float = 60.0
+    segment_bytes: int = integer(64 * 1024**2, least=4096, most=2 * 1024**3)
+    segment_seconds: float = number(60.0, least=0.001, most=3600)
     # Bound of the spool: open segments, what was set aside and what an earlier run left included. What comes on top
     # is dropped and counted. Each worker counts again every 5 s, so with W workers the spool may pass the bound by
     # what W-1 write in 5 s.
-    spool_max_bytes: int = 20 * 1024**3
+    spool_max_bytes: int = integer(20 * 1024**3, least=1, most=2**62)
     # Bytes of the spool's disk that stay free for logs and everything else; 0 turns it off.
-    spool_keep_free_bytes: int = 64 * 1024**2
+    spool_keep_free_bytes: int = integer(64 * 1024**2, least=0, most=2**62)
     # Uploads at a time of one server. Each holds one segment in memory.
-    upload_threads: int = 2
+    upload_threads: int = integer(2, least=1, most=64)
     # Seconds to wait for the store to answer one request.
-    timeout_seconds: float = 30.0
+    timeout_seconds: float = number(30.0, least=0.001, most=3600)
     # Pause after the n-th failure in a row: uniform in 0..min(cap, base * 2**n) seconds ("full jitter").
-    backoff_base_seconds: float = 0.5
-    backoff_cap_seconds: float = 30.0
+    backoff_base_seconds: float = number(0.5, least=0.001, most=3600)
+    backoff_cap_seconds: float = number(30.0, least=0.001, most=3600)
     # How often S3 must refuse a segment (AccessDenied, too large) before it moves to rejected/.
-    refused_attempts: int = 5
+    refused_attempts: int = integer(5, least=1, most=1000)
     # "sse-s3" (AES256), "sse-kms" (with kms_key_id, or the account's default key), "none" (bucket default).
-    encryption: str = "sse-s3"
-    kms_key_id: str = ""
+    encryption: str = one_of("sse-s3", "sse-kms", "none")
+    kms_key_id: str = text("", wanted="a key id or ARN")
 
     def __post_init__(self) -> None:
-        _one_of("mode", self.mode, MODES)
-        _one_of("encryption", self.encryption, ENCRYPTIONS)
-        for name in ("sample", "low_confidence"):
-            _number(name, getattr(self, name), 0.0, 1.0, "0.1")
-        for name in ("segment_seconds", "timeout_seconds", "backoff_base_seconds", "backoff_cap_seconds"):
-            _number(name, getattr(self, name), 0.001, 3600.0, "5.0")
-        for name, least in (("spool_max_bytes", 1), ("spool_keep_free_bytes", 0)):
-            _whole(name, getattr(self, name), least, 2**62)
-        _whole("segment_bytes", self.segment_bytes, 4096, 2 * 1024**3)
-        _whole("upload_threads", self.upload_threads, 1, 64)
-        _whole("refused_attempts", self.refused_attempts, 1, 1000)
-        if not isinstance(self.fsync, bool):
-            raise SettingsError(f"archive.fsync is {self.fsync!r}; it must be true or false")
-        if not isinstance(self.kms_key_id, str):
-            raise SettingsError(f"archive.kms_key_id is {self.kms_key_id!r}; it must be a key id or ARN")
+        check(self, "archive")
         if self.kms_key_id and self.encryption != "sse-kms":
-            raise SettingsError("archive.kms_key_id is set, so archive.encryption must be sse-kms")
+            raise SettingsError("archive.kms_key_id is set, so archive.encryption must be sse-kms.")
 
     @classmethod
     def from_mapping(cls, section: Mapping[str, Any] | None) -> ArchiveSettings:
@@ -86,33 +69,6 @@ class ArchiveSettings:
         Raises:
             SettingsError: an unknown key, a wrong type or a value out of range, named with its fix.
         """
-        if section is None:
-            return cls()
-        if not isinstance(section, Mapping):
-            raise SettingsError(f"archive is {section!r}; it must be a section, such as `mode: opt-out`")
-        known = [field.name for field in fields(cls)]
-        for key in section:
-            if key not in known:
-                raise SettingsError(f"archive.{key} is not a setting; the settings are {', '.join(known)}")
-        values = dict(section)
-        # YAML 1.1 reads a bare `off` as false.
-        if values.get("mode") is False:
-            values["mode"] = "off"
-        return cls(**values)
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise SettingsError(f"archive.{name} is {value!r}; it must be one of {', '.join(allowed)}")
-
-
-def _number(name: str, value: object, least: float, most: float, example: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise SettingsError(
-            f"archive.{name} is {value!r}; it must be a number from {least:g} to {most:g}, such as {example}"
-        )
-
-
-def _whole(name: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise SettingsError(f"archive.{name} is {value!r}; it must be a whole number from {least} up")
+        if isinstance(section, Mapping) and section.get("mode") is False:
+            section = {**section, "mode": "off"}  # YAML 1.1 reads a bare `off` as false
+        return from_mapping(cls, section, "archive")

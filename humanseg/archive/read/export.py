@@ -76,8 +76,17 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """Its files' name."""
-        return str(self.row["photo_sha256"])[:NAME_LENGTH]
+        """Its files' name.
+
+        Raises:
+            ArchiveError: no hash, as a server writes one: whoever may put into the bucket must not name paths here.
+        """
+        digest = str(self.row["photo_sha256"])
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ArchiveError(
+                f"record {self.row['request_id']!r} names its photo {digest[:80]!r}, which is no SHA-256"
+            )
+        return digest[:NAME_LENGTH]
 
     @property
     def mask_sha256(self) -> str:

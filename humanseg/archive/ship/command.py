@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -16,12 +15,13 @@ from typing import Any
 from humanseg.archive.capture.hook import open_spool
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.telemetry import Metrics, NoMetrics, SparseLog
-from humanseg.archive.errors import ArchiveError, SettingsError
+from humanseg.archive.errors import ArchiveError
 from humanseg.archive.ship import groups
 from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.uploader import Drained, Uploader
 from humanseg.common import names
+from humanseg.common.settings import SettingsError
 
 
 def read_settings(config: Path) -> ArchiveSettings:
@@ -89,11 +89,13 @@ def ship_spool(
 
 def main() -> int:
     """Drain for a server that stops, given CONFIG and SECONDS. Exit status 3 where something is left."""
-    with contextlib.suppress(ArchiveError):
+    try:
         done = ship_spool(names.state_dir(), Path(sys.argv[1]), deadline_seconds=float(sys.argv[2]))
-        print(f"archive: shipped {done.shipped} records", flush=True)
-        return 3 if done.left.segments else 0
-    return 3
+    except (ArchiveError, SettingsError) as error:
+        print(f"archive: {error}", file=sys.stderr)
+        return 3
+    print(f"archive: shipped {done.shipped} records", flush=True)
+    return 3 if done.left.segments else 0
 
 
 if __name__ == "__main__":

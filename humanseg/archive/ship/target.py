@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from humanseg.archive.errors import NoStore, SettingsError
+from humanseg.archive.errors import NoStore
+from humanseg.common.settings import SettingsError
 
 DEFAULT_PREFIX = "humanseg"
 ENVIRONMENT_FILE = Path("store") / "environment"  # under STATE_DIR

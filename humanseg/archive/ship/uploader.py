@@ -26,10 +26,11 @@ from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import SHIPPING, Backlog, Spool, claimed, remove_folder, segment_name
 from humanseg.archive.capture.telemetry import Metrics, SparseLog
 from humanseg.archive.capture.uploader_process import take_lead
-from humanseg.archive.errors import Away, NoStore, Refused, SettingsError
+from humanseg.archive.errors import Away, NoStore, Refused
 from humanseg.archive.ship import groups
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.table import RECORDS, record_row, to_parquet
+from humanseg.common.settings import SettingsError
 
 TICK_SECONDS = 0.5  # between two looks into the spool
 COUNT_SECONDS = 5.0  # between two counts of it for the gauges
