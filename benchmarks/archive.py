@@ -172,6 +172,7 @@ def drain(folder: Path, number: int, name: str) -> dict[str, Any]:
 @contextmanager
 def served(scratch: Path, photos: dict[str, Path]) -> Iterator[Running]:
     """A server with one worker a core, the embedded store, and everything default."""
+    subprocess.run([sys.executable, "-m", "humanseg.serve.build_mar", "--if-stale"], cwd=ROOT, check=True)
     running = start(ours("ours", ROOT / "model_store" / "human_segmentation.mar"), scratch, photos["small"])
     try:
         yield running
