@@ -175,8 +175,6 @@ class SegmentationHandler:
             if one.response is None:
                 self.guarded(one, self.encode)
             self.count(one)
-            if self.budget:
-                self.budget.release()
             assert one.response
             bodies.append(one.response.body)
         job.counted = True
