@@ -48,7 +48,7 @@ from humanseg.archive.capture.names import make_name, records_root, segment_key,
 from humanseg.archive.capture.record import Exchange
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
-from humanseg.archive.capture.telemetry import NoMetrics, SparseLog
+from humanseg.archive.capture.telemetry import NoMetrics, RateLimitedLog
 from humanseg.archive.ship.local_store import LocalStore
 from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.table import RECORDS, table_bytes
@@ -124,7 +124,7 @@ def uploader_of(folder: Path, settings: ArchiveSettings) -> Uploader:
         lambda: Store.open(Target.find({}, folder), BucketSettings.of(settings)),
         settings,
         metrics=NoMetrics(),
-        log=SparseLog(logging.getLogger("archive")),
+        log=RateLimitedLog(logging.getLogger("archive")),
     )
 
 

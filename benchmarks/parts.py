@@ -12,11 +12,11 @@ from typing import Any
 
 from benchmarks.bench import Bench, say, settle
 from benchmarks.figures import OURS, OURS_OFF
-from benchmarks.gang import SERVED_PYTHON, Gang
 from benchmarks.load import closed_loop, fixed_loop, open_loop
 from benchmarks.machine import Clock
 from benchmarks.memory import grow, worker_memory
 from benchmarks.photos import write_shapes
+from benchmarks.process_group import SERVED_PYTHON, ProcessGroup
 from benchmarks.servers import DATA, HERE, ROOT, agreement, ask, peers, rembg
 from benchmarks.usage import cpu_seconds, resident
 
@@ -41,7 +41,7 @@ def start_all(bench: Bench) -> None:
             bench.start(spec)
 
 
-def race(bench: Bench, gang: Gang) -> None:
+def race(bench: Bench, group: ProcessGroup) -> None:
     """Limit, ours, peers and rembg, one after the other, round by round."""
     start_all(bench)
     found: dict[str, Any] = {"limit": {}, "servers": {}, "agreement": {}, "start": {}, "resident": {}}
@@ -54,7 +54,7 @@ def race(bench: Bench, gang: Gang) -> None:
     for number in range(bench.plan.rounds):
         for photo, path in bench.photos.items():
             say(f"race, round {number + 1}, {photo}")
-            limit = gang.photos(path, "mask", bench.plan.seconds)
+            limit = group.photos(path, "mask", bench.plan.seconds)
             found["limit"].setdefault(photo, []).append(asdict(limit))
             for name, server in bench.running.items():
                 seen = bench.load(server, photo, "mask", SATURATED)
@@ -66,7 +66,7 @@ def race(bench: Bench, gang: Gang) -> None:
     bench.save("race", found)
 
 
-def cost(bench: Bench, gang: Gang) -> None:
+def cost(bench: Bench, group: ProcessGroup) -> None:
     """CPU time a photo, over exactly counted photos: what holds on a busy machine, too."""
     found: dict[str, Any] = {"limit": {}, "servers": {}, "resident": {}}
     start_all(bench)
@@ -79,7 +79,7 @@ def cost(bench: Bench, gang: Gang) -> None:
     for photo, path in bench.photos.items():
         for _ in range(bench.plan.rounds):
             say(f"cost, {photo}")
-            found["limit"].setdefault(photo, []).append(asdict(gang.photos(path, "mask", bench.plan.seconds)))
+            found["limit"].setdefault(photo, []).append(asdict(group.photos(path, "mask", bench.plan.seconds)))
             for name, server in bench.running.items():
                 server.go_on()
                 before, clock = cpu_seconds(server.process.pid), Clock()
@@ -97,13 +97,13 @@ def cost(bench: Bench, gang: Gang) -> None:
             bench.running.pop(name).stop()
 
 
-def sweep(bench: Bench, gang: Gang) -> None:
+def sweep(bench: Bench, group: ProcessGroup) -> None:
     """Ours by number of clients, and one photo at a time beside the limit's own time."""
     found: dict[str, Any] = {"servers": {}, "alone": {}}
     for _ in range(bench.plan.rounds):
         for photo, path in bench.photos.items():
             say(f"sweep, {photo}")
-            found["alone"].setdefault(photo, []).append(asdict(gang.photos(path, "mask", bench.plan.seconds, 1)))
+            found["alone"].setdefault(photo, []).append(asdict(group.photos(path, "mask", bench.plan.seconds, 1)))
             for name in (OURS_OFF, OURS):
                 for clients in SWEEP if name != OURS or photo == "typical" else (1,):
                     seen = bench.load(bench.running[name], photo, "mask", clients)
@@ -113,7 +113,7 @@ def sweep(bench: Bench, gang: Gang) -> None:
     bench.save("sweep", found)
 
 
-def open_rates(bench: Bench, gang: Gang) -> None:
+def open_rates(bench: Bench, group: ProcessGroup) -> None:
     """Ours under a fixed rate: shares of what it just did at saturation."""
     found: dict[str, Any] = {}
     for name in (OURS_OFF, OURS):
@@ -130,7 +130,7 @@ def open_rates(bench: Bench, gang: Gang) -> None:
     bench.save("open", found)
 
 
-def outputs(bench: Bench, gang: Gang) -> None:
+def outputs(bench: Bench, group: ProcessGroup) -> None:
     """Mask, cutout and JSON: ours, rembg's server where it has the output, and the limit."""
     if "rembg" not in bench.running:
         bench.start(rembg(onnx_file(bench)))
@@ -140,7 +140,7 @@ def outputs(bench: Bench, gang: Gang) -> None:
             for output in ("mask", "cutout", "json"):
                 say(f"outputs, {photo}, {output}")
                 entry = found.setdefault(photo, {}).setdefault(output, {})
-                entry.setdefault("limit", []).append(asdict(gang.photos(path, output, bench.plan.seconds)))
+                entry.setdefault("limit", []).append(asdict(group.photos(path, output, bench.plan.seconds)))
                 for name in (OURS_OFF, "rembg"):
                     server = bench.running.get(name)
                     if server and output in server.spec.outputs:
@@ -148,21 +148,21 @@ def outputs(bench: Bench, gang: Gang) -> None:
     bench.save("outputs", found)
 
 
-def forward(bench: Bench, gang: Gang) -> None:
+def forward(bench: Bench, group: ProcessGroup) -> None:
     """The network alone on one core: bf16 (or what the CPU has), float32, and PyTorch eager."""
     found: dict[str, list[float]] = {}
     eager = [str(SERVED_PYTHON), "-m", "benchmarks.eager", str(bench.model)]
-    with Gang(bench.model, 1, "float32") as exact:
+    with ProcessGroup(bench.model, 1, "float32") as exact:
         for number in range(max(3, bench.plan.rounds)):
             say(f"forward, round {number + 1}")
-            found.setdefault("auto", []).append(gang.forward(bench.plan.seconds, 1).seconds)
+            found.setdefault("auto", []).append(group.forward(bench.plan.seconds, 1).seconds)
             found.setdefault("float32", []).append(exact.forward(bench.plan.seconds, 1).seconds)
             done = subprocess.run(eager, cwd=ROOT, capture_output=True, text=True, check=True)
             found.setdefault("torch", []).append(float(done.stdout.split()[-1]))
     bench.save("forward", found)
 
 
-def memory(bench: Bench, gang: Gang) -> None:
+def memory(bench: Bench, group: ProcessGroup) -> None:
     """Resident memory of a worker over many requests, after photos of all common shapes."""
     say(f"memory, {bench.plan.requests} requests")
     server = bench.running[OURS_OFF]
@@ -175,7 +175,7 @@ def memory(bench: Bench, gang: Gang) -> None:
     )
 
 
-def gpu(bench: Bench, gang: Gang) -> None:
+def gpu(bench: Bench, group: ProcessGroup) -> None:
     """The GPU, if there is one."""
     command = [sys.executable, "-m", "benchmarks.gpu", str(bench.model), str(bench.photos["typical"])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -184,7 +184,7 @@ def gpu(bench: Bench, gang: Gang) -> None:
     bench.save("gpu", found)
 
 
-def int8(bench: Bench, gang: Gang) -> None:
+def int8(bench: Bench, group: ProcessGroup) -> None:
     """Quantization, where photographs with masks are at hand."""
     if bench.photographs is None:
         say("int8 left out: it needs --data FOLDER (ccp/train and the measured sets)")
@@ -201,7 +201,7 @@ def int8(bench: Bench, gang: Gang) -> None:
     bench.save("int8", json.loads(out.read_text()))
 
 
-def rim(bench: Bench, gang: Gang) -> None:
+def rim(bench: Bench, group: ProcessGroup) -> None:
     """Colours at soft edges, where photographs with masks are at hand."""
     if bench.photographs is None:
         say("rim left out: it needs --data FOLDER (ccp/train and no_people)")
@@ -214,7 +214,7 @@ def rim(bench: Bench, gang: Gang) -> None:
     bench.save("rim", json.loads(out.read_text()))
 
 
-RUNNERS: dict[str, Callable[[Bench, Gang], None]] = {
+RUNNERS: dict[str, Callable[[Bench, ProcessGroup], None]] = {
     "race": race, "cost": cost, "sweep": sweep, "open": open_rates, "outputs": outputs, "forward": forward,
     "memory": memory,
     "gpu": gpu, "int8": int8, "rim": rim,

@@ -20,8 +20,8 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.bench import FULL, QUICK, Bench, say
 from benchmarks.figures import OURS, OURS_OFF
-from benchmarks.gang import Gang
 from benchmarks.parts import RUNNERS
+from benchmarks.process_group import ProcessGroup
 from benchmarks.servers import CORES, DATA, ROOT, ours, with_archive_off
 
 
@@ -63,9 +63,9 @@ def main() -> None:
                 for spec in (ours(OURS, bench.mar), ours(OURS_OFF, off)):
                     if bench.start(spec) is None:
                         sys.exit("our own server did not start")
-            with Gang(bench.model, CORES) as gang:
+            with ProcessGroup(bench.model, CORES) as group:
                 for part in parts:
-                    RUNNERS[part](bench, gang)
+                    RUNNERS[part](bench, group)
         finally:
             for server in bench.running.values():
                 server.stop()

@@ -2,7 +2,7 @@
 
 ArchiveError
 ├── NoStore            there is no bucket to talk to (yet)
-├── Unscrubbable       the photo's container can't be cleaned of metadata
+├── NotStrippable       the photo's container can't be cleaned of metadata
 ├── Away               the store can't be reached or is busy: try again without end
 └── Refused            the store said no to this object: tried a few times, then set aside
 """
@@ -18,7 +18,7 @@ class NoStore(ArchiveError):
     """Neither ARCHIVE_BUCKET nor the embedded store's environment file names a bucket."""
 
 
-class Unscrubbable(ArchiveError):
+class NotStrippable(ArchiveError):
     """The container could not be walked to its end, so its metadata can't be removed with certainty."""
 
 

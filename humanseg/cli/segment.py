@@ -13,9 +13,9 @@ import typer
 
 from humanseg.cli.clips import Made, behind_photos, container_for, in_front, is_a_clip, refuse, work
 from humanseg.cli.console import CommandError, err, print_json, print_table
-from humanseg.cli.journal import Journal, State
 from humanseg.cli.options import ApiKey, AsJson, Timeout, Url, connect
 from humanseg.cli.photos import Job, plan
+from humanseg.cli.resume_log import ResumeLog, State
 from humanseg.video.kinds import CONTAINERS
 
 if TYPE_CHECKING:
@@ -141,17 +141,17 @@ def segment(
     options = {name: str(value) for name, value in asked.items() if value is not None}
     options |= {"model": server.model} | ({"version": server.version} if server.version else {})
     tally = Tally()
-    journal = Journal(folder, options) if folder else None
-    todo = list(_open_jobs(jobs, journal, tally, force))
+    log = ResumeLog(folder, options) if folder else None
+    todo = list(_open_jobs(jobs, log, tally, force))
     clips = [job for job in todo if is_a_clip(job.photo, asked["format"])]
     if clips:
         refuse(asked)
     with server:
         still = [job for job in todo if job not in clips]
         if still:
-            _run(server, still, asked, parallel, journal, tally)
+            _run(server, still, asked, parallel, log, tally)
         if clips:
-            _run_clips(server, clips, asked, parallel, journal, tally, force)
+            _run_clips(server, clips, asked, parallel, log, tally, force)
     _report(tally, as_json)
     if tally.failed or tally.untried or any(made.outcome.broken for made in tally.clips):
         raise typer.Exit(1)
@@ -184,9 +184,9 @@ def _format(format: Format | None, output: Output, out: str) -> Format | None:
     return format or (Format(named) if named else None)
 
 
-def _open_jobs(jobs: Sequence[Job], journal: Journal | None, tally: Tally, force: bool) -> Iterator[Job]:
+def _open_jobs(jobs: Sequence[Job], log: ResumeLog | None, tally: Tally, force: bool) -> Iterator[Job]:
     for job in jobs:
-        state = State.OPEN if journal is None or force else journal.state(job)
+        state = State.OPEN if log is None or force else log.state(job)
         if state is State.DONE:
             tally.skipped.append(job)
         elif state is State.FOREIGN:
@@ -200,7 +200,7 @@ def _run(
     jobs: Sequence[Job],
     asked: Mapping[str, Any],
     parallel: int,
-    journal: Journal | None,
+    log: ResumeLog | None,
     tally: Tally,
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -216,8 +216,8 @@ def _run(
         try:
             while True:
                 while len(running) < parallel and (job := next(queue, None)):
-                    if journal:
-                        journal.begin(job)
+                    if log:
+                        log.begin(job)
                     running[pool.submit(_one, server, job, asked, behind)] = job
                 if not running:
                     return
@@ -232,8 +232,8 @@ def _run(
                             queue = iter(())
                     else:
                         tally.done.append((job, answer))
-                        if journal:
-                            journal.finish(job, answer.model_version)
+                        if log:
+                            log.finish(job, answer.model_version)
                     bar.advance(task)
         except KeyboardInterrupt:
             raise CommandError("stopped; run the same command again to go on") from None
@@ -244,7 +244,7 @@ def _run_clips(
     jobs: Sequence[Job],
     asked: Mapping[str, Any],
     parallel: int,
-    journal: Journal | None,
+    log: ResumeLog | None,
     tally: Tally,
     force: bool,
 ) -> None:
@@ -257,11 +257,11 @@ def _run_clips(
 
     queue = iter(jobs)
     for job in queue:
-        if journal:
-            journal.begin(job)
+        if log:
+            log.begin(job)
         try:
-            # What the journal knows is ours to replace, unless it can be gone on with.
-            again = force or (journal is not None and not is_begun(job.result))
+            # What the log knows is ours to replace, unless it can be gone on with.
+            again = force or (log is not None and not is_begun(job.result))
             made = work(server, job, asked, parallel, force=again)
         except (ClipError, HumansegError, OSError, ValueError) as error:
             tally.failed.append((job, str(error)))
@@ -271,8 +271,8 @@ def _run_clips(
         tally.clips.append(made)
         for warning in made.warnings:
             err().print(f"warning: {warning}", highlight=False, markup=False)
-        if journal and not made.outcome.broken:
-            journal.finish(job, made.model_version)
+        if log and not made.outcome.broken:
+            log.finish(job, made.model_version)
 
 
 def _one(server: Client, job: Job, asked: Mapping[str, Any], behind: Pixels | None) -> Segmentation:

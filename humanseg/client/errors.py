@@ -14,6 +14,7 @@
         |-- TooLargeError            413  too many pixels or bytes
         |-- UnsupportedFormatError   415  a format that can't be read
         |-- UnavailableError         503  no worker or a full queue, after all retries
+        |   `-- TooManyRequestsError 429  more photos at a time than the API key may have
         `-- ServerFaultError         any other 5xx
 
 Every message is a sentence for people. A `StatusError` also carries what the server's JSON said.

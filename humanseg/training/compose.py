@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from humanseg.training import views
-from humanseg.training.views import Picked, Pixels
+from humanseg.training import augmentation
+from humanseg.training.augmentation import Picked, Pixels
 
 Draw = Callable[[], Picked]  # the next photo and mask to cut a person from
 
@@ -24,7 +24,7 @@ def photographed(random: np.random.Generator, pixels: Pixels, height: int, width
     part_height, part_width = max(8, int(height * scale)), max(8, int(width * scale))
     top = int(random.integers(0, max(1, pixels.shape[0] - part_height + 1)))
     left = int(random.integers(0, max(1, pixels.shape[1] - part_width + 1)))
-    out = views.resize(pixels[top : top + part_height, left : left + part_width], height, width)
+    out = augmentation.resize(pixels[top : top + part_height, left : left + part_width], height, width)
     if random.random() < 0.35:
         sigma = random.uniform(0.5, 4.0) * max(height, width) / 256
         out = cv2.GaussianBlur(out, (0, 0), sigma)  # type: ignore[assignment]
@@ -59,7 +59,11 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
         mask = cv2.erode(mask, np.ones((3, 3), np.uint8))  # type: ignore[assignment]  # a drawn edge holds background
     portrait = np.count_nonzero(mask[-1] > 127) > 0.2 * mask.shape[1]  # already cut by the lower edge
     bust = portrait or random.random() < (0.75 if crowd == 1 else 0.5)
-    box = views.head(random, mask, (0.15, 0.6)) if bust and not portrait else views.Box(0, 0, *mask.shape[::-1])
+    box = (
+        augmentation.head(random, mask, (0.15, 0.6))
+        if bust and not portrait
+        else augmentation.Box(0, 0, *mask.shape[::-1])
+    )
     left, top, wide, tall = cv2.boundingRect((mask[box.slices] > 127).astype(np.uint8))
     if tall < 16 or wide < 8:
         return canvas, label
@@ -71,8 +75,8 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
     new_height, new_width = max(8, round(tall * scale)), max(4, round(wide * scale))
     if new_width > 2 * width:
         return canvas, label
-    cutout = views.resize(pixels[rows, columns], new_height, new_width)
-    alpha = views.resize(mask[rows, columns], new_height, new_width)
+    cutout = augmentation.resize(pixels[rows, columns], new_height, new_width)
+    alpha = augmentation.resize(mask[rows, columns], new_height, new_width)
     if random.random() < 0.5:
         cutout, alpha = cutout[:, ::-1], alpha[:, ::-1]
     # A bust is cut below, so its lower end must lie at or under the frame's edge.
@@ -94,7 +98,7 @@ def put_thing(random: np.random.Generator, canvas: Pixels, label: Pixels, thing:
     height, width = label.shape
     scale = np.exp(random.uniform(np.log(0.15), np.log(1.1))) * min(height, width) / max(alpha.shape)
     tall, wide = max(4, round(alpha.shape[0] * scale)), max(4, round(alpha.shape[1] * scale))
-    cutout, alpha = views.resize(pixels, tall, wide), views.resize(alpha, tall, wide)
+    cutout, alpha = augmentation.resize(pixels, tall, wide), augmentation.resize(alpha, tall, wide)
     y = round(random.uniform(-0.3 * tall, height - 0.7 * tall))
     x = round(random.uniform(-0.3 * wide, width - 0.7 * wide))
     place, part = _overlap(y, x, tall, wide, height, width)
@@ -126,7 +130,7 @@ def _blend(
 
 def scene(
     random: np.random.Generator,
-    frame: views.Shape,
+    frame: augmentation.Shape,
     background: Pixels | None,
     person: Draw,
     thing: Picked | None = None,

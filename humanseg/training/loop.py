@@ -44,10 +44,10 @@ from humanseg.common.settings import SettingsError
 from humanseg.segmentation.checkpoint import read_safetensors
 from humanseg.segmentation.unet import EfficientUNet
 from humanseg.segmentation.weights import Network, load_weights, save_weights, trainable
+from humanseg.training.cpu_precision import float32_where_quicker
 from humanseg.training.imagenet import load_encoder
 from humanseg.training.losses import segmentation_loss
 from humanseg.training.measure import measure_samples
-from humanseg.training.quick import float32_where_quicker
 from humanseg.training.samples import DataError, Sample, check, find_samples, fingerprint, split
 from humanseg.training.settings import Settings, as_plain
 from humanseg.training.sheets import sheet
@@ -58,10 +58,10 @@ SAVE_STEPS = 5  # how often the processes of a run agree on whether a checkpoint
 VALIDATION_PHOTOS = 48  # at each report; the whole held-out part is for `humanseg evaluate`
 
 
-def start_network(init: str, renew: tuple[str, ...] = ()) -> Network:
-    """The network a run starts from: `imagenet`, `random`, or a weights file, of which `renew` is left out."""
-    if renew:
-        return _partly_new(Path(init), renew)
+def start_network(init: str, reinit: tuple[str, ...] = ()) -> Network:
+    """The network a run starts from: `imagenet`, `random`, or a weights file, of which `reinit` is left out."""
+    if reinit:
+        return _partly_new(Path(init), reinit)
     if init in ("imagenet", "random"):
         network = EfficientUNet()
         if init == "imagenet":
@@ -70,22 +70,22 @@ def start_network(init: str, renew: tuple[str, ...] = ()) -> Network:
     return trainable(Path(init), load_weights(Path(init)).network)
 
 
-def _partly_new(path: Path, renew: tuple[str, ...]) -> EfficientUNet:
-    """The network that ships with the tensors in `path`, but for those whose names start with one of `renew`."""
+def _partly_new(path: Path, reinit: tuple[str, ...]) -> EfficientUNet:
+    """The network that ships with the tensors in `path`, but for those whose names start with one of `reinit`."""
     if not path.is_file() or path.suffix != ".safetensors":
-        raise SettingsError(f"init is {str(path)!r}; with renew it must be a .safetensors file of weights")
+        raise SettingsError(f"init is {str(path)!r}; with reinit it must be a .safetensors file of weights")
     network, state = EfficientUNet(), read_safetensors(path)[1]
     wanted = network.state_dict()
-    for start in renew:
+    for start in reinit:
         if not start or not any(name.startswith(start) for name in (*state, *wanted)):
             raise SettingsError(
-                f"renew: no tensor's name starts with {start!r}, neither in {path} nor in the network"
+                f"reinit: no tensor's name starts with {start!r}, neither in {path} nor in the network"
             )
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith(renew)}
-    shapes = {name: tensor.shape for name, tensor in wanted.items() if not name.startswith(renew)}
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(reinit)}
+    shapes = {name: tensor.shape for name, tensor in wanted.items() if not name.startswith(reinit)}
     wrong = {(name, tensor.shape) for name, tensor in kept.items()} ^ set(shapes.items())
     if wrong:
-        raise SettingsError(f"init: {path} does not fit at {min(wrong)[0]!r}; renew leaves out {', '.join(renew)}")
+        raise SettingsError(f"init: {path} does not fit at {min(wrong)[0]!r}; reinit leaves out {', '.join(reinit)}")
     network.load_state_dict(wanted | kept)
     return network
 
@@ -177,7 +177,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     fabric.launch()
     pools, validation = gather(settings)
     torch.manual_seed(settings.seed)
-    bare = start_network(settings.init, settings.renew).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    bare = start_network(settings.init, settings.reinit).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.frozen_stages and isinstance(bare, EfficientUNet):
         for part in (bare.stem, *bare.stages[: settings.frozen_stages]):
             part.requires_grad_(False)
@@ -204,11 +204,11 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
         fabric.load(checkpoint, state)
     elif fabric.is_global_zero:
         _open_run(settings, out, pools)
-    per_device = max(1, settings.batch // fabric.world_size)
+    per_device = max(1, settings.batch_size // fabric.world_size)
     loader = _loader(fabric, settings, pools, state["step"], per_device)
     began = time.monotonic() - state["seconds"]
     saved = time.monotonic()
-    report_steps = max(1, settings.report_every // settings.batch)
+    report_steps = max(1, settings.eval_interval // settings.batch_size)
     losses: list[Tensor] = []
     mark, mark_step = time.monotonic(), state["step"]
     columns = (
@@ -229,7 +229,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
             logits = network(photo.contiguous(memory_format=torch.channels_last))
             loss = segmentation_loss(logits.float(), target, settings.edge_weight)
             fabric.backward(loss)
-            fabric.clip_gradients(network, optimizer, max_norm=settings.clip)
+            fabric.clip_gradients(network, optimizer, max_norm=settings.grad_clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             average.update_parameters(bare)
@@ -240,7 +240,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
             last = step >= settings.last_step
             state["seconds"] = time.monotonic() - began
             if fabric.is_global_zero and (step % LOG_STEPS == 0 or last):
-                speed = (step - mark_step) * settings.batch / max(time.monotonic() - mark, 1e-9)
+                speed = (step - mark_step) * settings.batch_size / max(time.monotonic() - mark, 1e-9)
                 mark, mark_step = time.monotonic(), step
                 mean = float(torch.stack(losses).mean())
                 losses.clear()
@@ -286,7 +286,7 @@ def looks(teacher: nn.Module, photo: Tensor) -> Tensor:
 def _loader(
     fabric: Fabric, settings: Settings, pools: Pools, step: int, per_device: int
 ) -> Iterator[tuple[Tensor, ...]]:
-    stream = Stream(settings, pools, start=step * settings.batch)
+    stream = Stream(settings, pools, start=step * settings.batch_size)
     loader: Any = DataLoader(
         stream,
         batch_size=per_device,

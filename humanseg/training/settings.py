@@ -20,14 +20,14 @@ class Settings:
     size: int = integer(256, least=32, most=4096)  # side of the network's square, pixels; a multiple of 32
     samples: int = integer(20_000, least=1, most=10**12)  # photos shown in the whole run
     stop_after: int = 0  # samples after which the run ends although its schedule is longer; 0 turns it off
-    batch: int = integer(16, least=1, most=65536)  # photos in a step, over all devices
+    batch_size: int = integer(16, least=1, most=65536)  # photos in a step, over all devices
     # highest, of the decoder (AdamW, cosine down to a hundredth)
     learning_rate: float = number(1e-3, least=1e-9, most=10)
     frozen_stages: int = 0  # of the encoder that keep their weights, from the finest on; saves their backward pass
     encoder_rate: float = 0.3  # the encoder's learning rate as a share of the decoder's
     weight_decay: float = 1e-4
     warmup: float = number(0.04, least=0, most=1)  # share of the steps in which the rate rises from 0
-    clip: float = 1.0  # highest norm of the gradient
+    grad_clip: float = 1.0  # highest norm of the gradient
     ema_decay: float = number(0.998, least=0, most=0.999999)  # of the weights that ship; 0 keeps the last step's
     # share of samples composed of cut-outs and backgrounds; 0 turns it off
     scenes: float = number(0.25, least=0, most=1)
@@ -46,11 +46,11 @@ class Settings:
     edge_weight: float = 4.0  # extra weight of pixels at the mask's edge; 0 turns it off
     precision: Literal["32-true", "bf16-mixed"] = one_of("bf16-mixed", "32-true")
     init: str = "imagenet"  # imagenet, random, or a weights file to go on from
-    renew: tuple[str, ...] = ()  # what of the file is left out and starts anew, by how names start: finest
+    reinit: tuple[str, ...] = ()  # what of the file is left out and starts anew, by how names start: finest
     workers: int = 1  # processes that prepare samples
     threads: int = 2  # of the CPU, for the network; 0 leaves the choice to torch
     save_every: float = 120.0  # seconds between checkpoints
-    report_every: int = integer(4_000, least=1, most=10**12)  # samples between validations and sheets of masks
+    eval_interval: int = integer(4_000, least=1, most=10**12)  # samples between validations and sheets of masks
     seed: int = 0
     notes: dict[str, str] = field(default_factory=dict)  # goes into the weights' metadata
 
@@ -64,12 +64,12 @@ class Settings:
     @property
     def steps(self) -> int:
         """Of the whole schedule."""
-        return max(1, self.samples // self.batch)
+        return max(1, self.samples // self.batch_size)
 
     @property
     def last_step(self) -> int:
         """At which the run ends."""
-        return min(self.steps, self.stop_after // self.batch) if self.stop_after else self.steps
+        return min(self.steps, self.stop_after // self.batch_size) if self.stop_after else self.steps
 
 
 def read_recipe(path: Path, **changes: Any) -> Settings:
@@ -83,8 +83,8 @@ def read_recipe(path: Path, **changes: Any) -> Settings:
         raise SettingsError(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     try:
         content["data"] = tuple(_source(item) for item in content.get("data", ()))
-        renew = content.get("renew", ())
-        content["renew"] = (renew,) if isinstance(renew, str) else tuple(renew)
+        reinit = content.get("reinit", ())
+        content["reinit"] = (reinit,) if isinstance(reinit, str) else tuple(reinit)
         return replace(Settings(**content), **changes)
     except TypeError as error:
         raise SettingsError(f"{path}: {error}") from None

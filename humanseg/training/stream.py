@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 
 from humanseg.segmentation.frame import frame_shape
 from humanseg.segmentation.spec import Spec
-from humanseg.training import compose, views
+from humanseg.training import augmentation, compose
+from humanseg.training.augmentation import Picked, Pixels
 from humanseg.training.samples import Sample
 from humanseg.training.settings import Settings
-from humanseg.training.views import Picked, Pixels
 
 Pool = tuple[list[Sample], float]  # samples of one source, and the source's weight
 
@@ -76,16 +76,16 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         cv2.setNumThreads(0)
 
     def __len__(self) -> int:
-        return max(0, self.settings.steps * self.settings.batch - self.start)
+        return max(0, self.settings.steps * self.settings.batch_size - self.start)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         shown = self.picture(self.start + index)
         label = torch.from_numpy(shown.mask).unsqueeze(0).float().div_(255)
         return _tensor(shown.seen), _tensor(shown.clean), label, torch.tensor(shown.taught).reshape(1, 1, 1)
 
-    def frame(self, number: int) -> views.Shape:
+    def frame(self, number: int) -> augmentation.Shape:
         """The shape that the batch of sample `number` has."""
-        first = number - number % self.settings.batch
+        first = number - number % self.settings.batch_size
         if self.settings.augment == "none":
             mask = self._plain(first)[1]
             side = self.settings.size
@@ -102,21 +102,21 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         frame = self.frame(number)
         if settings.augment == "none":
             pixels, mask = self._plain(number)
-            pixels, mask = views.cut(pixels, mask, views.Box(0, 0, mask.shape[1], mask.shape[0]), frame)
+            pixels, mask = augmentation.cut(pixels, mask, augmentation.Box(0, 0, mask.shape[1], mask.shape[0]), frame)
             return Shown(pixels, pixels, mask, 0.0)
         quarters = int(random.choice((1, 3))) if random.random() < QUARTER_TURNS else 0
         if quarters:  # somebody lying, or a phone that wrote no orientation
             frame = frame[::-1]
         pixels, mask, taught = self._view(random, frame)
-        pixels, mask = views.turn(random, np.rot90(pixels, quarters), np.rot90(mask, quarters))
-        seen = views.hard_light(random, pixels, mask) if random.random() < settings.relight else pixels
-        return Shown(views.camera(random, seen), pixels, mask, taught)
+        pixels, mask = augmentation.turn(random, np.rot90(pixels, quarters), np.rot90(mask, quarters))
+        seen = augmentation.hard_light(random, pixels, mask) if random.random() < settings.relight else pixels
+        return Shown(augmentation.camera(random, seen), pixels, mask, taught)
 
     def _plain(self, number: int) -> Picked:
         pool = [sample for samples, _ in self.pools.people for sample in samples]
         return pool[number % len(pool)].read()
 
-    def _view(self, random: np.random.Generator, frame: views.Shape) -> tuple[Pixels, Pixels, float]:
+    def _view(self, random: np.random.Generator, frame: augmentation.Shape) -> tuple[Pixels, Pixels, float]:
         settings = self.settings
         dice = random.random()
         if dice < settings.scenes:
@@ -132,17 +132,17 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         if dice < settings.scenes + settings.empty and self.pools.empty:
             pixels = _draw(random, self.pools.empty)[0]
             mask = np.zeros(pixels.shape[:2], np.uint8)
-            box = views.whole(random, mask) if random.random() < 0.5 else views.anywhere(random, mask)
-            pixels, mask = views.cut(pixels, mask, views.fitted(random, box, mask.shape, frame), frame)
+            box = augmentation.whole(random, mask) if random.random() < 0.5 else augmentation.anywhere(random, mask)
+            pixels, mask = augmentation.cut(pixels, mask, augmentation.fitted(random, box, mask.shape, frame), frame)
             if self.pools.things and random.random() < THINGS_IN_EMPTY:
                 for _ in range(int(random.integers(1, 4))):
                     thing = _picked(_draw(random, self.pools.things))
                     pixels, mask = compose.put_thing(random, pixels, mask, thing)
             return pixels, mask, 0.0
         pixels, mask, soft = _draw(random, self.pools.people)
-        box = views.fitted(random, views.look(random, mask, settings.whole), mask.shape, frame)
+        box = augmentation.fitted(random, augmentation.look(random, mask, settings.whole), mask.shape, frame)
         taught = settings.distil_soft if soft else settings.distil_drawn
-        return *views.cut(pixels, mask, box, frame), taught
+        return *augmentation.cut(pixels, mask, box, frame), taught
 
 
 def _tensor(pixels: Pixels) -> Tensor:

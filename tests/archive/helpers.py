@@ -50,10 +50,10 @@ def exchange(number: int = 0, **changes: Any) -> Exchange:
 
 
 def clean_photo(number: int) -> bytes:
-    """A JPEG that scrubbing leaves as it is, so that what comes out can be compared with what went in."""
-    from humanseg.archive.capture.scrub import scrub_jpeg
+    """A JPEG that stripping leaves as it is, so that what comes out can be compared with what went in."""
+    from humanseg.archive.capture.strip_metadata import strip_jpeg
 
-    return scrub_jpeg(photos.jpeg(number))
+    return strip_jpeg(photos.jpeg(number))
 
 
 @dataclass(frozen=True)

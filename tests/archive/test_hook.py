@@ -105,7 +105,7 @@ def test_no_metadata_reaches_the_disk(tmp_path: Path, photo_format: str) -> None
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"photo": b"no photo at all"}, "unscrubbable"),
+        ({"photo": b"no photo at all"}, "not-strippable"),
         ({"mask_png": lambda: 1 / 0}, "error"),
         ({"request_id": "../../etc"}, "error"),
         ({"coverage": float("nan")}, "error"),

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from humanseg.archive.capture.names import parse_name, records_root, segment_key, table_key
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import REASON_FILE, records_of
-from humanseg.archive.capture.telemetry import SparseLog
+from humanseg.archive.capture.telemetry import RateLimitedLog
 from humanseg.archive.ship import groups
 from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.target import Target
@@ -63,7 +63,7 @@ def ship(state_dir: Path, store: Store) -> Uploader:
         lambda: store,
         ArchiveSettings(**{**FAST, "refused_attempts": 2}),
         metrics=Numbers(),
-        log=SparseLog(logging.getLogger("test")),
+        log=RateLimitedLog(logging.getLogger("test")),
     )
     uploader.drain(30)
     return uploader

@@ -22,7 +22,7 @@ from humanseg.archive.capture.names import parse_name, segment_key, table_key
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import REASON_FILE, Spool, records_of
 from humanseg.archive.capture.tar import END
-from humanseg.archive.capture.telemetry import SparseLog
+from humanseg.archive.capture.telemetry import RateLimitedLog
 from humanseg.archive.errors import Away
 from humanseg.archive.read.verify import verify
 from humanseg.archive.ship import groups
@@ -76,7 +76,7 @@ def uploader_for(state_dir: Path, bucket: Bucket, numbers: Numbers | None = None
             BucketSettings.of(chosen),
         )
 
-    log = SparseLog(logging.getLogger("test"))
+    log = RateLimitedLog(logging.getLogger("test"))
     return Uploader(spool_at(state_dir), connect, chosen, metrics=numbers or Numbers(), log=log)
 
 
@@ -467,7 +467,7 @@ def test_backoff_is_jittered_capped_and_free_of_the_wall_clock(tmp_path: Path) -
         raise Away("test")
 
     settings = ArchiveSettings(backoff_base_seconds=0.5, backoff_cap_seconds=30.0)
-    log = SparseLog(logging.getLogger("test"))
+    log = RateLimitedLog(logging.getLogger("test"))
     uploader = Uploader(spool_at(tmp_path), away, settings, metrics=Numbers(), log=log, jitter=lambda: 1.0)
     assert [uploader.pause(number) for number in range(1, 9)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
     assert uploader.pause(10_000) == 30.0

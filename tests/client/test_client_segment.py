@@ -42,6 +42,7 @@ def test_public_surface() -> None:
         "StatusError",
         "TimedOutError",
         "TooLargeError",
+        "TooManyRequestsError",
         "UnauthorizedError",
         "UnavailableError",
         "UnreachableError",

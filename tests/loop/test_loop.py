@@ -104,7 +104,8 @@ def test_five_commands_make_a_released_model_of_what_users_sent(loop_server: Ser
 
     # 3. train: a few steps that change next to nothing
     start = ROOT / "model_store" / "human_segmentation.safetensors"
-    few = ["--init", start, "--size", 64, "--samples", 8, "--batch", 4, "--learning-rate", 1e-7, "--hold-out", 0.2]
+    few = ["--init", start, "--size", 64, "--samples", 8, "--batch-size", 4, "--learning-rate", 1e-7]
+    few += ["--hold-out", 0.2]
     said = humanseg(server, "train", "--archive", "1d", "--out", run, *few)
     assert f"Next: humanseg compare OLD {run / 'weights.safetensors'}" in said
     trained = [json.loads(line) for line in (run / "archive" / "manifest.jsonl").read_text().splitlines()]

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from humanseg.archive.capture.isobmff import scrub_isobmff
-from humanseg.archive.capture.scrub import scrub
-from humanseg.archive.errors import Unscrubbable
+from humanseg.archive.capture.isobmff import strip_isobmff
+from humanseg.archive.capture.strip_metadata import strip_metadata
+from humanseg.archive.errors import NotStrippable
 from humanseg.segmentation.errors import PhotoError
 from humanseg.segmentation.photo import read_photo
 from tests.archive import photos
@@ -240,13 +240,13 @@ def test_no_planted_token_reaches_the_archive(name: str) -> None:
     photo_format = {"heic with alpha": "heic", "progressive jpeg": "jpeg"}.get(name, name)
     planted = list(PLANTS[name](sent))
     assert len(planted) > 10
-    assert scrub(sent, photo_format)[1] == photo_format
+    assert strip_metadata(sent, photo_format)[1] == photo_format
     read = 0
     for where, photo in planted:
         assert TOKEN in photo or photo == sent, where
         try:
-            clean, _ = scrub(photo, photo_format)
-        except Unscrubbable:
+            clean, _ = strip_metadata(photo, photo_format)
+        except NotStrippable:
             continue
         assert TOKEN not in clean, where
         try:
@@ -261,8 +261,8 @@ def test_no_planted_token_reaches_the_archive(name: str) -> None:
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_photo_that_was_cleaned_is_clean(name: str) -> None:
     photo_format = {"heic with alpha": "heic", "progressive jpeg": "jpeg"}.get(name, name)
-    once, kind = scrub(plain(name), photo_format)
-    assert scrub(once, kind) == (once, kind)
+    once, kind = strip_metadata(plain(name), photo_format)
+    assert strip_metadata(once, kind) == (once, kind)
 
 
 def with_second_picture() -> bytes:
@@ -277,7 +277,7 @@ def with_second_picture() -> bytes:
 def test_a_second_picture_in_a_heic_stays_behind() -> None:
     sent = with_second_picture()
     assert len(pillow_heif.open_heif(sent)) == 2
-    clean = scrub_isobmff(sent)
+    clean = strip_isobmff(sent)
     assert len(pillow_heif.open_heif(clean)) == 1
     assert len(clean) < len(sent) * 0.7
     np.testing.assert_array_equal(upright(clean), upright(sent))
@@ -297,7 +297,7 @@ def test_messages_between_the_pixels_stay_behind() -> None:
         place for place in range(at, at + 60) if struct.unpack_from(">I", sent, place)[0] == len(sent) - start
     )
     struct.pack_into(">I", grown_item, length_at, len(sent) - start + len(unit))
-    clean = scrub_isobmff(bytes(grown_item))
+    clean = strip_isobmff(bytes(grown_item))
     assert TOKEN in grown_item
     assert TOKEN not in clean
     np.testing.assert_array_equal(upright(clean), upright(sent))
@@ -315,8 +315,8 @@ def test_a_damaged_file_is_refused_or_clean(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
     try:
-        clean, _ = scrub(bytes(sent), photo_format)
-    except Unscrubbable:
+        clean, _ = strip_metadata(bytes(sent), photo_format)
+    except NotStrippable:
         return
     for secret in photos.secrets_of(photo_format):
         assert secret not in clean

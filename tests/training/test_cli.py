@@ -98,7 +98,7 @@ def test_evaluate_names_every_bad_file_before_it_measures(make_data: MakeData, s
 
 def test_a_trained_run_is_exported_for_serving(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out" / "mine.safetensors"
-    arguments = ("--init", start, "--size", 64, "--samples", 16, "--batch", 8, "--hold-out", 0)
+    arguments = ("--init", start, "--size", 64, "--samples", 16, "--batch-size", 8, "--hold-out", 0)
     assert call("train", "--data", make_data(), "--out", run, *arguments).exit_code == 0
     assert call("export", run, "--out", out, "--threshold", 0.4).exit_code == 0
     exported, trained = load_weights(out), load_weights(run / "weights.safetensors")

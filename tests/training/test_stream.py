@@ -14,12 +14,12 @@ import torch
 from humanseg.segmentation.frame import frame_shape, to_frame
 from humanseg.segmentation.spec import Spec
 from humanseg.training import compose
+from humanseg.training.augmentation import Box, fitted, hard_light
 from humanseg.training.compose import put_thing
 from humanseg.training.losses import edge_band, segmentation_loss
 from humanseg.training.samples import Source, find_samples
 from humanseg.training.settings import Settings
 from humanseg.training.stream import Pools, Stream
-from humanseg.training.views import Box, fitted, hard_light
 
 MakeData = Callable[..., Path]
 
@@ -41,7 +41,7 @@ def test_a_sample_depends_on_the_seed_and_its_number_only(stream: Stream) -> Non
 
 
 def test_a_batch_has_one_of_the_shapes_that_are_served(stream: Stream) -> None:
-    stream = Stream(replace(stream.settings, size=384, batch=2), stream.pools)
+    stream = Stream(replace(stream.settings, size=384, batch_size=2), stream.pools)
     kinds, shapes = set(), set()
     for index in range(0, 60, 2):
         first, second = stream[index], stream[index + 1]

@@ -43,12 +43,12 @@ def tiny(folder: Path, start: Path | str, **changes: object) -> Settings:
         data=(Source(folder),),
         size=64,
         samples=48,
-        batch=8,
+        batch_size=8,
         hold_out=0.0,
         precision="32-true",
         init=str(start),
         workers=0,
-        report_every=10_000,
+        eval_interval=10_000,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -140,10 +140,10 @@ def test_renew_names_what_is_there_and_needs_a_weights_file(tmp_path: Path) -> N
     path = tmp_path / "start.safetensors"
     save_weights(path, EfficientUNet(), input_size=64, threshold=0.5)
     for wrong in ("finset", ""):
-        with pytest.raises(SettingsError, match=f"renew: no tensor's name starts with '{wrong}'"):
+        with pytest.raises(SettingsError, match=f"reinit: no tensor's name starts with '{wrong}'"):
             start_network(str(path), ("finest", wrong))
     for init in ("imagenet", str(tmp_path / "gone.safetensors"), __file__):
-        with pytest.raises(SettingsError, match="with renew it must be a .safetensors file"):
+        with pytest.raises(SettingsError, match="with reinit it must be a .safetensors file"):
             start_network(init, ("finest",))
 
 
@@ -154,7 +154,7 @@ def test_a_damaged_start_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_lacks_more_than_what_starts_anew_is_refused(start: Path) -> None:
-    with pytest.raises(SettingsError, match=r"does not fit at '.*'; renew leaves out finest"):
+    with pytest.raises(SettingsError, match=r"does not fit at '.*'; reinit leaves out finest"):
         start_network(str(start), ("finest",))
 
 
@@ -222,7 +222,7 @@ def test_the_committed_recipes_can_be_read() -> None:
 @pytest.mark.slow
 def test_the_trainer_overfits_eight_photos(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     folder = make_data()
-    changes = {"size": 128, "samples": 8 * 70, "learning_rate": 4e-3, "ema_decay": 0.8, "clip": 5.0}
+    changes = {"size": 128, "samples": 8 * 70, "learning_rate": 4e-3, "ema_decay": 0.8, "grad_clip": 5.0}
     settings = tiny(folder, "imagenet", augment="none", **changes)
     weights = load_weights(train(settings, tmp_path / "run", quiet=True))
     results = measure_samples(weights, find_samples(Source(folder)))

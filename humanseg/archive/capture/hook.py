@@ -29,13 +29,13 @@ from pathlib import Path
 from humanseg.archive.capture.bounds import Bounds, SpoolFullError
 from humanseg.archive.capture.record import Exchange, build_record, checked_label
 from humanseg.archive.capture.sampling import choose
-from humanseg.archive.capture.scrub import scrub
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
-from humanseg.archive.capture.telemetry import Metrics, NoMetrics, SparseLog
+from humanseg.archive.capture.strip_metadata import strip_metadata
+from humanseg.archive.capture.telemetry import Metrics, NoMetrics, RateLimitedLog
 from humanseg.archive.capture.uploader_process import UploaderProcess
 from humanseg.archive.capture.writer import SegmentWriter
-from humanseg.archive.errors import Unscrubbable
+from humanseg.archive.errors import NotStrippable
 
 SEAL_SHARE = 0.75  # of `segment_seconds`: the rest is for the upload
 TICK_SECONDS = 0.5  # how late a segment may be sealed
@@ -62,7 +62,7 @@ class Outcome(enum.Enum):
 class Archive:
     """One worker's archive. `keep` may be called from any thread."""
 
-    def __init__(self, settings: ArchiveSettings, spool: Spool, metrics: Metrics, log: SparseLog) -> None:
+    def __init__(self, settings: ArchiveSettings, spool: Spool, metrics: Metrics, log: RateLimitedLog) -> None:
         self.settings, self.spool = settings, spool
         self._metrics, self._log = metrics, log
         self._writer = SegmentWriter(
@@ -97,7 +97,7 @@ class Archive:
         its own (uploader_process.py), which goes to the store that the environment names. Without `upload` the
         archive only spools, and somebody else ships.
         """
-        log = SparseLog(logger or logging.getLogger("archive"))
+        log = RateLimitedLog(logger or logging.getLogger("archive"))
         numbers = metrics or NoMetrics()
         spool = open_spool(state_dir)
         archive = cls(settings, spool, numbers, log)
@@ -124,8 +124,8 @@ class Archive:
             return self._drop(error.reason, f"no room in {self.spool.root}")
         except OSError as error:
             return self._drop(_DISK_REASONS.get(error.errno or 0, "disk-error"), str(error))
-        except Unscrubbable as error:
-            return self._drop("unscrubbable", str(error))
+        except NotStrippable as error:
+            return self._drop("not-strippable", str(error))
         except Exception as error:  # whatever it is, the answer to the user matters more
             return self._drop("error", repr(error))
         self._metrics_count("archive_spooled_total")
@@ -146,7 +146,7 @@ class Archive:
         except ValueError as error:
             self._log.warning("label", f"a label was left out: {error}")
             exchange = dataclasses.replace(exchange, label=None)
-        photo, photo_format = scrub(bytes(exchange.photo), exchange.photo_format.lower())
+        photo, photo_format = strip_metadata(bytes(exchange.photo), exchange.photo_format.lower())
         with self._lock:
             passed_over = dict(self._passed_over)
         record = build_record(

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from humanseg.archive.errors import Unscrubbable
+from humanseg.archive.errors import NotStrippable
 
 _BRANDS = frozenset(
     (b"mif1", b"mif2", b"miaf", b"heic", b"heix", b"avif", b"MiHB", b"MiHE", b"MiPr", b"MA1A", b"MA1B", b"1pic")
@@ -48,11 +48,11 @@ class _File:
     premultiplied: list[tuple[int, list[int]]] = field(default_factory=list)
 
 
-def scrub_isobmff(photo: bytes) -> bytes:
+def strip_isobmff(photo: bytes) -> bytes:
     """`photo` (HEIC, HEIF or AVIF, a still image) with the picture that is shown, and nothing else.
 
     Raises:
-        Unscrubbable: a box runs past its parent, or the items are stored in a way not known here.
+        NotStrippable: a box runs past its parent, or the items are stored in a way not known here.
     """
     brands, found = b"", _File()
     metas = 0
@@ -63,9 +63,9 @@ def scrub_isobmff(photo: bytes) -> bytes:
             metas += 1
             _read_meta(photo, body + 4, end, found)
         elif kind in (b"moov", b"moof"):
-            raise Unscrubbable("an image sequence")
+            raise NotStrippable("an image sequence")
     if metas != 1 or found.primary not in found.items:
-        raise Unscrubbable("not one meta box with a primary item")
+        raise NotStrippable("not one meta box with a primary item")
     kept = _reachable(found)
     bodies = [_body(photo, found, found.items[number]) for number in kept]
     return _written(brands, found, kept, bodies)
@@ -82,7 +82,7 @@ def _reachable(found: _File) -> list[int]:
             if one in kept:
                 continue
             if one not in found.items or found.items[one].kind not in _CODED | _DERIVED:
-                raise Unscrubbable("a picture made of something unknown")
+                raise NotStrippable("a picture made of something unknown")
             kept.append(one)
             waiting += found.items[one].parts
 
@@ -101,7 +101,7 @@ def _properties_of(found: _File, item: _Item) -> list[tuple[bytes, bytes]]:
     try:
         return [found.properties[index - 1] for _, index in item.properties if index]
     except IndexError:
-        raise Unscrubbable("a property that is not there") from None
+        raise NotStrippable("a property that is not there") from None
 
 
 # ------------------------------------------------------------------------------------------- reading
@@ -111,7 +111,7 @@ def _read_meta(data: bytes, at: int, stop: int, found: _File) -> None:
     boxes = {kind: (body, end) for kind, body, end in _boxes(data, at, stop)}
     for needed in (b"iinf", b"iloc", b"pitm", b"iprp"):
         if needed not in boxes:
-            raise Unscrubbable("no items")
+            raise NotStrippable("no items")
     found.items = {number: _Item(kind) for number, kind in _item_types(data, *boxes[b"iinf"])}
     body, _ = boxes[b"pitm"]
     (found.primary,) = struct.unpack_from(">I" if data[body] else ">H", data, body + 4)
@@ -119,11 +119,11 @@ def _read_meta(data: bytes, at: int, stop: int, found: _File) -> None:
     for number, method, extents in _item_places(data, *boxes[b"iloc"]):
         if number in found.items:
             if method not in (0, 1):
-                raise Unscrubbable("an item stored by reference")
+                raise NotStrippable("an item stored by reference")
             base, limit = (inside, inside_end) if method else (0, len(data))
             for offset, length in extents:
                 if not length or base + offset + length > limit:
-                    raise Unscrubbable("an item runs past the end")
+                    raise NotStrippable("an item runs past the end")
             found.items[number].extents = [(base + offset, length) for offset, length in extents]
     for kind, body, end in _boxes(data, *boxes[b"iprp"]):
         if kind == b"ipco":
@@ -154,7 +154,7 @@ def _boxes(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
         elif size == 0:
             size = stop - at
         if size < body - at or at + size > stop:
-            raise Unscrubbable("a box runs past its parent")
+            raise NotStrippable("a box runs past its parent")
         yield kind, body, at + size
         at += size
 
@@ -164,7 +164,7 @@ def _item_types(data: bytes, at: int, stop: int) -> Iterator[tuple[int, bytes]]:
         if kind != b"infe":
             continue
         if data[body] < 2:
-            raise Unscrubbable("items of an old version")
+            raise NotStrippable("items of an old version")
         wide = data[body] == 3
         (number,) = struct.unpack_from(">I" if wide else ">H", data, body + 4)
         after = body + (8 if wide else 6) + 2
@@ -182,7 +182,7 @@ def _item_places(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int, li
         nonlocal at
         at += width
         if at > stop:
-            raise Unscrubbable("the list of places runs past its box")
+            raise NotStrippable("the list of places runs past its box")
         return int.from_bytes(data[at - width : at], "big")
 
     for _ in range(number(4 if version == 2 else 2)):
@@ -209,7 +209,7 @@ def _associations(data: bytes, at: int, stop: int) -> Iterator[tuple[int, list[t
         width, number = (bits + 1) // 8, data[at]
         at += 1
         if at + number * width > stop:
-            raise Unscrubbable("properties run past their box")
+            raise NotStrippable("properties run past their box")
         values = [int.from_bytes(data[at + width * each :][:width], "big") for each in range(number)]
         at += number * width
         yield item, [(bool(value >> bits), value & ((1 << bits) - 1)) for value in values]
@@ -221,7 +221,7 @@ def _references(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, l
     for kind, body, end in _boxes(data, at + 4, stop):
         number, count = struct.unpack_from(f"{step}H", data, body)
         if body + width + 2 + count * width > end:
-            raise Unscrubbable("references run past their box")
+            raise NotStrippable("references run past their box")
         yield kind, number, list(struct.unpack_from(f">{count}{step[1]}", data, body + width + 2))
 
 
@@ -234,7 +234,7 @@ def _body(photo: bytes, found: _File, item: _Item) -> bytes:
     if item.kind == b"iden":
         return b""
     if not raw:
-        raise Unscrubbable("an item without bytes")
+        raise NotStrippable("an item without bytes")
     if item.kind == b"grid":
         return raw[: 12 if raw[1] & 1 else 8]
     if item.kind == b"iovl":
@@ -244,14 +244,14 @@ def _body(photo: bytes, found: _File, item: _Item) -> bytes:
         return b"".join(obu for kind, obu in _obus(raw) if kind in _OBU_KEPT)
     configuration = next((body for kind, body in _properties_of(found, item) if kind == b"hvcC"), b"")
     if len(configuration) < 23:
-        raise Unscrubbable("HEVC without its configuration")
+        raise NotStrippable("HEVC without its configuration")
     width = (configuration[21] & 3) + 1
     out, at = bytearray(), 0
     while at + width < len(raw):
         length = int.from_bytes(raw[at : at + width], "big")
         end = at + width + length
         if not length or end > len(raw):
-            raise Unscrubbable("a NAL unit runs past its item")
+            raise NotStrippable("a NAL unit runs past its item")
         kind = raw[at + width] >> 1 & 63
         if kind < 32 or kind in _PARAMETER_SETS:
             out += raw[at:end]
@@ -275,7 +275,7 @@ def _obus(raw: bytes) -> Iterator[tuple[int, bytes]]:
                 if not byte & 128:
                     break
         if at + length > len(raw):
-            raise Unscrubbable("an OBU runs past its item")
+            raise NotStrippable("an OBU runs past its item")
         at += length
         yield head >> 3 & 15, raw[start:at]
 
@@ -284,7 +284,7 @@ def _property(kind: bytes, body: bytes) -> bytes | None:
     """A property's body without what a decoder does not need; None: it stays behind."""
     if kind in _FULL_SIZE:
         if len(body) < _FULL_SIZE[kind]:
-            raise Unscrubbable("a property is cut off")
+            raise NotStrippable("a property is cut off")
         return body[: _FULL_SIZE[kind]]
     if kind == b"a1lx":
         return body[: 13 if body[0] & 1 else 7]
@@ -310,7 +310,7 @@ def _hevc_configuration(body: bytes) -> bytes:
         for _ in range(count):
             at += 2 + struct.unpack_from(">H", body, at)[0]
         if at > len(body):
-            raise Unscrubbable("a parameter set runs past its box")
+            raise NotStrippable("a parameter set runs past its box")
         if kind & 63 in _PARAMETER_SETS:
             arrays.append(body[start:at])
     return body[:22] + bytes([len(arrays)]) + b"".join(arrays)
@@ -323,7 +323,7 @@ def _written(brands: bytes, found: _File, kept: list[int], bodies: list[bytes]) 
     """The new file. Items are numbered from 1 in the order of `kept`, properties in the order of their first use."""
     numbers = {old: new for new, old in enumerate(kept, 1)}
     if len(kept) > 0xFFFF:
-        raise Unscrubbable("too many items")
+        raise NotStrippable("too many items")
     properties: dict[int, int] = {}
     boxes = bytearray()
     associations = bytearray()
@@ -335,7 +335,7 @@ def _written(brands: bytes, found: _File, kept: list[int], bodies: list[bytes]) 
                 clean = _property(kind, body)
                 if clean is None:
                     if essential and kind not in (b"colr",):
-                        raise Unscrubbable("an essential property that is not known")
+                        raise NotStrippable("an essential property that is not known")
                     properties[index] = 0
                 else:
                     boxes += _box(kind, clean)
@@ -378,7 +378,7 @@ def _written(brands: bytes, found: _File, kept: list[int], bodies: list[bytes]) 
 
     known = [brands[at : at + 4] for at in (0, *range(8, len(brands) - 3, 4)) if brands[at : at + 4] in _BRANDS]
     if not known:
-        raise Unscrubbable("a brand that is not known")
+        raise NotStrippable("a brand that is not known")
     head = _box(b"ftyp", known[0] + bytes(4) + b"".join(dict.fromkeys((*known, b"mif1"))))
     data_at = len(head) + len(meta(0)) + 8
     return head + meta(data_at) + _box(b"mdat", b"".join(bodies))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from humanseg.archive.errors import Unscrubbable
+from humanseg.archive.errors import NotStrippable
 
 ORIENTATION = 0x0112
 
@@ -39,7 +39,7 @@ def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
     """The first image of a TIFF (deflate) or BMP, written anew and upright in its mode: no pixel changes.
 
     Raises:
-        Unscrubbable: Pillow can't read it or can't write its mode in this format.
+        NotStrippable: Pillow can't read it or can't write its mode in this format.
     """
     from PIL import Image
 
@@ -54,7 +54,7 @@ def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
             else:
                 _bare(image).save(out, "BMP")
     except Exception as error:
-        raise Unscrubbable(f"{photo_format} can't be written anew: {error}") from error
+        raise NotStrippable(f"{photo_format} can't be written anew: {error}") from error
     return out.getvalue()
 
 
@@ -62,7 +62,7 @@ def rewrite_as_png(photo: bytes) -> bytes:
     """The first image as an upright 8-bit PNG: the last resort, for anything that Pillow can read.
 
     Raises:
-        Unscrubbable: Pillow can't read it.
+        NotStrippable: Pillow can't read it.
     """
     from PIL import Image, ImageOps
 
@@ -75,7 +75,7 @@ def rewrite_as_png(photo: bytes) -> bytes:
             out = io.BytesIO()
             _bare(upright.convert(mode)).save(out, "PNG", compress_level=1)
     except Exception as error:
-        raise Unscrubbable(f"can't be written anew: {error}") from error
+        raise NotStrippable(f"can't be written anew: {error}") from error
     return out.getvalue()
 
 

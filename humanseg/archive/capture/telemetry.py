@@ -43,7 +43,7 @@ class NoMetrics:
         """Does nothing."""
 
 
-class SparseLog:
+class RateLimitedLog:
     """A logger that says the same kind of thing once a minute, with how often it was left unsaid."""
 
     def __init__(

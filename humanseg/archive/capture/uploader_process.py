@@ -20,7 +20,7 @@ from pathlib import Path
 
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import OPEN, Spool
-from humanseg.archive.capture.telemetry import Metrics, SparseLog
+from humanseg.archive.capture.telemetry import Metrics, RateLimitedLog
 
 MODULE = "humanseg.archive.ship.child"  # by name: a worker must not import what ships
 LEAD_SECONDS = 5.0
@@ -31,7 +31,7 @@ class UploaderProcess:
     """Minds the uploader of one spool."""
 
     def __init__(
-        self, spool: Spool, state_dir: Path, settings: ArchiveSettings, *, metrics: Metrics, log: SparseLog
+        self, spool: Spool, state_dir: Path, settings: ArchiveSettings, *, metrics: Metrics, log: RateLimitedLog
     ) -> None:
         self._spool, self._state_dir, self._settings = spool, state_dir.resolve(), settings
         self._metrics, self._log = metrics, log

@@ -30,7 +30,7 @@ from botocore.exceptions import ClientError
 
 from humanseg.archive.capture.record import extension_of, rfc3339
 from humanseg.archive.capture.rewrite import rewrite_as_jpeg, rewrite_as_png
-from humanseg.archive.errors import ArchiveError, Unscrubbable
+from humanseg.archive.errors import ArchiveError, NotStrippable
 from humanseg.archive.read.export_formats import FORMATS, pack
 from humanseg.archive.read.labels import Label, edited_masks, read_labels
 from humanseg.archive.read.reader import Damaged, Gone, Reader, cut, is_gone, parallel
@@ -305,7 +305,7 @@ def _write(reader: Reader, choice: Choice, data: bytes | None, start: int, place
         if not place.as_sent(choice):
             jpeg = choice.row["photo_format"] == "jpeg"
             photo = rewrite_as_jpeg(photo) if jpeg else rewrite_as_png(photo)
-    except (Gone, Damaged, Unscrubbable) as error:
+    except (Gone, Damaged, NotStrippable) as error:
         return str(error)
     if not place.photo(choice).is_file():
         write_whole(place.photo(choice), photo)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.capture.telemetry import SparseLog
+from humanseg.archive.capture.telemetry import RateLimitedLog
 from humanseg.archive.ship.command import uploader_for
 
 
@@ -40,7 +40,7 @@ class Lines:
 
 def main(state_dir: Path, settings: ArchiveSettings) -> None:
     """The uploader as a process: ships until its input ends, which is when the worker that started it ends."""
-    uploader_for(state_dir, settings, metrics=Lines(), log=SparseLog(logging.getLogger("archive"))).start()
+    uploader_for(state_dir, settings, metrics=Lines(), log=RateLimitedLog(logging.getLogger("archive"))).start()
     while os.read(0, 65536):
         pass
     os._exit(0)  # at once: locks end with the process, and whatever is under way is done again

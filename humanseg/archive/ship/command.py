@@ -14,7 +14,7 @@ from typing import Any
 
 from humanseg.archive.capture.hook import open_spool
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.capture.telemetry import Metrics, NoMetrics, SparseLog
+from humanseg.archive.capture.telemetry import Metrics, NoMetrics, RateLimitedLog
 from humanseg.archive.errors import ArchiveError
 from humanseg.archive.ship import groups
 from humanseg.archive.ship.store import BucketSettings, Store
@@ -43,7 +43,7 @@ def read_settings(config: Path) -> ArchiveSettings:
     return ArchiveSettings.from_mapping(found.get("archive"))
 
 
-def uploader_for(state_dir: Path, settings: ArchiveSettings, *, metrics: Metrics, log: SparseLog) -> Uploader:
+def uploader_for(state_dir: Path, settings: ArchiveSettings, *, metrics: Metrics, log: RateLimitedLog) -> Uploader:
     """The uploader of this state folder, to the store that the environment means."""
     return Uploader(
         open_spool(state_dir),
@@ -70,7 +70,7 @@ def ship_spool(
     spool = open_spool(state_dir)
     if retry_rejected:
         groups.restore_rejected(spool)
-    log = SparseLog(logging.getLogger("archive"))
+    log = RateLimitedLog(logging.getLogger("archive"))
     uploader = uploader_for(state_dir, read_settings(config), metrics=NoMetrics(), log=log)
     if deadline_seconds is not None:
         return uploader.drain(deadline_seconds)

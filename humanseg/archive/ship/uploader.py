@@ -24,7 +24,7 @@ from pathlib import Path
 from humanseg.archive.capture.names import records_root, segment_key, table_key
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import SHIPPING, Backlog, Spool, claimed, remove_folder, segment_name
-from humanseg.archive.capture.telemetry import Metrics, SparseLog
+from humanseg.archive.capture.telemetry import Metrics, RateLimitedLog
 from humanseg.archive.capture.uploader_process import take_lead
 from humanseg.archive.errors import Away, NoStore, Refused
 from humanseg.archive.ship import groups
@@ -59,7 +59,7 @@ class Uploader:
         settings: ArchiveSettings,
         *,
         metrics: Metrics,
-        log: SparseLog,
+        log: RateLimitedLog,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:

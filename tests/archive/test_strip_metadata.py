@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from humanseg.archive.capture.scrub import minimal_exif, scrub, scrub_gif, scrub_jpeg
-from humanseg.archive.errors import Unscrubbable
+from humanseg.archive.capture.strip_metadata import minimal_exif, strip_gif, strip_jpeg, strip_metadata
+from humanseg.archive.errors import NotStrippable
 from tests.archive import photos
 
 
@@ -25,7 +25,7 @@ def test_a_phone_photo_loses_its_metadata_and_not_its_pixels(photo_format: str) 
     sent = photos.phone_photo(photo_format)
     for secret in photos.secrets_of(photo_format):
         assert secret in sent, "the test's photo does not carry what it is to lose"
-    clean, clean_format = scrub(sent, photo_format)
+    clean, clean_format = strip_metadata(sent, photo_format)
     assert clean_format == photo_format
     for secret in photos.secrets_of(photo_format):
         assert secret not in clean
@@ -49,7 +49,7 @@ def allowed_tags(photo_format: str) -> set[int]:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_is_kept(photo_format: str, orientation: int) -> None:
     sent = photos.phone_photo(photo_format, orientation)
-    clean, _ = scrub(sent, photo_format)
+    clean, _ = strip_metadata(sent, photo_format)
     with Image.open(io.BytesIO(clean)) as image:
         assert image.getexif().get(0x0112, 1) == orientation
     np.testing.assert_array_equal(upright(clean), upright(sent))
@@ -57,7 +57,7 @@ def test_every_orientation_is_kept(photo_format: str, orientation: int) -> None:
 
 def test_a_jpeg_keeps_its_compressed_bytes() -> None:
     sent = photos.phone_photo("jpeg")
-    clean, _ = scrub(sent, "jpeg")
+    clean, _ = strip_metadata(sent, "jpeg")
     scan = clean[clean.index(b"\xff\xda") : -2]
     assert len(scan) > 500
     assert scan in sent
@@ -76,7 +76,7 @@ def test_a_jpeg_keeps_its_compressed_bytes() -> None:
 def test_every_kind_of_jpeg_keeps_its_pixels(mode: str, extra: dict[str, object]) -> None:
     out = io.BytesIO()
     photos.picture().convert(mode).save(out, "JPEG", exif=photos.exif(3), **extra)
-    clean, clean_format = scrub(out.getvalue(), "jpeg")
+    clean, clean_format = strip_metadata(out.getvalue(), "jpeg")
     assert clean_format == "jpeg"
     assert photos.MAKE not in clean
     np.testing.assert_array_equal(upright(clean), upright(out.getvalue()))
@@ -85,8 +85,8 @@ def test_every_kind_of_jpeg_keeps_its_pixels(mode: str, extra: dict[str, object]
 def test_a_second_image_behind_a_jpeg_is_dropped() -> None:
     """Phones append a depth map, an HDR gain map or a video (MPO, motion photos)."""
     first, second = photos.phone_photo("jpeg"), photos.phone_photo("jpeg", seed=5)
-    clean, _ = scrub(first + second, "mpo")
-    assert clean == scrub(first, "jpeg")[0]
+    clean, _ = strip_metadata(first + second, "mpo")
+    assert clean == strip_metadata(first, "jpeg")[0]
 
 
 def test_a_thumbnail_in_the_jfif_header_goes() -> None:
@@ -97,7 +97,7 @@ def test_a_thumbnail_in_the_jfif_header_goes() -> None:
     pixels = b"\x13\x37\x99" * 4
     fat = b"JFIF\0\x01\x02\0\0\x48\0\x48\x02\x02" + pixels
     sent = plain[:2] + b"\xff\xe0" + struct.pack(">H", 2 + len(fat)) + fat + plain[20:]
-    clean = scrub_jpeg(sent)
+    clean = strip_jpeg(sent)
     assert pixels not in clean
     np.testing.assert_array_equal(upright(clean), upright(plain))
 
@@ -109,7 +109,7 @@ def test_every_kind_of_png_keeps_its_pixels(mode: str, png_format: str) -> None:
     out = io.BytesIO()
     image.save(out, "PNG", transparency=0 if mode == "P" else None)
     sent = photos.with_png_chunk(out.getvalue(), b"tEXt", b"Comment\0" + photos.COMMENT)
-    clean, clean_format = scrub(sent, png_format)
+    clean, clean_format = strip_metadata(sent, png_format)
     assert clean_format == "png"
     assert photos.COMMENT not in clean
     assert clean == out.getvalue()
@@ -129,7 +129,7 @@ def test_a_webp_with_alpha_or_frames_keeps_them(lossless: bool) -> None:
         exif=photos.exif(1),
         xmp=photos.XMP,
     )
-    clean, _ = scrub(out.getvalue(), "webp")
+    clean, _ = strip_metadata(out.getvalue(), "webp")
     assert photos.XMP_WORD not in clean
     assert photos.MAKE not in clean
     with Image.open(io.BytesIO(clean)) as image:
@@ -141,7 +141,7 @@ def test_a_gif_keeps_all_its_frames() -> None:
     frames = [photos.picture(seed=seed).convert("P") for seed in range(3)]
     out = io.BytesIO()
     frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=40, loop=0, comment=photos.COMMENT)
-    clean = scrub_gif(out.getvalue())
+    clean = strip_gif(out.getvalue())
     assert photos.COMMENT not in clean
     with Image.open(io.BytesIO(clean)) as image:
         assert image.n_frames == 3
@@ -157,7 +157,7 @@ def test_every_kind_of_tiff_keeps_its_pixels(mode: str) -> None:
     )
     out = io.BytesIO()
     image.save(out, "TIFF", save_all=True, append_images=[photos.picture(seed=4)])
-    clean, clean_format = scrub(out.getvalue(), "tiff")
+    clean, clean_format = strip_metadata(out.getvalue(), "tiff")
     assert clean_format == "tiff"
     with Image.open(io.BytesIO(clean)) as found:
         assert found.n_frames == 1, "only the first image is what the mask was made from"
@@ -167,15 +167,15 @@ def test_every_kind_of_tiff_keeps_its_pixels(mode: str) -> None:
 
 def test_a_container_that_cannot_be_walked_is_written_anew() -> None:
     sent = photos.phone_photo("jpeg", orientation=6)
-    clean, clean_format = scrub(sent, "png")  # a photo whose format was told wrong
+    clean, clean_format = strip_metadata(sent, "png")  # a photo whose format was told wrong
     assert clean_format == "png"
     assert all(secret not in clean for secret in photos.secrets_of("jpeg"))
     np.testing.assert_array_equal(upright(clean), upright(sent))
 
 
 def test_what_nobody_can_read_is_refused_rather_than_kept_as_it_is() -> None:
-    with pytest.raises(Unscrubbable):
-        scrub(b"\xff\xd8 no photo " + photos.COMMENT, "jpeg")
+    with pytest.raises(NotStrippable):
+        strip_metadata(b"\xff\xd8 no photo " + photos.COMMENT, "jpeg")
 
 
 @pytest.mark.parametrize("photo_format", photos.FORMATS)
@@ -184,8 +184,8 @@ def test_a_truncated_photo_is_refused_or_readable_but_never_kept_as_it_is(photo_
     for share in (0.1, 0.3, 0.5, 0.7, 0.9):
         cut = sent[: int(len(sent) * share)]
         try:
-            clean, _ = scrub(cut, photo_format)
-        except Unscrubbable:
+            clean, _ = strip_metadata(cut, photo_format)
+        except NotStrippable:
             continue
         assert all(secret not in clean for secret in photos.secrets_of(photo_format))
         with Image.open(io.BytesIO(clean)) as image:
@@ -206,7 +206,7 @@ def test_a_thumbnail_item_stays_behind_and_the_picture_does_not() -> None:
     sent = file.getvalue()
     with Image.open(io.BytesIO(sent)) as image:
         assert image.info["thumbnails"] == [128], "the test's photo carries no thumbnail"
-    clean, clean_format = scrub(sent, "heif")
+    clean, clean_format = strip_metadata(sent, "heif")
     assert clean_format == "heif"
     assert len(clean) < len(sent) - 1000, "the thumbnail's bytes are still there"
     with Image.open(io.BytesIO(clean)) as image:

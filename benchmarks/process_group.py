@@ -28,8 +28,8 @@ class Limit:
     stages: dict[str, float]
 
 
-class Gang:
-    """Use as a context: `gang.photos(path, "mask", 3.0)`, `gang.forward(3.0)`."""
+class ProcessGroup:
+    """Use as a context: `group.photos(path, "mask", 3.0)`, `group.forward(3.0)`."""
 
     def __init__(self, model: Path, processes: int, precision: str = "auto") -> None:
         environment = {**os.environ, **MALLOC, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -43,7 +43,7 @@ class Gang:
         for process in self._processes:
             assert process.stdout and process.stdout.readline().startswith("READY")
 
-    def __enter__(self) -> Gang:
+    def __enter__(self) -> ProcessGroup:
         return self
 
     def __exit__(

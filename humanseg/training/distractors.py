@@ -1,6 +1,6 @@
 """Cut-outs of what is no person: animals, vehicles, household, food, out of Debian's `tuxpaint-stamps-default`.
 
-`python -m humanseg.training.things OUT` downloads the package with `apt-get download` (no root, nothing is
+`python -m humanseg.training.distractors OUT` downloads the package with `apt-get download` (no root, nothing is
 installed) and writes each photographed stamp as `OUT/img/NAME.png` and its alpha as `OUT/mask/NAME.png`, for
 sources of the kind `things`.
 

@@ -25,9 +25,9 @@ import zlib
 
 from isal import isal_zlib
 
-from humanseg.archive.capture.isobmff import scrub_isobmff
+from humanseg.archive.capture.isobmff import strip_isobmff
 from humanseg.archive.capture.rewrite import orientation_of, rewrite_as_png, rewrite_same_format
-from humanseg.archive.errors import Unscrubbable
+from humanseg.archive.errors import NotStrippable
 
 # Frame headers, tables (DHT C4, DAC CC, DQT DB), scans, restart interval. Decoders pass over JPG (C8) and DNL (DC).
 _JPEG_KEPT = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDD} - {0xC8})
@@ -41,34 +41,34 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 _INFLATE_STEP = 1 << 22
 
 
-def scrub(photo: bytes, photo_format: str) -> tuple[bytes, str]:
+def strip_metadata(photo: bytes, photo_format: str) -> tuple[bytes, str]:
     """`photo` without metadata, and the format that it now has (the same, or "png" after the fallback).
 
     Raises:
-        Unscrubbable: neither the container nor Pillow could be trusted with it.
+        NotStrippable: neither the container nor Pillow could be trusted with it.
     """
     try:
         if photo_format in ("jpeg", "mpo"):
-            return scrub_jpeg(photo), "jpeg"
+            return strip_jpeg(photo), "jpeg"
         if photo_format == "png":
-            return scrub_png(photo), "png"
+            return strip_png(photo), "png"
         if photo_format == "webp":
-            return scrub_webp(photo), "webp"
+            return strip_webp(photo), "webp"
         if photo_format == "gif":
-            return scrub_gif(photo), "gif"
+            return strip_gif(photo), "gif"
         if photo_format in ("heic", "heif", "avif"):
-            return scrub_isobmff(photo), photo_format
+            return strip_isobmff(photo), photo_format
         if photo_format in ("tiff", "bmp"):
             return rewrite_same_format(photo, photo_format), photo_format
-    except (Unscrubbable, struct.error, IndexError):
+    except (NotStrippable, struct.error, IndexError):
         pass  # a photo that decodes but whose container is odd: its pixels are still worth keeping
     return rewrite_as_png(photo), "png"
 
 
-def scrub_jpeg(photo: bytes) -> bytes:
+def strip_jpeg(photo: bytes) -> bytes:
     """JPEG without metadata; the compressed pixels are the same bytes."""
     if photo[:2] != b"\xff\xd8":
-        raise Unscrubbable("no start of image")
+        raise NotStrippable("no start of image")
     out = bytearray(photo[:2])
     turned = orientation_of(photo)
     if turned != 1:
@@ -77,18 +77,18 @@ def scrub_jpeg(photo: bytes) -> bytes:
     at, scans = 2, 0
     while True:
         if photo[at] != 0xFF:
-            raise Unscrubbable("bytes between segments")
+            raise NotStrippable("bytes between segments")
         while photo[at + 1] == 0xFF:  # fill bytes
             at += 1
         marker = photo[at + 1]
         if marker == 0xD9:
             if not scans:
-                raise Unscrubbable("no scan")
+                raise NotStrippable("no scan")
             return bytes(out + b"\xff\xd9")  # what follows (trailers, second images, videos) is dropped
         (length,) = struct.unpack_from(">H", photo, at + 2)
         end = at + 2 + length
         if length < 2 or end > len(photo):
-            raise Unscrubbable("a segment runs past the end")
+            raise NotStrippable("a segment runs past the end")
         body = photo[at + 4 : end]
         if marker in _JPEG_KEPT:
             out += photo[at:end]
@@ -109,22 +109,22 @@ def _end_of_scan(photo: bytes, at: int) -> int:
     """Where the entropy-coded data that starts at `at` ends: the first real marker."""
     found = _JPEG_MARKER.search(photo, at)
     if found is None:
-        raise Unscrubbable("no end of image")
+        raise NotStrippable("no end of image")
     return found.start()
 
 
-def scrub_png(photo: bytes) -> bytes:
+def strip_png(photo: bytes) -> bytes:
     """PNG with the chunks that make the picture, and nothing else."""
     signature = b"\x89PNG\r\n\x1a\n"
     if photo[:8] != signature:
-        raise Unscrubbable("no PNG signature")
+        raise NotStrippable("no PNG signature")
     out, seen, pixels = bytearray(signature), set(), bytearray()
     turned, at = orientation_of(photo), 8
     while True:
         length, kind = struct.unpack_from(">I4s", photo, at)
         end = at + 12 + length
         if end > len(photo):
-            raise Unscrubbable("a chunk runs past the end")
+            raise NotStrippable("a chunk runs past the end")
         if kind == b"IDAT":
             pixels += photo[at + 8 : end - 4]
             out += photo[at:end]
@@ -141,7 +141,7 @@ def scrub_png(photo: bytes) -> bytes:
 
 
 def _check_stream(packed: bytes, width: int, height: int, depth: int, colour: int, *how: int) -> None:
-    """Raise Unscrubbable where the compressed pixels go on behind the last row, or the stream behind its end."""
+    """Raise NotStrippable where the compressed pixels go on behind the last row, or the stream behind its end."""
     bits = depth * _PNG_SAMPLES.get(colour, 4)
     passes = _ADAM7 if how[2] else ((0, 0, 1, 1),)
     wanted = 0
@@ -154,26 +154,26 @@ def _check_stream(packed: bytes, width: int, height: int, depth: int, colour: in
         try:
             piece = stream.decompress(rest, _INFLATE_STEP)
         except Exception as error:  # isal's own error is no class for type checkers
-            raise Unscrubbable(f"pixels that can't be unpacked: {error}") from None
+            raise NotStrippable(f"pixels that can't be unpacked: {error}") from None
         rest = stream.unconsumed_tail
         got += len(piece)
         if not piece and not rest:
             break
     if got != wanted or stream.unused_data or rest:
-        raise Unscrubbable("bytes behind the pixels")
+        raise NotStrippable("bytes behind the pixels")
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def scrub_webp(photo: bytes) -> bytes:
+def strip_webp(photo: bytes) -> bytes:
     """WebP with its image (or frames), alpha and canvas, and nothing else."""
     if photo[:4] != b"RIFF" or photo[8:12] != b"WEBP":
-        raise Unscrubbable("no WebP header")
+        raise NotStrippable("no WebP header")
     stop = 8 + struct.unpack_from("<I", photo, 4)[0]
     if stop > len(photo) + 1:
-        raise Unscrubbable("shorter than its header says")
+        raise NotStrippable("shorter than its header says")
     turned, chunks, at, extended = orientation_of(photo), bytearray(), 12, b""
     seen: set[bytes] = set()
     alpha = b""
@@ -181,7 +181,7 @@ def scrub_webp(photo: bytes) -> bytes:
         kind, length = struct.unpack_from("<4sI", photo, at)
         body = photo[at + 8 : at + 8 + length]
         if len(body) != length:
-            raise Unscrubbable("a chunk runs past the end")
+            raise NotStrippable("a chunk runs past the end")
         moving = bool(extended and extended[0] & 2)
         if kind == b"VP8X" and not seen:
             extended = body
@@ -196,9 +196,9 @@ def scrub_webp(photo: bytes) -> bytes:
         seen.add(kind)
         at += 8 + length + (length & 1)
     if not seen & {b"VP8 ", b"VP8L", b"ANMF"}:
-        raise Unscrubbable("no image chunk")
+        raise NotStrippable("no image chunk")
     if turned != 1 and not extended:
-        raise Unscrubbable("an orientation without the extended header")
+        raise NotStrippable("an orientation without the extended header")
     head = b""
     if extended:
         kept_flags = extended[0] & 0b0001_0010  # alpha and animation; ICC, EXIF and XMP bits go
@@ -227,17 +227,17 @@ def _riff_chunk(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) & 1)
 
 
-def scrub_gif(photo: bytes) -> bytes:
+def strip_gif(photo: bytes) -> bytes:
     """GIF with its screen, palettes, frames and their timing, and nothing else."""
     if photo[:6] not in (b"GIF87a", b"GIF89a"):
-        raise Unscrubbable("no GIF header")
+        raise NotStrippable("no GIF header")
     at = 13 + (3 << ((photo[10] & 7) + 1) if photo[10] & 0x80 else 0)
     out, frames = bytearray(photo[:at]), 0
     while True:
         kind = photo[at]
         if kind == 0x3B or (frames and kind not in (0x21, 0x2C)):
             if not frames:
-                raise Unscrubbable("no frame")
+                raise NotStrippable("no frame")
             return bytes(out + b"\x3b")
         if kind == 0x21:
             end = _end_of_blocks(photo, at + 2)
@@ -249,7 +249,7 @@ def scrub_gif(photo: bytes) -> bytes:
             out += photo[at:end]
             frames += 1
         else:
-            raise Unscrubbable("an unknown block")
+            raise NotStrippable("an unknown block")
         at = end
 
 

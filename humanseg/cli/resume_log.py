@@ -27,7 +27,7 @@ class State(Enum):
     FOREIGN = "foreign"
 
 
-class Journal:
+class ResumeLog:
     """The record of one results folder. Its lines are appended by one thread.
 
     Args:
@@ -70,8 +70,8 @@ class Journal:
         self._append(line)
 
     def _append(self, line: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as journal:
-            journal.write(("\n" if self._torn else "") + json.dumps(line) + "\n")
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(("\n" if self._torn else "") + json.dumps(line) + "\n")
         self._torn = False
         self._lines[line["result"]] = line
 
