@@ -26,7 +26,7 @@ from humanseg.segmentation.engine import OpenVinoEngine
 from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.pipeline import preprocess, segment
-from humanseg.segmentation.quiet_openvino import openvino
+from humanseg.segmentation.quiet_openvino import core, openvino
 from humanseg.segmentation.spec import Spec
 
 SETS = ("ccp/val", "coco_people/val", "portraits_dev")
@@ -76,7 +76,7 @@ def main() -> None:
     import nncf
 
     model = ModelInfo.read(arguments.model)
-    graph = openvino.Core().read_model(arguments.model / GRAPH)
+    graph = core().read_model(arguments.model / GRAPH)
     photos = frames(arguments.data / "ccp" / "train", arguments.calibration, model.spec)
     quantized = nncf.quantize(
         graph, nncf.Dataset(photos), preset=nncf.QuantizationPreset.MIXED, subset_size=len(photos)

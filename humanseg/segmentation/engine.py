@@ -44,10 +44,9 @@ class OpenVinoEngine:
 
     def __init__(self, graph: Any, spec: Spec, *, threads: int, precision: str) -> None:
         """graph: the path of an .xml, or an `openvino.Model`."""
-        from humanseg.segmentation.quiet_openvino import openvino
+        from humanseg.segmentation.quiet_openvino import core
 
-        core = openvino.Core()
-        bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        bfloat16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         use_bfloat16 = bfloat16 if precision == "auto" else precision == "bfloat16"
         settings: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
@@ -55,7 +54,7 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "bf16" if use_bfloat16 else "f32",
             "ENABLE_CPU_PINNING": False,  # two workers would be pinned to the same core
         }
-        model = core.compile_model(str(graph) if isinstance(graph, Path) else graph, "CPU", settings)
+        model = core().compile_model(str(graph) if isinstance(graph, Path) else graph, "CPU", settings)
         self._request, self._spec = model.create_infer_request(), spec
         self.name = f"openvino {'bfloat16' if use_bfloat16 else 'float32'}, {threads} thread{'s'[: threads != 1]}"
 

@@ -13,7 +13,7 @@ import torch
 
 from humanseg.segmentation.engine import OpenVinoEngine, make_engine, reference_engine, warm_up
 from humanseg.segmentation.frame import to_frame
-from humanseg.segmentation.quiet_openvino import openvino
+from humanseg.segmentation.quiet_openvino import core
 from humanseg.segmentation.spec import Spec
 from humanseg.segmentation.unet import UNet
 from humanseg.segmentation.weights import load_weights, save_weights
@@ -68,7 +68,7 @@ def test_openvino_in_float32_agrees_with_torch(graph: Path, batch: np.ndarray, r
 
 
 def test_openvino_in_bfloat16_agrees_with_torch(graph: Path, batch: np.ndarray, reference: np.ndarray) -> None:
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bfloat16")
     answer = OpenVinoEngine(graph, load_weights(DEFAULT_WEIGHTS).spec, threads=1, precision="bfloat16")(batch)
     assert np.abs(answer - reference).mean() < BFLOAT16_MEAN
@@ -158,3 +158,28 @@ assert sys.modules["openvino_telemetry"] is None
     root = Path(__file__).resolve().parent.parent.parent
     subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, check=True, timeout=120)
     assert not list(home.iterdir())
+
+
+def test_engines_that_come_and_go_leave_signals_alone(graph: Path, spec: Spec) -> None:
+    """Each Core of its own put a freed signal stack back when it went, and the next SIGCHLD was a segmentation fault."""
+    code = f"""
+import signal, subprocess
+from pathlib import Path
+from humanseg.segmentation.spec import Spec
+from humanseg.segmentation.engine import OpenVinoEngine
+signal.signal(signal.SIGCHLD, lambda number, frame: None)
+spec = Spec({spec.input_size!r})
+first = OpenVinoEngine(Path({str(graph)!r}), spec, threads=1, precision="float32")
+second = OpenVinoEngine(Path({str(graph)!r}), spec, threads=1, precision="float32")
+del first
+third = OpenVinoEngine(Path({str(graph)!r}), spec, threads=1, precision="float32")
+del second, third
+for _ in range(3):
+    subprocess.run(["true"], check=True)
+print("alive")
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr[-500:]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from humanseg.segmentation.quiet_openvino import openvino
+from humanseg.segmentation.quiet_openvino import core
 from humanseg.segmentation.unet import UNet
 from humanseg.segmentation.weights import load_weights, save_weights
 from humanseg.serve import model as models
@@ -16,7 +16,7 @@ from humanseg.serve.golden import NAME, TOLERANCE, drift
 
 
 def test_what_bfloat16_changes_is_measured_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bfloat16")
     torch.manual_seed(0)
     path = tmp_path / "small.safetensors"
