@@ -160,26 +160,24 @@ assert sys.modules["openvino_telemetry"] is None
     assert not list(home.iterdir())
 
 
-def test_engines_that_come_and_go_leave_signals_alone(graph: Path, spec: Spec) -> None:
-    """Each Core of its own put a freed signal stack back when it went, and the next SIGCHLD was a segmentation fault."""
+def test_engines_that_come_and_go_leave_signals_alone(graph: Path) -> None:
+    """Each Core of its own put a freed signal stack back when it went: the next SIGCHLD was a segmentation fault."""
     code = f"""
-import signal, subprocess
+import faulthandler, signal, subprocess
+from collections import deque
 from pathlib import Path
-from humanseg.segmentation.spec import Spec
 from humanseg.segmentation.engine import OpenVinoEngine
+from humanseg.segmentation.spec import Spec
+faulthandler.enable()
 signal.signal(signal.SIGCHLD, lambda number, frame: None)
-spec = Spec({spec.input_size!r})
-first = OpenVinoEngine(Path({str(graph)!r}), spec, threads=1, precision="float32")
-second = OpenVinoEngine(Path({str(graph)!r}), spec, threads=1, precision="float32")
-del first
-third = OpenVinoEngine(Path({str(graph)!r}), spec, threads=1, precision="float32")
-del second, third
-for _ in range(3):
-    subprocess.run(["true"], check=True)
+engines = deque(maxlen=2)
+for _ in range(4):
+    engines.append(OpenVinoEngine(Path({str(graph)!r}), Spec((384, 384)), threads=1, precision="float32"))
+while engines:
+    engines.popleft()
+subprocess.run(["true"], check=True)
 print("alive")
 """
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False, timeout=120
-    )
+    command, root = [sys.executable, "-c", code], Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False, timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr[-500:]
