@@ -51,6 +51,7 @@ class PhotoArchive:
             weights_sha256=origin.weights_sha256,
             photo=request.photo,
             photo_format=photo.format,
+            orientation=photo.orientation,
             width=summary.width,
             height=summary.height,
             mask_png=lambda: response.body if is_mask(options) else encode(segmentation.mask, "png"),

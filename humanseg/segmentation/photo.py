@@ -151,7 +151,7 @@ def _decode(data: bytes, max_pixels: int, least_side: int | None, admit: Callabl
         pixels = np.ascontiguousarray(UPRIGHT[orientation](pixels))
         if orientation >= 5:
             width, height = height, width
-    return Photo(pixels, width, height, name, _rgb_profile(image), orientation)
+    return Photo(pixels, width, height, name, _rgb_profile(image), orientation if orientation in UPRIGHT else 1)
 
 
 def _orientation(image: Image.Image) -> int:

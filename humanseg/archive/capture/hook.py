@@ -146,7 +146,9 @@ class Archive:
         except ValueError as error:
             self._log.warning("label", f"a label was left out: {error}")
             exchange = dataclasses.replace(exchange, label=None)
-        photo, photo_format = strip_metadata(bytes(exchange.photo), exchange.photo_format.lower())
+        photo, photo_format = strip_metadata(
+            bytes(exchange.photo), exchange.photo_format.lower(), exchange.orientation
+        )
         with self._lock:
             passed_over = dict(self._passed_over)
         record = build_record(

@@ -55,6 +55,7 @@ class Exchange:
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     consent: bool | None = None
     label: str | None = None
+    orientation: int | None = None  # EXIF's, 1..8, as the photo was read; None: the archive looks it up
     appearance: Callable[[], tuple[float, float, float]] = lambda: (0.0, 0.0, 0.0)
 
 

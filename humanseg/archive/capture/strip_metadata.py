@@ -41,19 +41,21 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 _INFLATE_STEP = 1 << 22
 
 
-def strip_metadata(photo: bytes, photo_format: str) -> tuple[bytes, str]:
+def strip_metadata(photo: bytes, photo_format: str, orientation: int | None = None) -> tuple[bytes, str]:
     """`photo` without metadata, and the format that it now has (the same, or "png" after the fallback).
+
+    orientation: EXIF's, 1..8, where the photo was opened already; None looks it up.
 
     Raises:
         NotStrippable: neither the container nor Pillow could be trusted with it.
     """
     try:
         if photo_format in ("jpeg", "mpo"):
-            return strip_jpeg(photo), "jpeg"
+            return strip_jpeg(photo, orientation), "jpeg"
         if photo_format == "png":
-            return strip_png(photo), "png"
+            return strip_png(photo, orientation), "png"
         if photo_format == "webp":
-            return strip_webp(photo), "webp"
+            return strip_webp(photo, orientation), "webp"
         if photo_format == "gif":
             return strip_gif(photo), "gif"
         if photo_format in ("heic", "heif", "avif"):
@@ -65,12 +67,12 @@ def strip_metadata(photo: bytes, photo_format: str) -> tuple[bytes, str]:
     return rewrite_as_png(photo), "png"
 
 
-def strip_jpeg(photo: bytes) -> bytes:
+def strip_jpeg(photo: bytes, orientation: int | None = None) -> bytes:
     """JPEG without metadata; the compressed pixels are the same bytes."""
     if photo[:2] != b"\xff\xd8":
         raise NotStrippable("no start of image")
     out = bytearray(photo[:2])
-    turned = orientation_of(photo)
+    turned = orientation or orientation_of(photo)
     if turned != 1:
         exif = b"Exif\0\0" + minimal_exif(turned)
         out += b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
@@ -113,13 +115,13 @@ def _end_of_scan(photo: bytes, at: int) -> int:
     return found.start()
 
 
-def strip_png(photo: bytes) -> bytes:
+def strip_png(photo: bytes, orientation: int | None = None) -> bytes:
     """PNG with the chunks that make the picture, and nothing else."""
     signature = b"\x89PNG\r\n\x1a\n"
     if photo[:8] != signature:
         raise NotStrippable("no PNG signature")
     out, seen, pixels = bytearray(signature), set(), bytearray()
-    turned, at = orientation_of(photo), 8
+    turned, at = orientation or orientation_of(photo), 8
     while True:
         length, kind = struct.unpack_from(">I4s", photo, at)
         end = at + 12 + length
@@ -167,14 +169,14 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def strip_webp(photo: bytes) -> bytes:
+def strip_webp(photo: bytes, orientation: int | None = None) -> bytes:
     """WebP with its image (or frames), alpha and canvas, and nothing else."""
     if photo[:4] != b"RIFF" or photo[8:12] != b"WEBP":
         raise NotStrippable("no WebP header")
     stop = 8 + struct.unpack_from("<I", photo, 4)[0]
     if stop > len(photo) + 1:
         raise NotStrippable("shorter than its header says")
-    turned, chunks, at, extended = orientation_of(photo), bytearray(), 12, b""
+    turned, chunks, at, extended = orientation or orientation_of(photo), bytearray(), 12, b""
     seen: set[bytes] = set()
     alpha = b""
     while at + 8 <= min(stop, len(photo)):
