@@ -128,6 +128,7 @@ def test_a_stopped_worker_and_a_stopped_frontend_are_replaced(
     make_server: Callable[..., Server], astronaut_jpeg: bytes
 ) -> None:
     server = make_server(WORKERS="2", ARCHIVE_BUCKET="none")
+    wait_for(lambda: len(server.worker_pids()) == 2, server)  # READY says that one answers
     first, second = server.worker_pids()
     os.kill(first, signal.SIGSTOP)
     wait_for(lambda: first not in (pids := server.worker_pids()) and len(pids) == 2, server)
