@@ -58,7 +58,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip(f"needs {ENOUGH >> 30} GB of free disk")
     target = folder / "root"
     made = subprocess.run(
-        ["unshare", "--mount", "mmdebstrap", "--variant=apt", f"--include={PACKAGES}", "trixie", str(target), mirror()],
+        ["unshare", "--mount", "mmdebstrap", "--variant=apt", f"--include={PACKAGES}", "trixie", target, mirror()],
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     if made.returncode:
