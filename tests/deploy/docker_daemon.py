@@ -161,14 +161,20 @@ def build(docker: Docker, tag: str) -> None:
     """Build the Dockerfile from the files that it names, with torch's CPU wheel laid into the context."""
     with tempfile.TemporaryDirectory(prefix="humanseg-context-") as scratch:
         context = Path(scratch)
-        for name in ("handler", "humanseg", "config", "deploy/container"):
+        for name in ("handler", "humanseg", "config", "locks", "deploy/container"):
             ignore = shutil.ignore_patterns("__pycache__", "*.whl")
             shutil.copytree(ROOT / name, context / name, ignore=ignore)
-        for name in ("Dockerfile", ".dockerignore", "pyproject.toml"):
-            shutil.copyfile(ROOT / name, context / name)
-        (context / "model_store").mkdir()
         weights = "model_store/human_segmentation.safetensors"
-        shutil.copyfile(ROOT / weights, context / weights)
+        for name in (
+            "Dockerfile",
+            ".dockerignore",
+            "pyproject.toml",
+            "scripts/pins.sh",
+            "docs/openapi.yaml",
+            weights,
+        ):
+            (context / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(ROOT / name, context / name)
         wheels = context / "deploy" / "container" / "wheels"
         fetch_torch(wheels)
         index = ("--build-arg", "TORCH_INDEX=file:///wheels")

@@ -37,7 +37,6 @@ from types import FrameType
 
 from humanseg.archive.errors import Away, NoStore
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.store_security import write_security
 from humanseg.archive.ship.target import Target
 from humanseg.common.files import write_whole
 from humanseg.common.processes import end_with_parent
@@ -108,6 +107,10 @@ class LocalStore:
             "AWS_SECRET_ACCESS_KEY": keys.get("AWS_SECRET_ACCESS_KEY") or secrets.token_urlsafe(30),
         }
         write_whole(self.environment_file, "".join(f"{key}={value}\n" for key, value in keys.items()), mode=0o600)
+        from humanseg.archive.ship.store_security import (
+            write_security,
+        )  # a container has no store, and no cryptography
+
         write_security(self.folder)
 
     def start(self) -> None:
