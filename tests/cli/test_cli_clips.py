@@ -104,7 +104,7 @@ def test_a_broken_clip_gives_what_came_before_and_says_so(
 def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
     humanseg: Run, server: Server, portrait: Path, tmp_path: Path
 ) -> None:
-    frames = [frame for _, frame in shown(portrait)] * 20
+    frames = [frame for _, frame in shown(portrait)] * 80
     source, out = write_clip(tmp_path / "long.mp4", frames), tmp_path / "pngs"
     asked = ["segment", str(source), "-o", str(out), "--format", "png", "--url", server.url]
     words = [str(COMMAND), *asked, "-j", "1"]

@@ -149,16 +149,19 @@ class LocalStore:
         until = time.monotonic() + seconds
         moves = 0
         while True:
+            ended = (
+                self.process is None or self.process.poll() is not None
+            )  # asked first: its last words are in the log
             if moves < PORT_TRIES and self._port_was_taken():
                 moves += 1
                 self.stop()
                 (self.folder / "ports.json").unlink(missing_ok=True)
                 self.start()
                 store = self.open_store()
+                continue
             with contextlib.suppress(Away):
                 store.probe()
                 return
-            ended = self.process is None or self.process.poll() is not None
             if ended or time.monotonic() > until:
                 how = "ended" if ended else f"does not answer after {seconds:.0f} s"
                 raise NoStore(f"the embedded store {how}; see {self.folder / 'log.txt'}")
