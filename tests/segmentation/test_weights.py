@@ -14,7 +14,6 @@ from humanseg.segmentation.unet import EfficientUNet, UNet
 from humanseg.segmentation.weights import load_weights, save_weights
 from tests.segmentation.networks import trained
 
-
 FORMS = [(name, wrapped) for name in ("checkpoint.pth.tar", "unet.pth", "unet.pt") for wrapped in (True, False)]
 CHECKPOINTS = [(features, *form) for features in ([8, 16, 32, 64], [12, 24, 48]) for form in FORMS]
 CHECKPOINTS.append(([64, 128, 256, 512], "checkpoint.pth.tar", True))  # the full width once is enough
