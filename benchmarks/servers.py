@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -24,14 +23,13 @@ from PIL import Image
 
 from benchmarks.load import Target
 from humanseg.common.ports import free_ports
+from humanseg.common.processes import end_with_parent
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 DATA = HERE / ".data"
 CORES = len(os.sched_getaffinity(0))
 START_SECONDS = 300
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -100,11 +98,6 @@ class Running:
         self.process.wait()
 
 
-def _die_with_parent() -> None:
-    """Run in a child before exec: a benchmark that is killed leaves no server behind."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def body_of(spec: Spec, photo: bytes, fields: Mapping[str, str]) -> tuple[bytes, str]:
     """The posted bytes and their content type; `fields` go into a multipart form beside the photo."""
     if spec.form == "raw":
@@ -134,7 +127,7 @@ def start(spec: Spec, state: Path, probe: Path) -> Running:
         process = subprocess.Popen(
             [word.format(**names) for word in spec.command],
             cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=end_with_parent,  # a benchmark that is killed leaves no server behind
         )  # fmt: skip
     running = Running(spec, process, ports[0], state)
     try:

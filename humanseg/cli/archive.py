@@ -19,11 +19,11 @@ from humanseg.cli.archive_common import (
     moment,
     plain_errors,
     reader,
-    state_dir,
 )
 from humanseg.cli.archive_drift import drift
 from humanseg.cli.archive_training import export, import_labels
 from humanseg.cli.console import CommandError, err, print_json, print_table
+from humanseg.common.names import state_dir
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from humanseg.cli.console import CommandError
-from humanseg.common import names
+from humanseg.common.names import state_dir
 
 if TYPE_CHECKING:
     from humanseg.archive.capture.settings import ArchiveSettings
@@ -23,11 +23,6 @@ Json = Annotated[bool, typer.Option("--json", help="For other programs to read."
 Since = Annotated[str, typer.Option(help="From this time on: 2026-11-20, 2026-11-20T15:00 (UTC), 7d, 12h.")]
 Until = Annotated[str, typer.Option(help="Up to this time, itself left out; written like --since.")]
 CONFIG = Path("config/model-config.yaml")
-
-
-def state_dir() -> Path:
-    """The server's state folder: STATE_DIR, or .state here."""
-    return names.state_dir()
 
 
 @contextlib.contextmanager

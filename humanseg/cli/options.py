@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from humanseg.cli.console import CommandError
-from humanseg.common.names import MODEL_NAME
+from humanseg.common.names import MODEL_NAME, state_dir
 
 if TYPE_CHECKING:
     from humanseg.client import Client
@@ -61,8 +60,7 @@ def management_url(given: str | None, environment: Mapping[str, str] = os.enviro
     """The management address: `given`, or from MANAGEMENT_ADDRESS or MANAGEMENT_PORT, or the default."""
     kind, _, path = environment.get("MANAGEMENT_ADDRESS", "").strip().partition(":")
     if not given and kind == "unix":
-        state_dir = Path(environment.get("STATE_DIR") or ".state")
-        return f"unix:{(state_dir / (path or 'management.sock')).resolve()}"
+        return f"unix:{(state_dir(environment) / (path or 'management.sock')).resolve()}"
     return given or f"http://127.0.0.1:{_port(environment, 'MANAGEMENT_PORT', 8081)}"
 
 

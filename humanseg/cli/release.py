@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from humanseg.cli.console import CommandError, err, out
+from humanseg.common.names import STATE_DIR
 
 app = typer.Typer()
 
@@ -90,7 +91,7 @@ def _release(
     servers = tuple(Server.parse(each) for each in server or [inference_url(None)])
     if model_store and len(model_store) != len(servers):
         raise CommandError(f"{len(servers)} servers but {len(model_store)} times --model-store; give one for each")
-    folders = model_store or [_store(state_dir or [Path(".state")], each.management_url) for each in servers]
+    folders = model_store or [_store(state_dir or [Path(STATE_DIR)], each.management_url) for each in servers]
     if gate is not None:
         pass_gate(gate, mar, [(each.management_url, folder) for each, folder in zip(servers, folders, strict=True)])
     files = tuple(put(archive, folder)[0] for folder in folders)

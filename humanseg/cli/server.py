@@ -11,6 +11,7 @@ import typer
 from humanseg.cli.console import CommandError, err, print_json, print_table
 from humanseg.cli.modelstore import find_store, put, read_mar
 from humanseg.cli.options import DEFAULT_MODEL, AsJson, ManagementUrl, Model, Timeout, management_url
+from humanseg.common.names import STATE_DIR
 
 if TYPE_CHECKING:
     from humanseg.client import Management, ModelVersion
@@ -59,7 +60,7 @@ def register(
     ] = None,
     state_dir: Annotated[
         Path, typer.Option("--state-dir", envvar="STATE_DIR", help="Where serve.sh keeps its state.")
-    ] = Path(".state"),
+    ] = Path(STATE_DIR),
     url: ManagementUrl = None,
     timeout: Timeout = 300.0,
     as_json: AsJson = False,

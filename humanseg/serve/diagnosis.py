@@ -195,14 +195,14 @@ def clock(url: str) -> Finding:
 
 def archive(environment: Mapping[str, str], state_dir: Path) -> Finding:
     """Where records go, and how much waits in the spool."""
+    from humanseg.archive.capture.hook import open_spool
+
     bucket = environment.get("ARCHIVE_BUCKET")
     where = f"bucket {bucket}" if bucket else "embedded store"
-    spool = state_dir / "spool"
-    waiting = [path for path in spool.rglob("*") if path.is_file()] if spool.is_dir() else []
-    size = sum(path.stat().st_size for path in waiting)
-    oldest = min((path.stat().st_mtime for path in waiting), default=time.time())
-    minutes = (time.time() - oldest) / 60
-    found = f"{where}; {size / 1e6:.1f} MB in the spool, the oldest {minutes:.0f} minutes old" if size else where
-    if size and minutes > 30:
+    backlog = open_spool(state_dir).backlog()
+    minutes = backlog.oldest_seconds / 60
+    size = f"{backlog.bytes / 1e6:.1f} MB"
+    found = f"{where}; {size} in the spool, the oldest {minutes:.0f} minutes old" if backlog.bytes else where
+    if backlog.bytes and minutes > 30:
         return Finding("archive", "warning", found, "humanseg archive ship, and see the runbook")
     return Finding("archive", "ok", found)
