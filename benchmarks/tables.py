@@ -71,8 +71,8 @@ def cost(found: Found) -> list[str]:
     return [
         "## CPU time per photo",
         "",
-        "The server and all that it started, archive and store included, over an exact number of photos (h2load, 8 "
-        "clients, after a warm-up). This holds on a busy machine too, but for what its neighbours do to the caches.",
+        "The server and its child processes, archive and store included, over an exact number of photos (h2load, 8 "
+        "clients, after a warm-up). This is valid on a busy machine, too, except for effects on the caches.",
         "",
         *table(head, rows),
     ]
