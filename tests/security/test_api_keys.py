@@ -81,7 +81,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_keeps_the_last_good_keys(
     for bad in ("", "# nothing\n", f"{digest('fourth')}\nnonsense\n"):
         file.write_text(bad)
         assert keys.check("third").name == "new"
-        assert "The API keys were not changed, 1 stay good" in caplog.text
+        assert "The API keys were not reloaded, the last 1 stay in force" in caplog.text
         caplog.clear()
     file.unlink()
     assert keys.check("third").name == "new"
