@@ -239,7 +239,7 @@ def test_erase_takes_records_labels_and_spool_copies_and_names_exports(
     assert other.encode() in left
     labelled = query(bucket.reader, "SELECT count(*) FROM labels").rows
     assert labelled == [(len(acknowledged),)]
-    assert run("erase", one, "--yes", status=4).stdout.startswith(f"{one}: found nowhere")
+    assert run("erase", one, "--yes", status=4).stdout.startswith(f"{one}: not found")
 
 
 def test_several_ids_of_one_segment_cost_one_rewriting(

@@ -114,7 +114,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
     running.send_signal(signal.SIGINT)
     said = running.communicate(timeout=60)[1]
     assert running.returncode == 1, said
-    assert "again to go on" in said.replace("\n", " ")
+    assert "again to resume" in said.replace("\n", " ")
     assert 3 <= len(list(out.glob("*.png"))) < len(frames)
     done = humanseg(*asked, "--json")
     assert done.returncode == 0, done.stderr
@@ -126,7 +126,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
     ("words", "sentence"),
     [
         (("-o", "out.avi"), ".webm, .mp4 or .mov"),
-        (("-o", "out.png"), "--format png and a folder"),
+        (("-o", "out.png"), "--format png with a folder"),
         (("-o", "out.mp4", "--output", "cutout"), "no transparency"),
         (("-o", "out.webm", "--crop", "person"), "--crop person is for photos"),
         (("-o", "out.webm", "--output", "json"), "--output json is for photos"),

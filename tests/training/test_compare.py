@@ -97,7 +97,7 @@ def test_a_model_worse_only_on_dark_photos_is_found_and_shown(people: Path, tmp_
     assert not gate.passed
     assert gate.photos == 40
     assert "request-7" in gate.request_ids
-    with pytest.raises(CommandError, match="does not let it pass: the verdict is 'worse'"):
+    with pytest.raises(CommandError, match="blocks the release: its verdict is 'worse'"):
         pass_gate(report, tmp_path / "any.mar", [])
 
 
