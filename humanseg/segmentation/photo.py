@@ -106,7 +106,7 @@ def read_photo(
     `humanseg.segmentation.bounds`.
     """
     if not data:
-        raise EmptyPhoto("The request holds no photo. Send one with: curl -F image=@photo.jpg URL")
+        raise EmptyPhoto("The request contains no photo. Send one with: curl -F image=@photo.jpg URL")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which is dropped anyway

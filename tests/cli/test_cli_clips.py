@@ -131,7 +131,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
         (("-o", "out.webm", "--crop", "person"), "--crop person is for photos"),
         (("-o", "out.webm", "--output", "json"), "--output json is for photos"),
         (("-o", "out.webm", "--quality", "best"), "--quality best is for photos"),
-        (("-o", "out.webm", "--output", "composite", "--background", "beach"), "neither"),
+        (("-o", "out.webm", "--output", "composite", "--background", "beach"), "not a colour"),
     ],
 )
 def test_what_no_clip_takes_is_one_sentence(
@@ -148,4 +148,4 @@ def test_a_photo_that_is_named_like_a_clip(humanseg: Run, server: Server, tmp_pa
     done = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.png", "--url", server.url)
     assert done.returncode == 0, done.stderr
     done = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.webm", "--url", server.url)
-    assert "a photo can't become webm" in done.stdout
+    assert "a photo can't be written as webm" in done.stdout

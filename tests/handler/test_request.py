@@ -123,7 +123,7 @@ def test_a_compressed_body_that_can_t_be_read_is_the_client_s_fault() -> None:
         parse_requests({"body": PHOTO}, coded)
     with pytest.raises(BadRequest, match="gzip body is truncated"):
         parse_requests({"body": gzip.compress(PHOTO)[:-4]}, coded)
-    with pytest.raises(UnsupportedFormat, match="Content-Encoding 'br' is not read"):
+    with pytest.raises(UnsupportedFormat, match="Content-Encoding 'br' is not supported"):
         parse_requests({"body": PHOTO}, {"content-encoding": "br"})
 
 
@@ -144,7 +144,7 @@ def test_archive_and_label_are_read() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, str], type[ClientError], str]] = [
-    ({}, {}, EmptyBody, "holds no photo"),
+    ({}, {}, EmptyBody, "contains no photo"),
     ({"image": b""}, {}, EmptyBody, "-F image=@photo.jpg"),
     ({"body": b""}, {"content-type": "application/x-www-form-urlencoded"}, EmptyBody, "-T photo.jpg"),
     ({"image": PHOTO, "colour": b"red"}, {}, UnknownOption, "'colour'"),

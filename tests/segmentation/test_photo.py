@@ -184,7 +184,7 @@ def test_a_damaged_exif_block_does_not_spoil_the_photo(kind: str) -> None:
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
-        (b"", EmptyPhoto, "holds no photo"),
+        (b"", EmptyPhoto, "contains no photo"),
         (b"hello there, this is text", NotAnImage, "not a picture"),
         (bytes(range(256)) * 10, NotAnImage, "not a picture"),
         (b"%PDF-1.7 ...", UnsupportedFormat, "PDF"),

@@ -115,7 +115,7 @@ def test_the_same_model_passes_and_the_report_opens_the_gate_for_its_weights_alo
     for name, said, reason in (
         ("good", digest, None),
         ("other", "0" * 64, "other weights"),
-        ("old", None, "which weights"),
+        ("old", None, "does not record its weights"),
     ):
         mar = tmp_path / f"{name}.mar"
         with zipfile.ZipFile(mar, "w") as file:
