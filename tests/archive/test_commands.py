@@ -207,7 +207,7 @@ def test_an_export_never_overwrites_or_deletes_masks_that_somebody_corrected(
     before = sorted(to.rglob("*"))
     for since in ("2026-11-01", "2026-11-21"):  # chosen again, or no longer
         said = str(run("export", "--to", to, "--since", since, status=1).exception)
-        assert "holds 1 corrected masks" in said
+        assert "contains 1 corrected masks" in said
         assert mask.name in said
         assert "import-labels" in said
         assert mask.read_bytes() == corrected
