@@ -97,7 +97,7 @@ def test_a_broken_clip_gives_what_came_before_and_says_so(
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) * 9 // 10])
     done = humanseg("segment", tmp_path / "half.mp4", "-o", tmp_path / "out.mp4", "--url", server.url)
     assert done.returncode == 1
-    assert "half.mp4 is broken after frame" in done.stderr
+    assert "half.mp4 is damaged after frame" in done.stderr
     assert 1 <= len(shown(tmp_path / "out.mp4")) < 12
 
 

@@ -37,5 +37,5 @@ def test_what_is_no_clip_is_said_in_the_servers_words(page: Page, tmp_path: Path
     (tmp_path / "broken.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(40))
     page.set_input_files("#file", tmp_path / "broken.mp4")
     page.wait_for_selector("#error:visible")
-    assert page.inner_text("#error-text").startswith("broken.mp4: The clip is no clip that can be read")
+    assert page.inner_text("#error-text").startswith("broken.mp4: The clip is not in a supported format")
     assert page.is_hidden("#clip")

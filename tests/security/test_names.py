@@ -37,7 +37,7 @@ def test_a_stranger_s_coco_file_chooses_no_picture_outside_of_its_folder(tmp_pat
     image = {"id": 1, "file_name": name, "width": 1, "height": 1}
     content = {"categories": [{"id": 1, "name": "person"}], "images": [image], "annotations": []}
     (folder / "coco.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="outside of its folder"):
+    with pytest.raises(DataError, match="outside its folder"):
         _coco(folder / "coco.json")
 
 

@@ -133,7 +133,7 @@ def test_a_stopped_worker_and_a_stopped_frontend_are_replaced(
     os.kill(first, signal.SIGSTOP)
     wait_for(lambda: first not in (pids := server.worker_pids()) and len(pids) == 2, server)
     assert second in server.worker_pids()
-    assert any(f"worker {first} hung" in line for line in server.output)
+    assert any(f"worker {first} was stuck" in line for line in server.output)
 
     java = next(each for each in psutil.Process(server.process.pid).children(recursive=True) if each.name() == "java")
     os.kill(java.pid, signal.SIGSTOP)
@@ -145,6 +145,6 @@ def test_a_stopped_worker_and_a_stopped_frontend_are_replaced(
             return False
 
     wait_for(lambda: not psutil.pid_exists(java.pid) and answers(), server)
-    assert "serve: TorchServe hung and is started again." in server.output
+    assert "serve: TorchServe was stuck; restarting it." in server.output
     assert server.stop() == 0
     assert not Path(f"/proc/{java.pid}").exists()

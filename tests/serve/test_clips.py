@@ -70,7 +70,7 @@ CASES = [
     ("best", None, {"quality": "best"}, 400, "quality=best is for photos"),
     ("jpeg", None, {"format": "jpeg"}, 400, "webm, mp4 or mov"),
     ("a cut-out as MP4", None, {"output": "cutout", "format": "mp4"}, 400, "no transparency"),
-    ("a header alone", b"\0\0\0\x20ftypisom" + bytes(40), {}, 400, "no clip"),
+    ("a header alone", b"\0\0\0\x20ftypisom" + bytes(40), {}, 400, "not in a supported format"),
     ("a bad token", PHOTO, {"progress": "../../x"}, 400, "hexadecimal"),
 ]
 

@@ -119,7 +119,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         code, line = refused(tmp_path, MANAGEMENT_PORT=str(port))
     assert code == 1
-    assert f"port {port} can't be had" in line
+    assert f"port {port} is not available" in line
     assert "MANAGEMENT_PORT=" in line
 
 
@@ -147,7 +147,7 @@ def test_a_wrong_setting_is_one_clear_line(tmp_path: Path, environment: dict[str
 def test_a_state_dir_belongs_to_one_server(server: Server, tmp_path: Path) -> None:
     code, line = refused(tmp_path, STATE_DIR=str(server.state_dir))
     assert code == 1
-    assert "another server runs in" in line
+    assert "another server is running in" in line
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

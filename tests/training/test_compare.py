@@ -128,7 +128,7 @@ def test_the_same_model_passes_and_the_report_opens_the_gate_for_its_weights_alo
             with pytest.raises(CommandError, match=reason):
                 pass_gate(report, mar, [])
     (tmp_path / "page.html").write_text("<p>")
-    with pytest.raises(ValueError, match="no report of `humanseg compare`"):
+    with pytest.raises(ValueError, match="not a report of `humanseg compare`"):
         read_gate(tmp_path / "page.html")
 
 
