@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Every check and every test: ./test.sh   The fast ones: ./test.sh --quick   Further words go to pytest.
+# All checks and tests: ./test.sh   The fast ones: ./test.sh --quick   Further arguments are passed to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/venv.sh
 ensure_venv serve,archive,train,dev
-# Settings of a running server, or of someone's AWS account, must not reach the tests.
+# Settings of a running server or an AWS account must not affect the tests.
 unset INFERENCE_PORT MANAGEMENT_PORT METRICS_PORT GRPC_INFERENCE_PORT GRPC_MANAGEMENT_PORT WORKERS STATE_DIR \
   API_KEYS_FILE MODEL_MAR LOG_REQUESTS INFERENCE_ADDRESS METRICS_ADDRESS STOP_DEADLINE HUMANSEG_URL HUMANSEG_MANAGEMENT_URL \
   "${!ARCHIVE_@}" "${!AWS_@}"

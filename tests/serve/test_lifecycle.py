@@ -204,7 +204,7 @@ def test_two_installs_into_one_checkout_take_turns(tmp_path: Path) -> None:
     said = [one.communicate(timeout=30)[1] for one in both]
     assert [one.returncode for one in both] == [0, 0]
     assert (tmp_path / "steps").read_text().split() == ["begin", "end"] * 2
-    assert sorted(said) == ["", "Another install into this folder is under way; waiting for it.\n"]
+    assert sorted(said) == ["", "Another installation into this folder is in progress; waiting for it.\n"]
 
 
 def test_an_install_that_fails_stops_the_script(tmp_path: Path) -> None:
