@@ -1,4 +1,4 @@
-"""What the `humanseg archive` commands share: the store they mean, plain errors, options for times."""
+"""Shared by the `humanseg archive` commands: the store, error messages, options for times."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from humanseg.archive.capture.settings import ArchiveSettings
     from humanseg.archive.read.reader import Reader
 
-Config = Annotated[Path, typer.Option(help="The file with the archive: section.", metavar="FILE")]
-Json = Annotated[bool, typer.Option("--json", help="For other programs to read.")]
-Since = Annotated[str, typer.Option(help="From this time on: 2026-11-20, 2026-11-20T15:00 (UTC), 7d, 12h.")]
-Until = Annotated[str, typer.Option(help="Up to this time, itself left out; written like --since.")]
+Config = Annotated[Path, typer.Option(help="The file with the `archive:` settings.", metavar="FILE")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Since = Annotated[str, typer.Option(help="Start time: 2026-11-20, 2026-11-20T15:00 (UTC), 7d, 12h.")]
+Until = Annotated[str, typer.Option(help="End time (exclusive), in the same form as --since.")]
 CONFIG = Path("config/model-config.yaml")
 
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turns what the archive and S3 say into one sentence."""
+    """Turns errors of the archive and S3 into one-sentence command errors."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     from humanseg.archive.errors import ArchiveError
@@ -43,13 +43,13 @@ def plain_errors() -> Iterator[None]:
     except ClientError as error:
         said = error.response.get("Error", {})
         why = f"{said.get('Code')} {said.get('Message', '')}".strip()
-        raise CommandError(f"the store refuses {error.operation_name}: {why}") from error
+        raise CommandError(f"the store rejected {error.operation_name}: {why}") from error
     except BotoCoreError as error:
         raise CommandError(f"the store can't be reached: {error}") from error
 
 
 def reader(settings: ArchiveSettings | None = None) -> Reader:
-    """A reader of the store that the environment means."""
+    """Return a reader of the store that the environment configures."""
     from humanseg.archive.capture.settings import ArchiveSettings
     from humanseg.archive.read.reader import Reader
     from humanseg.archive.ship.store import BucketSettings, Store
@@ -60,7 +60,7 @@ def reader(settings: ArchiveSettings | None = None) -> Reader:
 
 
 def moment(text: str) -> datetime | None:
-    """What was typed for a time, as UTC; None for nothing."""
+    """Parse a time into UTC; None for an empty string."""
     from humanseg.archive.read.reader import parse_moment
 
     return parse_moment(text, datetime.now(timezone.utc)) if text else None

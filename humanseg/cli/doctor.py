@@ -1,4 +1,4 @@
-"""`humanseg doctor`: what is wrong with this machine or a server, on one page."""
+"""`humanseg doctor`: diagnose this machine and its server."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ app = typer.Typer()
 def doctor(
     url: Url = None,
     api_key: ApiKey = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 on warnings, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine and its server: Python, Java, disk, ports, model, archive, clock.
+    """Diagnose this machine and its server: Python, Java, disk, ports, model, archive, clock.
 
-    Exit status 1 where something is a problem.
+    Exit status 1: there is a problem.
     """
     from humanseg.serve.diagnosis import look
 

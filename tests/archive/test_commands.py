@@ -207,7 +207,7 @@ def test_an_export_never_overwrites_or_deletes_masks_that_somebody_corrected(
     before = sorted(to.rglob("*"))
     for since in ("2026-11-01", "2026-11-21"):  # chosen again, or no longer
         said = str(run("export", "--to", to, "--since", since, status=1).exception)
-        assert "holds 1 corrected masks" in said
+        assert "contains 1 corrected masks" in said
         assert mask.name in said
         assert "import-labels" in said
         assert mask.read_bytes() == corrected
@@ -243,7 +243,7 @@ def test_a_segment_that_is_gone_is_left_out_and_named(tmp_path: Path, bucket: Bu
     *_, last = bucket.rows()
     bucket.store.client.delete_object(Bucket="archive", Key=last["segment"])
     result = run("export", "--to", tmp_path / "data", "--since", "2026-11-01", status=1)
-    assert "rewritten all the time" in str(result.exception) or last["request_id"] in result.stderr
+    assert "rewritten continuously" in str(result.exception) or last["request_id"] in result.stderr
     assert "is missing" in run("verify", status=1).stdout
 
 
@@ -393,7 +393,7 @@ def test_names_in_a_manifest_are_checked(tmp_path: Path, bucket: Bucket, run: Ru
     row[field] = name if field == "name" else [f"{name}/.." if name == "NAME" else name]
     (to / "manifest.jsonl").write_text(json.dumps(row) + "\n")
     for command in (("import-labels", to, "--by", "ada"), ("export", "--to", to, "--since", "2026-11-01")):
-        assert "is not as `humanseg archive export` wrote it" in str(run(*command, status=1).exception)
+        assert "is not a manifest of `humanseg archive export`" in str(run(*command, status=1).exception)
     assert [key for key in bucket.objects() if key.startswith("labels/")] == []
 
 
@@ -557,9 +557,9 @@ def test_a_listing_says_what_is_not_in_the_bucket_yet(tmp_path: Path, bucket: Bu
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("ls", "--since", "yesterday"), "is no time"),
-        (("ls", "--date", "20.11.2026"), "is no day"),
-        (("export", "--to", "x", "--since", "7d", "--format", "zip"), "not known"),
+        (("ls", "--since", "yesterday"), "is not a time"),
+        (("ls", "--date", "20.11.2026"), "is not a date"),
+        (("export", "--to", "x", "--since", "7d", "--format", "zip"), "unknown format"),
         (("erase", "../x", "--yes"), "request id"),
     ],
 )

@@ -194,7 +194,7 @@ def test_a_second_one_on_the_same_folder_says_so(local_store: LocalStore) -> Non
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "another store runs" in done.stderr
+    assert "another store is running" in done.stderr
 
 
 def test_the_users_own_aws_keys_do_not_become_the_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,13 +169,13 @@ def test_two_do_not_rewrite_at_a_time_and_a_lease_runs_out(
 ) -> None:
     ship_many(tmp_path, bucket, 2)
     with lease(bucket.reader) as held:
-        with pytest.raises(Busy, match="rewrites the archive since"):
+        with pytest.raises(Busy, match="has been rewriting the archive since"):
             compact(bucket.reader, now=LATER)
         with pytest.raises(Busy):
             erase(bucket.reader, spool_at(tmp_path), ["a1"])
         monkeypatch.setattr(rewriting, "parse_time", lambda text: NOON)
         assert compact(bucket.reader, now=LATER).merged == 2
-        with pytest.raises(Busy, match="took over"):
+        with pytest.raises(Busy, match="lost its lease"):
             held.check()
 
 
@@ -242,7 +242,7 @@ def test_erase_takes_records_labels_and_spool_copies_and_names_exports(
     assert other.encode() in left
     labelled = query(bucket.reader, "SELECT count(*) FROM labels").rows
     assert labelled == [(len(acknowledged),)]
-    assert run("erase", one, "--yes", status=4).stdout.startswith(f"{one}: found nowhere")
+    assert run("erase", one, "--yes", status=4).stdout.startswith(f"{one}: not found")
 
 
 def test_several_ids_of_one_segment_cost_one_rewriting(

@@ -156,7 +156,7 @@ def test_a_time_without_zone_is_refused() -> None:
         ({"kms_key_id": "abc"}, "archive.encryption"),
         ({"backoff_cap_seconds": -1}, "archive.backoff_cap_seconds"),
         ({"sampel": 0.5}, "archive.sampel"),
-        (["mode"], "'archive' must hold keys and values"),
+        (["mode"], "'archive' must contain keys and values"),
     ],
 )
 def test_a_wrong_setting_is_named(section: Any, named: str) -> None:

@@ -116,7 +116,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
     running.send_signal(signal.SIGINT)
     said = running.communicate(timeout=60)[1]
     assert running.returncode == 1, said
-    assert "again to go on" in said.replace("\n", " ")
+    assert "again to resume" in said.replace("\n", " ")
     assert 3 <= len(list(out.glob("*.png"))) < len(frames)
     done = humanseg(*asked, "--json")
     assert done.returncode == 0, done.stderr
@@ -128,12 +128,12 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
     ("words", "sentence"),
     [
         (("-o", "out.avi"), ".webm, .mp4 or .mov"),
-        (("-o", "out.png"), "--format png and a folder"),
+        (("-o", "out.png"), "--format png with a folder"),
         (("-o", "out.mp4", "--output", "cutout"), "no transparency"),
         (("-o", "out.webm", "--crop", "person"), "--crop person is for photos"),
         (("-o", "out.webm", "--output", "json"), "--output json is for photos"),
         (("-o", "out.webm", "--quality", "best"), "--quality best is for photos"),
-        (("-o", "out.webm", "--output", "composite", "--background", "beach"), "neither"),
+        (("-o", "out.webm", "--output", "composite", "--background", "beach"), "not a colour"),
     ],
 )
 def test_what_no_clip_takes_is_one_sentence(
@@ -150,4 +150,4 @@ def test_a_photo_that_is_named_like_a_clip(humanseg: Run, server: Server, tmp_pa
     done = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.png", "--url", server.url)
     assert done.returncode == 0, done.stderr
     done = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.webm", "--url", server.url)
-    assert "a photo can't become webm" in done.stdout
+    assert "a photo can't be written as webm" in done.stdout

@@ -97,7 +97,7 @@ def test_a_model_worse_only_on_dark_photos_is_found_and_shown(people: Path, tmp_
     assert not gate.passed
     assert gate.photos == 40
     assert "request-7" in gate.request_ids
-    with pytest.raises(CommandError, match="does not let it pass: the verdict is 'worse'"):
+    with pytest.raises(CommandError, match="blocks the release: its verdict is 'worse'"):
         pass_gate(report, tmp_path / "any.mar", [])
 
 
@@ -115,7 +115,7 @@ def test_the_same_model_passes_and_the_report_opens_the_gate_for_its_weights_alo
     for name, said, reason in (
         ("good", digest, None),
         ("other", "0" * 64, "other weights"),
-        ("old", None, "which weights"),
+        ("old", None, "does not record its weights"),
     ):
         mar = tmp_path / f"{name}.mar"
         with zipfile.ZipFile(mar, "w") as file:

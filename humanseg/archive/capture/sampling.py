@@ -21,12 +21,12 @@ class Choice:
 
 
 def choose(settings: ArchiveSettings, request_id: str, confidence: float, consent: bool | None) -> Choice:
-    """Decides about one photo.
+    """Decides whether to keep one photo.
 
-    The draw is a hash of the request id, which is random, so that the answer needs no state and stays the
-    same when asked twice. Weighting each record by 1/probability makes every statistic unbiased over all
-    photos that consent allowed (Horvitz and Thompson, 1952); "request" records come on top of a random
-    sample and are left out of such statistics when people choose what to send.
+    The draw is a hash of the random request id, so that the decision needs no state and is repeatable. Weighting each
+    record by 1/probability makes every statistic unbiased over all photos that consent allowed (Horvitz and Thompson,
+    1952); "request" records come on top of a random sample. Leave them out of such statistics if people choose what
+    to send.
     """
     declined = Choice(False, "declined", 0.0)
     if settings.mode == "off" or (settings.mode == "opt-in" and consent is not True):

@@ -1,4 +1,4 @@
-"""Draws the picture of README.md: `python -m humanseg.deploy.aws.diagram > deploy/aws/diagram.svg`."""
+"""Draws the diagram of README.md: `python -m humanseg.deploy.aws.diagram > deploy/aws/diagram.svg`."""
 
 from __future__ import annotations
 

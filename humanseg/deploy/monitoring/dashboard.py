@@ -1,9 +1,9 @@
-"""The Grafana dashboard, written from one table.
+"""The Grafana dashboard, generated from one table.
 
     python -m humanseg.deploy.monitoring.dashboard > deploy/monitoring/dashboard.json
 
-Each panel is one question that somebody asks when looking at the service. Queries use the recording rules, so that
-the dashboard and the alerts can't disagree.
+Each panel answers one question about the service. Queries use the recording rules, so that the dashboard and the
+alerts are consistent.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Panel:
     title: str
     unit: str
     queries: tuple[tuple[str, str], ...]
-    alarm: float | None = None  # where the alert draws its line
+    alarm: float | None = None  # the alert's threshold
 
 
 def or_zero(query: str) -> str:
-    """`query`, or 0 for a counter that has not counted yet."""
+    """`query`, or 0 for a counter without samples."""
     return f"{query} or vector(0)"
 
 
