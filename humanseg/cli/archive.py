@@ -17,6 +17,7 @@ from humanseg.cli.archive_common import (
     Since,
     Until,
     moment,
+    note_backlog,
     plain_errors,
     reader,
 )
@@ -124,6 +125,7 @@ def list_records(
         ]
     columns = ("time (UTC)", "request id", "version", "photo", "coverage", "confidence", "kept for", "label")
     print_table(f"{len(table)} records", columns, table)
+    note_backlog()
 
 
 @app.command()
@@ -215,6 +217,7 @@ def stats(
     rows = [tuple(day.row().values()) for day in days]
     columns = tuple(days[0].row()) if days else ("day", "records")
     print_table("the archive by day", [name.replace("_", " ") for name in columns], rows)
+    note_backlog()
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from humanseg.cli.console import CommandError
+from humanseg.cli.console import CommandError, err
 from humanseg.common.names import state_dir
 
 if TYPE_CHECKING:
@@ -64,3 +64,16 @@ def moment(text: str) -> datetime | None:
     from humanseg.archive.read.reader import parse_moment
 
     return parse_moment(text, datetime.now(timezone.utc)) if text else None
+
+
+def note_backlog() -> None:
+    """Prints to stderr what this STATE_DIR's spool holds, because a listing of the bucket does not show it."""
+    from humanseg.archive.capture.hook import open_spool
+
+    backlog = open_spool(state_dir()).backlog()
+    if backlog.bytes:
+        err().print(
+            f"{backlog.bytes / 1e6:.1f} MB in {state_dir() / 'spool'} are not in the bucket yet, the oldest for "
+            f"{backlog.oldest_seconds:.0f} s. `humanseg archive ship --drain` uploads them now.",
+            soft_wrap=True,
+        )

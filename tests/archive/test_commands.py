@@ -544,6 +544,16 @@ def test_a_drain_beside_a_running_worker_ships_what_it_has_open(tmp_path: Path, 
     archive.close()
 
 
+def test_a_listing_says_what_is_not_in_the_bucket_yet(tmp_path: Path, bucket: Bucket, run: Run) -> None:
+    fill(tmp_path, 1)
+    for command in ("ls", "stats"):
+        result = run(command)
+        assert "not in the bucket yet" in result.stderr
+        assert "archive ship --drain" in result.stderr
+    run("ship", "--drain")
+    assert run("ls").stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -34,7 +34,7 @@ from tests.running import Server
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-AWAY_SECONDS = 30  # how long the store is gone under load
+AWAY_SECONDS = 15  # how long the store is gone under load
 MakeServer = Callable[..., Server]
 
 

@@ -103,6 +103,7 @@ def test_compaction_keeps_to_its_size_and_to_its_days(tmp_path: Path, bucket: Bu
     bucket.assert_holds(acknowledged)
 
 
+@pytest.mark.slow
 def test_compaction_killed_anywhere_is_finished_by_the_next(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_compaction_killed_anywhere_is_finished_by_the_next(
     assert finished, "no run got through: the kills did not reach the end"
 
 
+@pytest.mark.slow
 def test_a_reader_beside_a_compaction_sees_each_record_exactly_once(tmp_path: Path, bucket: Bucket) -> None:
     acknowledged = ship_many(tmp_path, bucket, 12)
     over = threading.Event()
@@ -212,6 +214,7 @@ def everything(bucket: Bucket) -> bytes:
     return b"".join(bucket.reader.get(key, version) for key, version in found if "/exports/" not in key)
 
 
+@pytest.mark.slow
 def test_erase_takes_records_labels_and_spool_copies_and_names_exports(
     tmp_path: Path, bucket: Bucket, run: Callable[..., Result]
 ) -> None:

@@ -59,6 +59,7 @@ def test_the_first_mask_is_the_one_that_the_server_makes_of_the_frame(
         assert np.array_equal(np.array(picture), wanted)
 
 
+@pytest.mark.slow
 def test_a_folder_of_photos_and_clips_goes_on_with_what_is_missing(
     humanseg: Run, server: Server, portrait: Path, astronaut_jpeg: bytes, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_broken_clip_gives_what_came_before_and_says_so(
     assert 1 <= len(shown(tmp_path / "out.mp4")) < 12
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
     humanseg: Run, server: Server, portrait: Path, tmp_path: Path
 ) -> None:

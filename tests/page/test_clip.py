@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.page.driving import until
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
+@pytest.mark.slow
 def test_a_clip_is_worked_on_played_and_saved(page: Page, astronaut: np.ndarray, tmp_path: Path) -> None:
     small = np.array(Image.fromarray(astronaut).resize((160, 160)))
     options = {"deadline": "realtime", "cpu-used": "8"}

@@ -28,6 +28,7 @@ def mixed(alpha: np.ndarray, front: np.ndarray, behind: np.ndarray) -> np.ndarra
     return np.rint(front * share + behind * (1 - share)).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [60, 400, 3000])
 def test_the_rim_gets_the_colour_of_the_person(side: int) -> None:
     alpha = soft_disc(side)

@@ -150,6 +150,7 @@ def corpus() -> list[bytes]:
     return broken
 
 
+@pytest.mark.slow
 def test_broken_files_kill_no_worker_and_eat_no_memory(server: Server, astronaut_jpeg: bytes) -> None:
     good = post(server, astronaut_jpeg).content
     workers = server.worker_pids()

@@ -91,16 +91,18 @@ def test_over_the_bounds_is_413_with_the_command_that_does_it(server: Server, tm
     assert "humanseg segment clip.mp4 -o out.webm --output cutout" in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_a_server_with_one_worker_takes_no_clip(make_server, portrait: Path) -> None:  # type: ignore[no-untyped-def]
     answer = post(make_server(WORKERS="1"), portrait.read_bytes())
     assert answer.status_code == 413
     assert "humanseg segment" in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_beside_a_clip_photos_are_answered_a_second_clip_waits_and_progress_is_told(
     server: Server, portrait: Path, tmp_path: Path
 ) -> None:
-    frames = [frame for _, frame in shown(portrait)] * 15
+    frames = [frame for _, frame in shown(portrait)] * 8
     slow = write_clip(tmp_path / "slow.mp4", frames, rate=60).read_bytes()
     token, done = secrets.token_hex(16), threading.Event()
 
@@ -120,6 +122,7 @@ def test_beside_a_clip_photos_are_answered_a_second_clip_waits_and_progress_is_t
     assert ask_progress(server, token).json() == {"state": "unknown", "frames": 0, "of": 0}
 
 
+@pytest.mark.slow
 def test_damaged_clips_are_answered_below_500_and_the_workers_live(server: Server, portrait: Path) -> None:
     whole, random = portrait.read_bytes(), np.random.default_rng(3)
     workers = sorted(server.worker_pids())

@@ -70,6 +70,7 @@ def cut_off_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(loop, "segmentation_loss", failing)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_weights_as_an_unbroken_one(
     make_data: MakeData, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return [path.read_bytes() for path in made]
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=120, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(data=st.data())
 def test_a_damaged_clip_ends_in_a_result_or_in_one_sentence(
