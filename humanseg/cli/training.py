@@ -32,9 +32,11 @@ Empty = Annotated[
     typer.Option("--empty", metavar="DIR[=WEIGHT]", help="Photos (img/) without people."),
 ]
 
-Things = Annotated[
+Distractors = Annotated[
     list[str] | None,
-    typer.Option("--things", metavar="DIR[=WEIGHT]", help="Cut-outs (img/, mask/) of distractors, e.g. animals."),
+    typer.Option(
+        "--distractors", metavar="DIR[=WEIGHT]", help="Cut-outs (img/, mask/) of distractors, e.g. animals."
+    ),
 ]
 
 
@@ -44,7 +46,7 @@ def train(
     data: Data = None,
     soft: Soft = None,
     empty: Empty = None,
-    things: Things = None,
+    distractors: Distractors = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML file with all settings; options override it.")] = None,
     init: Annotated[str | None, typer.Option(help="Initial weights: imagenet, random, or a file.")] = None,
     resume: Annotated[bool, typer.Option(help="Resume exactly from the run's last checkpoint.")] = False,
@@ -67,7 +69,7 @@ def train(
     from humanseg.training.settings import Settings, read_recipe
 
     settings = Settings() if recipe is None else read_recipe(recipe)
-    sources = _sources(data, soft, empty, things)
+    sources = _sources(data, soft, empty, distractors)
     if archive is not None:
         sources = (*sources, _from_archive(archive, out / "archive"))
     changes: dict[str, Any] = {
@@ -202,12 +204,12 @@ def _sources(
     data: list[str] | None,
     soft: list[str] | None,
     empty: list[str] | None,
-    things: list[str] | None = None,
+    distractors: list[str] | None = None,
 ) -> tuple[Source, ...]:
     from humanseg.training.samples import Source
 
     sources = []
-    for kind, texts in (("masks", data), ("soft", soft), ("empty", empty), ("things", things)):
+    for kind, texts in (("masks", data), ("soft", soft), ("empty", empty), ("distractors", distractors)):
         for text in texts or ():
             path, _, weight = text.partition("=")
             try:

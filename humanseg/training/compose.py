@@ -92,9 +92,9 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
     return canvas, label
 
 
-def put_thing(random: np.random.Generator, canvas: Pixels, label: Pixels, thing: Picked) -> Picked:
+def put_distractor(random: np.random.Generator, canvas: Pixels, label: Pixels, distractor: Picked) -> Picked:
     """Place a distractor anywhere on the canvas, at 15 to 110 % of its short side; it occludes people behind it."""
-    pixels, alpha = thing
+    pixels, alpha = distractor
     height, width = label.shape
     scale = np.exp(random.uniform(np.log(0.15), np.log(1.1))) * min(height, width) / max(alpha.shape)
     tall, wide = max(4, round(alpha.shape[0] * scale)), max(4, round(alpha.shape[1] * scale))
@@ -133,21 +133,21 @@ def scene(
     frame: augmentation.Shape,
     background: Pixels | None,
     person: Draw,
-    thing: Picked | None = None,
+    distractor: Picked | None = None,
 ) -> Picked:
     """A photo `[h, w, 3]` and mask `[h, w]` of the shape `frame`; `background` None means a wall.
 
-    A `thing` stands behind the people, or now and then before them.
+    A `distractor` is placed behind the people, or now and then before them.
     """
     height, width = frame
     canvas = plain(random, height, width) if background is None else photographed(random, background, height, width)
     label: Pixels = np.zeros((height, width), np.uint8)
-    before = thing is not None and random.random() < 0.3
-    if thing is not None and not before:
-        canvas, label = put_thing(random, canvas, label, thing)
+    before = distractor is not None and random.random() < 0.3
+    if distractor is not None and not before:
+        canvas, label = put_distractor(random, canvas, label, distractor)
     crowd = int(random.choice((1, 2, 3, 4, 6), p=(0.55, 0.2, 0.12, 0.08, 0.05)))
     for _ in range(crowd):
         canvas, label = paste(random, canvas, label, person(), crowd)
-    if thing is not None and before:
-        canvas, label = put_thing(random, canvas, label, thing)
+    if distractor is not None and before:
+        canvas, label = put_distractor(random, canvas, label, distractor)
     return canvas, label

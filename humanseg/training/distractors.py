@@ -2,7 +2,7 @@
 
 `python -m humanseg.training.distractors OUT` downloads the package with `apt-get download` (no root, nothing is
 installed) and writes each photographed stamp as `OUT/img/NAME.png` and its alpha as `OUT/mask/NAME.png`, for
-sources of the kind `things`.
+sources of the kind `distractors`.
 
 Folders with people, clothes and drawings are excluded; the others were checked manually. GPL-2; they are used only
 for training, none ships.
@@ -49,4 +49,4 @@ def _store(path: Path, out: Path, name: str) -> bool:
 
 
 if __name__ == "__main__":
-    print(f"{fetch(Path(sys.argv[1]))} things")
+    print(f"{fetch(Path(sys.argv[1]))} cut-outs")

@@ -104,10 +104,10 @@ def gather(settings: Settings) -> tuple[Pools, list[Sample]]:
         problems += check(found)
         share = settings.hold_out_empty if source.kind == "empty" else settings.hold_out
         share = share if source.hold_out is None else source.hold_out
-        share = 0.0 if source.kind == "things" else share  # they are not used for validation
+        share = 0.0 if source.kind == "distractors" else share  # they are not used for validation
         training, kept = split(found, share)
         if training:
-            kinds = {"empty": pools.empty, "things": pools.things}
+            kinds = {"empty": pools.empty, "distractors": pools.distractors}
             kinds.get(source.kind, pools.people).append((training, source.weight))
         if source.kind == "masks":
             validation += kept

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["masks", "soft", "empty", "things"]
+Kind = Literal["masks", "soft", "empty", "distractors"]
 Pixels = NDArray[np.uint8]
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -34,8 +34,8 @@ class DataError(ValueError):
 class Source:
     """A data set in a recipe. `weight` is its sampling weight among all sources, in any unit.
 
-    kind: `masks` (ground truth, binary), `soft` (8-bit grey, of a teacher), `empty` (without people), or `things`
-    (distractors: cut-outs with their alpha as the mask).
+    kind: `masks` (ground truth, binary), `soft` (8-bit grey, of a teacher), `empty` (without people), or
+    `distractors` (cut-outs of animals and objects with their alpha as the mask).
     leave_out: names (without suffix) of photos to exclude.
     hold_out: held-out share of its photos; None uses the run's setting.
     """
@@ -156,7 +156,7 @@ def _folder(source: Source) -> list[Sample]:
         mask = source.path / "mask" / f"{photo.stem}.png"
         if not mask.is_file():
             missing.append(f"{photo}: its mask {mask} is missing")
-        samples.append(Sample(photo, mask, soft=source.kind in ("soft", "things")))
+        samples.append(Sample(photo, mask, soft=source.kind in ("soft", "distractors")))
     missing = [line for line in missing if Path(line.split(":")[0]).stem not in source.leave_out]
     if missing:
         raise DataError("\n".join(missing))

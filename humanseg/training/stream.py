@@ -22,27 +22,27 @@ from humanseg.training.settings import Settings
 
 Pool = tuple[list[Sample], float]  # samples of one source, and the source's weight
 
-THINGS_IN_EMPTY = 0.5  # share of the photos without people that get distractors
+DISTRACTORS_IN_EMPTY = 0.5  # share of the photos without people that get distractors
 QUARTER_TURNS = 0.05  # share of the samples that are rotated by 90 degrees
-THINGS_IN_SCENES = 0.3  # share of the composed scenes with a distractor behind or before the people
+DISTRACTORS_IN_SCENES = 0.3  # share of the composed scenes with a distractor behind or before the people
 
 
 @dataclass(frozen=True)
 class Pools:
     """The sources of samples.
 
-    people: with masks. empty: photos without people, also used as backgrounds. things: distractors, i.e. cut-outs of
+    people: with masks. empty: photos without people, also used as backgrounds. distractors: cut-outs of
     animals, vehicles and the like.
     """
 
     people: list[Pool]
     empty: list[Pool]
-    things: list[Pool] = field(default_factory=list)
+    distractors: list[Pool] = field(default_factory=list)
 
     @property
     def samples(self) -> list[Sample]:
         """All of them."""
-        return [sample for pool, _ in (*self.people, *self.empty, *self.things) for sample in pool]
+        return [sample for pool, _ in (*self.people, *self.empty, *self.distractors) for sample in pool]
 
 
 # (height, width) relative to the frame's long side, and its frequency among batches: the frames of 2:3, 3:4, square,
@@ -121,11 +121,11 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         if dice < settings.scenes:
             empty = self.pools.empty
             background = _draw(random, empty)[0] if empty and random.random() < 0.8 else None
-            thing = None
-            if self.pools.things and random.random() < THINGS_IN_SCENES:
-                thing = _picked(_draw(random, self.pools.things))
+            distractor = None
+            if self.pools.distractors and random.random() < DISTRACTORS_IN_SCENES:
+                distractor = _picked(_draw(random, self.pools.distractors))
             pixels, mask = compose.scene(
-                random, frame, background, lambda: _picked(_draw(random, self.pools.people)), thing
+                random, frame, background, lambda: _picked(_draw(random, self.pools.people)), distractor
             )
             return pixels, mask, settings.distil_drawn
         if dice < settings.scenes + settings.empty and self.pools.empty:
@@ -133,10 +133,10 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
             mask = np.zeros(pixels.shape[:2], np.uint8)
             box = augmentation.whole(random, mask) if random.random() < 0.5 else augmentation.anywhere(random, mask)
             pixels, mask = augmentation.cut(pixels, mask, augmentation.fitted(random, box, mask.shape, frame), frame)
-            if self.pools.things and random.random() < THINGS_IN_EMPTY:
+            if self.pools.distractors and random.random() < DISTRACTORS_IN_EMPTY:
                 for _ in range(int(random.integers(1, 4))):
-                    thing = _picked(_draw(random, self.pools.things))
-                    pixels, mask = compose.put_thing(random, pixels, mask, thing)
+                    distractor = _picked(_draw(random, self.pools.distractors))
+                    pixels, mask = compose.put_distractor(random, pixels, mask, distractor)
             return pixels, mask, 0.0
         pixels, mask, soft = _draw(random, self.pools.people)
         box = augmentation.fitted(random, augmentation.look(random, mask, settings.whole), mask.shape, frame)

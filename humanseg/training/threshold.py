@@ -32,7 +32,7 @@ def sweep(weights_file: Path, recipe: Path) -> list[tuple[float, float, float]]:
     people: dict[float, list[Score]] = {threshold: [] for threshold in THRESHOLDS}
     empty: dict[float, list[Score]] = {threshold: [] for threshold in THRESHOLDS}
     for source in settings.data:
-        if source.kind in ("soft", "things"):
+        if source.kind in ("soft", "distractors"):
             continue
         share = settings.hold_out if source.hold_out is None else source.hold_out
         nobody = source.kind == "empty"
