@@ -33,9 +33,9 @@ from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
 from humanseg.common.probe import PROBE
 from humanseg.segmentation import pipeline
+from humanseg.segmentation.augmented import FINEST, predict_augmented
 from humanseg.segmentation.engine import make_engine, warm_up
 from humanseg.segmentation.frame import Batch, photo_map
-from humanseg.segmentation.looks import FINEST, look_closely
 from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.picture import NEEDS_PHOTO
@@ -212,7 +212,7 @@ class SegmentationHandler:
         alike: dict[tuple[int, ...], list[tuple[Job, Batch]]] = {}
         for job in jobs:
             if job.frame is None:
-                self.guarded(job, self.look)
+                self.guarded(job, self.forward_augmented)
                 continue
             alike.setdefault(job.frame.shape, []).append((job, job.frame))
         for group in alike.values():
@@ -223,11 +223,11 @@ class SegmentationHandler:
                 job.probability = probability
                 job.seconds["forward"] = share
 
-    def look(self, job: Job) -> None:
+    def forward_augmented(self, job: Job) -> None:
         """Test-time augmentation of one photo."""
         assert job.photo
         start = time.perf_counter()
-        job.probability = look_closely(self.engine, self.model.spec, job.photo.pixels, self.threshold)
+        job.probability = predict_augmented(self.engine, self.model.spec, job.photo.pixels, self.threshold)
         job.seconds["forward"] = time.perf_counter() - start
 
     def encode(self, job: Job) -> None:

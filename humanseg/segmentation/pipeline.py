@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.segmentation import mask as masks
+from humanseg.segmentation.augmented import predict_augmented
 from humanseg.segmentation.frame import Batch, photo_map, to_frame
-from humanseg.segmentation.looks import look_closely
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.result import Segmentation
 from humanseg.segmentation.spec import Spec
@@ -60,13 +60,13 @@ def segment(
     """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` of a network with `spec`.
 
     threshold: 0..1 exclusive; None uses the spec's.
-    quality: "fast" for one pass, or "best" for test-time augmentation (`humanseg.segmentation.looks`).
+    quality: "fast" for one pass, or "best" for test-time augmentation (`humanseg.segmentation.augmented`).
     """
     height, width = pixels.shape[:2]
     limit = spec.threshold if threshold is None else threshold
     if quality == "best":
-        closely = look_closely(run, spec, pixels, limit)
-        return at_photo_size(closely, width, height, threshold=limit, keep=keep)
+        augmented = predict_augmented(run, spec, pixels, limit)
+        return at_photo_size(augmented, width, height, threshold=limit, keep=keep)
     frame = preprocess(pixels, spec)
     return postprocess(run(frame[None])[0], frame, spec, width, height, threshold=limit, keep=keep)
 

@@ -36,7 +36,9 @@ class Finding:
     fix: str = ""
 
 
-def look(environment: Mapping[str, str], state_dir: Path, url: str, api_key: str | None = None) -> Iterator[Finding]:
+def diagnose(
+    environment: Mapping[str, str], state_dir: Path, url: str, api_key: str | None = None
+) -> Iterator[Finding]:
     """Yield every finding. A check that fails itself is a problem, not an exception.
 
     Args:

@@ -130,7 +130,7 @@ def watch(
         if now - looked >= LOOK_SECONDS:
             looked = now
             java, workers = processes.samples()
-            hung = hangs.look(now, [*java, *workers], probe.since)
+            hung = hangs.find_stuck(now, [*java, *workers], probe.since)
             if frontend.pid in hung or now - probe.heard > DEAF_SECONDS:
                 return
             for pid in hung:

@@ -4,7 +4,7 @@ An overloaded machine is slow, too, and killing slow processes makes it slower. 
 sufficient. A process is replaced only if it makes no progress at all: it is stopped (SIGSTOP), or, while a prediction
 waits, it uses no CPU time, is not waiting for the CPU, and is not waiting for work.
 
-`Watch.look` decides from its arguments and is tested without processes; `Processes` inspects real ones.
+`Watch.find_stuck` decides from its arguments and is tested without processes; `Processes` inspects real ones.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Watch:
     _stopped: dict[tuple[int, float], float] = field(default_factory=dict)
     _still: dict[tuple[int, float], tuple[float, float]] = field(default_factory=dict)
 
-    def look(self, now: float, samples: Iterable[Sample], unanswered_since: float | None) -> list[int]:
+    def find_stuck(self, now: float, samples: Iterable[Sample], unanswered_since: float | None) -> list[int]:
         """Return the processes to replace. unanswered_since: when the pending prediction was sent, if any."""
         hung = []
         stopped, still = {}, {}

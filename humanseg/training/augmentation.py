@@ -79,7 +79,7 @@ def head(random: np.random.Generator, mask: Pixels, share: tuple[float, float]) 
     return _box(centre + random.normal(0, 0.12) * wide, top - above, wide, tall + above, mask.shape)
 
 
-def look(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
+def choose_crop(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
     """Choose a crop: the whole photo with probability `whole_share`.
 
     Of the rest, half are portraits, a fifth are faces that fill the frame, and the others are random crops.

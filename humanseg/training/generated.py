@@ -77,7 +77,7 @@ def make(teacher: Teacher, out: Path) -> int:
             height, width = small.shape[:2]
             # A figure with much space around it is labelled along its height, others in one pass.
             tall = height > 1.4 * width and "selfie" not in name
-            soft = teacher.label(small)[0] if tall else np.rint(teacher.look(small) * 255).astype(np.uint8)
+            soft = teacher.label(small)[0] if tall else np.rint(teacher.predict(small) * 255).astype(np.uint8)
             mask = studio_mask(small, soft) if wall else soft
             target = f"{assets.parent.name}_{name}"
             cv2.imwrite(str(out / "img" / f"{target}.jpg"), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])

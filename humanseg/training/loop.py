@@ -224,7 +224,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
             share = rate(settings, state["step"])
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * share * group["share"]
-            target = mask if teacher is None else torch.lerp(mask, looks(teacher, clean), taught)
+            target = mask if teacher is None else torch.lerp(mask, teacher_probability(teacher, clean), taught)
             network.train()
             logits = network(photo.contiguous(memory_format=torch.channels_last))
             loss = segmentation_loss(logits.float(), target, settings.edge_weight)
@@ -268,7 +268,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     return out / "weights.safetensors"
 
 
-def looks(teacher: nn.Module, photo: Tensor) -> Tensor:
+def teacher_probability(teacher: nn.Module, photo: Tensor) -> Tensor:
     """Mean probability `[N, 1, H, W]` of a frozen network for photos `[N, 3, H, W]` and their mirror images.
 
     Test-time augmentation is better than a single pass, and a network can learn its result (self-distillation;

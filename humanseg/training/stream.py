@@ -139,7 +139,7 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
                     pixels, mask = compose.put_distractor(random, pixels, mask, distractor)
             return pixels, mask, 0.0
         pixels, mask, soft = _draw(random, self.pools.people)
-        box = augmentation.fitted(random, augmentation.look(random, mask, settings.whole), mask.shape, frame)
+        box = augmentation.fitted(random, augmentation.choose_crop(random, mask, settings.whole), mask.shape, frame)
         taught = settings.distil_soft if soft else settings.distil_drawn
         return *augmentation.cut(pixels, mask, box, frame), taught
 

@@ -34,17 +34,17 @@ class Teacher:
 
     def _square(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         photo = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
-        looks = []
+        passes = []
         for mirror in (False, True):
             shown = photo[:, ::-1] if mirror else photo
             self._interpreter.set_tensor(self._input, np.ascontiguousarray(shown[None]))
             self._interpreter.invoke()
             found = self._interpreter.get_tensor(self._output).reshape(SIDE, SIDE).copy()
-            looks.append(found[:, ::-1] if mirror else found)
-        mean: NDArray[np.float32] = (looks[0] + looks[1]) / 2
+            passes.append(found[:, ::-1] if mirror else found)
+        mean: NDArray[np.float32] = (passes[0] + passes[1]) / 2
         return mean
 
-    def look(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probability float32 `[H, W]` of an RGB photo uint8 `[H, W, 3]`, in one pass over the whole photo."""
         height, width = pixels.shape[:2]
         found: NDArray[np.float32] = cv2.resize(self._square(pixels), (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
@@ -53,7 +53,7 @@ class Teacher:
     def label(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
         """Soft mask uint8 `[H, W]` (255 = certainly person) and the agreement (IoU, 0..1) of the two passes."""
         height, width = pixels.shape[:2]
-        whole = self.look(pixels)
+        whole = self.predict(pixels)
         rows, columns = np.nonzero(whole > 0.5)
         if rows.size < 0.01 * height * width:
             return np.zeros((height, width), np.uint8), 0.0
@@ -68,7 +68,7 @@ class Teacher:
         while True:
             start = min(start, height - side)
             window = (slice(start, start + side), slice(left, left + side))
-            total[window] += self.look(pixels[window])
+            total[window] += self.predict(pixels[window])
             weight[window] += 1.0
             if start + side >= min(bottom + side // 8, height):
                 break

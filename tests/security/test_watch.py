@@ -25,7 +25,7 @@ STUCK = replace(IDLE, waiting=False)
 
 def looks(watch: Watch, samples: Callable[[int], Sample], seconds: int, unanswered_since: float | None) -> list[int]:
     """What a watch that looks each second for `seconds` replaces."""
-    return [pid for now in range(seconds) for pid in watch.look(now, [samples(now)], unanswered_since)]
+    return [pid for now in range(seconds) for pid in watch.find_stuck(now, [samples(now)], unanswered_since)]
 
 
 def test_a_stopped_process_is_replaced_though_nobody_waits() -> None:
@@ -37,7 +37,7 @@ def test_a_stopped_process_is_replaced_though_nobody_waits() -> None:
 def test_one_that_goes_on_in_time_is_kept() -> None:
     watch = Watch()
     for now in range(60):
-        assert watch.look(now, [replace(IDLE, stopped=now % 5 != 0)], None) == []
+        assert watch.find_stuck(now, [replace(IDLE, stopped=now % 5 != 0)], None) == []
 
 
 def test_a_worker_that_sits_on_a_photo_without_moving_is_replaced() -> None:

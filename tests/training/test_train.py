@@ -109,7 +109,7 @@ class Leaning(nn.Module):
 
 def test_a_teachers_two_looks_have_no_side() -> None:
     teacher, photo = Leaning(), torch.rand(2, 3, 32, 48)
-    seen = loop.looks(teacher, photo)
+    seen = loop.teacher_probability(teacher, photo)
     alone = teacher(photo).sigmoid()
     torch.testing.assert_close(seen, (alone + alone.flip(-1)) / 2, rtol=0, atol=1e-5)
     torch.testing.assert_close(seen, seen.flip(-1), rtol=0, atol=1e-6)

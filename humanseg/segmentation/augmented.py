@@ -72,7 +72,7 @@ class Part:
         return slice(top, min(bottom, height)), slice(left, min(right, width))
 
 
-def look_closely(run: Run, spec: Spec, pixels: Pixels, threshold: float) -> Map:
+def predict_augmented(run: Run, spec: Spec, pixels: Pixels, threshold: float) -> Map:
     """The probability of a person by test-time augmentation.
 
     Args:
@@ -85,24 +85,24 @@ def look_closely(run: Run, spec: Spec, pixels: Pixels, threshold: float) -> Map:
         float32 [h, w] in 0..1, with edges refined along the photo's. Of the frame's size if there were no small
         regions, else finer, up to FINEST times as long.
     """
-    whole = _mean_looks(run, spec, [pixels], mirrored=True)[0]
+    whole = _mean_predictions(run, spec, [pixels], mirrored=True)[0]
     parts = small_parts(whole, threshold)
     if not parts:
         return whole
     height, width = pixels.shape[:2]
     places = [part.slices(height, width) for part in parts]
     shown = [np.ascontiguousarray(pixels[place]) for place in places]
-    looks = _mean_looks(run, spec, shown, mirrored=len(parts) < PARTS)
+    predictions = _mean_predictions(run, spec, shown, mirrored=len(parts) < PARTS)
     size = spec.long_side
     scale = max(size, min(FINEST * size, max(height, width))) / max(height, width)
     finer = max(1, round(height * scale)), max(1, round(width * scale))
     map_ = _resized(whole, *finer)
-    for part, look in zip(parts, looks, strict=True):
-        _lay(map_, part.slices(*finer), look)
+    for part, prediction in zip(parts, predictions, strict=True):
+        _lay(map_, part.slices(*finer), prediction)
     return map_
 
 
-def _mean_looks(run: Run, spec: Spec, photos: list[Pixels], *, mirrored: bool) -> list[Map]:
+def _mean_predictions(run: Run, spec: Spec, photos: list[Pixels], *, mirrored: bool) -> list[Map]:
     """The network's output for each photo, uint8 [H, W, 3]; with `mirrored`, averaged with its mirror image's.
 
     Frames of one shape run as one batch.
@@ -166,7 +166,7 @@ def _apart(parts: Iterable[Part]) -> list[Part]:
     return apart
 
 
-def _lay(map_: Map, place: tuple[slice, slice], look: Map) -> None:
+def _lay(map_: Map, place: tuple[slice, slice], prediction: Map) -> None:
     """Blend the pass over a part into `map_`, in place, fading in from the sides that are not the photo's border."""
     rows, columns = place
     under = map_[place]
@@ -174,7 +174,7 @@ def _lay(map_: Map, place: tuple[slice, slice], look: Map) -> None:
     down = _ramp(under.shape[0], fade, open_start=rows.start > 0, open_end=rows.stop < map_.shape[0])
     across = _ramp(under.shape[1], fade, open_start=columns.start > 0, open_end=columns.stop < map_.shape[1])
     weight = np.float32(BLEND) * np.minimum(down[:, None], across[None, :])
-    under += weight * (_resized(look, *under.shape) - under)
+    under += weight * (_resized(prediction, *under.shape) - under)
     np.clip(under, 0, 1, out=under)  # rounding
 
 
