@@ -26,9 +26,9 @@ def doctor(
 
     Exit status 1: there is a problem.
     """
-    from humanseg.serve.diagnosis import look
+    from humanseg.serve.diagnosis import diagnose
 
-    findings = list(look(os.environ, state_dir(), inference_url(url), api_key))
+    findings = list(diagnose(os.environ, state_dir(), inference_url(url), api_key))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:

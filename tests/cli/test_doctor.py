@@ -34,7 +34,7 @@ def test_a_page_for_people_fits_the_terminal(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "80")
     done = CliRunner().invoke(app, ["doctor", "--url", "http://127.0.0.1:9"])
-    assert "nothing answers at http://127.0.0.1:9" in " ".join(done.output.split())
+    assert "no server at http://127.0.0.1:9" in " ".join(done.output.split())
     assert "9 is free" in done.output
     assert max(map(len, done.output.splitlines())) <= 80
 

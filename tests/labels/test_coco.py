@@ -99,7 +99,7 @@ def test_what_does_not_fit_the_photo_is_refused_with_image_and_reason(segmentati
 
 
 def test_a_file_without_persons_or_with_lost_images_is_refused(tmp_path: Path) -> None:
-    assert "it has bag, cat" in read(content(category="cat")).refused[0].reason
+    assert "only bag, cat" in read(content(category="cat")).refused[0].reason
     lost = content([[0, 0, 9, 0, 9, 9]])
     lost["annotations"][0]["image_id"] = 99
     assert "image 99 is not in the file" in read(lost).refused[0].reason

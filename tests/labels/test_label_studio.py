@@ -136,7 +136,7 @@ def test_cancelled_and_empty_annotations_are_skipped_and_empty_can_mean_nobody(r
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"original_width": 60}, "of 2440 pixels, and the region says 2400"),
+        ({"original_width": 60}, "has 2440 pixels, but the region has 2400"),
         ({"original_width": None}, "original_width"),
         ({"image_rotation": 90}, "rotated by 90"),
         ({"type": "rectanglelabels"}, "which is not a mask"),

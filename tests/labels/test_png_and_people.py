@@ -111,7 +111,7 @@ def test_the_truth_wins_and_of_one_person_the_newest(ring: np.ndarray) -> None:
 
 
 def test_people_who_do_not_agree_are_not_averaged(ring: np.ndarray) -> None:
-    with pytest.raises(LabelError, match=r"ada, bob agree by 0.00 only .* ground truth"):
+    with pytest.raises(LabelError, match=r"ada, bob agree by 0.00, below .* ground truth"):
         settle([drawn(ring, "ada"), drawn(None, "bob")])
     with pytest.raises(LabelError, match="different sizes"):
         settle([drawn(ring, "ada"), drawn(ring[:20], "bob")])

@@ -56,7 +56,7 @@ def test_names_and_last_days(file: Path) -> None:
     assert keys.check("first").name == digest("first")[:8]
     assert keys.check("second").name == "studio-app"
     clock.today = date(2027, 2, 1)
-    with pytest.raises(Unauthorized, match="until 2027-01-31"):
+    with pytest.raises(Unauthorized, match="expired after 2027-01-31"):
         keys.check("second")
     for wrong in ("", "kez", "first ", digest("first")):
         with pytest.raises(Unauthorized):
@@ -95,7 +95,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_keeps_the_last_good_keys(
         ("", "no key hash"),
         ("key\n", "line 1"),
         (f"{digest('a')}\nxyz", "line 2"),
-        (f"{digest('a')} name 31.1.2027", "no day"),
+        (f"{digest('a')} name 31.1.2027", "not a date"),
         (f"{digest('a')} na/me", "the form is HASH NAME LAST-DAY"),
         (f"{digest('a')} name 2027-01-31 more", "the form is HASH NAME LAST-DAY"),
         (f"{digest('a')} name\n{digest('b')} name", "line 2: duplicate key or name"),

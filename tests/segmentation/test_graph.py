@@ -192,7 +192,7 @@ def test_one_of_several_outputs_is_taken_and_another_can_be_named(tmp_path: Path
     head = Head(1, many=True).eval()
     path = export_onnx(head, tmp_path / "a.onnx", output_names=["fused", "side"])
     graph = load_graph(path)
-    assert any("it has the outputs fused, side: fused is taken" in note for note in graph.notes)
+    assert any("it has the outputs fused, side: fused is used" in note for note in graph.notes)
     batch = frames(graph.spec)
     with torch.inference_mode():
         first, second = head(torch.from_numpy(batch))
@@ -286,7 +286,7 @@ def test_a_checkpoint_is_no_graph_and_a_graph_no_checkpoint(tmp_path: Path, netw
     path = script(network, tmp_path / "b.pt")
     assert graph_kind(path) == "torchscript"
     assert isinstance(load_model(path, {"input_size": "64"}), Graph)
-    with pytest.raises(WeightsError, match="is a TorchScript graph, which can be served but has no weights to go on"):
+    with pytest.raises(WeightsError, match="is a TorchScript graph, which can be served but not trained"):
         load_weights(path)
 
 

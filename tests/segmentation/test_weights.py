@@ -107,7 +107,7 @@ def test_every_wrong_file_is_one_line_that_names_it(tmp_path: Path) -> None:
         saved(tmp_path / "numbers.pth", {"epoch": 3}): "contains no named tensors",
         saved(tmp_path / "resnet.pth", {"conv1.weight": torch.zeros(1)}): "neither a classic U-Net",
         saved(tmp_path / "three.pth", three): "has 3 output classes",
-        saved(tmp_path / "grey.pth", grey): "takes 1 channels, expected 3",
+        saved(tmp_path / "grey.pth", grey): "has 1 input channels, expected 3",
         saved(tmp_path / "partial.pth", partial): "do not fit a unet",
         saved(tmp_path / "grown.pth", {**classic, "downs.2.conv.0.weight": torch.zeros(1)}): "do not fit a unet",
         saved(tmp_path / "graph.onnx", {}): "an ONNX graph, which can be served but has no weights",
