@@ -59,7 +59,7 @@ def repeated(parameters: Any, headers: Any) -> list[str]:
     """
     seen: dict[str, Any] = {}
     names: list[str] = []
-    pairs = [(each["name"], each["value"]) for each in parameters]
+    pairs = [(parameter["name"], parameter["value"]) for parameter in parameters]
     for header in headers:
         name = bytes(header["name"]).decode("utf-8", "replace").lower()
         if name in OPTION_HEADERS:  # proxies may repeat other headers

@@ -41,8 +41,8 @@ def plain_errors() -> Iterator[None]:
     except ArchiveError as error:
         raise CommandError(str(error)) from error
     except ClientError as error:
-        said = error.response.get("Error", {})
-        why = f"{said.get('Code')} {said.get('Message', '')}".strip()
+        details = error.response.get("Error", {})
+        why = f"{details.get('Code')} {details.get('Message', '')}".strip()
         raise CommandError(f"the store rejected {error.operation_name}: {why}") from error
     except BotoCoreError as error:
         raise CommandError(f"the store can't be reached: {error}") from error
@@ -52,11 +52,11 @@ def reader(settings: ArchiveSettings | None = None) -> Reader:
     """Return a reader of the store that the environment configures."""
     from humanseg.archive.capture.settings import ArchiveSettings
     from humanseg.archive.read.reader import Reader
+    from humanseg.archive.ship.destination import Destination
     from humanseg.archive.ship.store import BucketSettings, Store
-    from humanseg.archive.ship.target import Target
 
-    target = Target.find(os.environ, state_dir())
-    return Reader(Store.open(target, BucketSettings.of(settings or ArchiveSettings()), retries=4))
+    destination = Destination.find(os.environ, state_dir())
+    return Reader(Store.open(destination, BucketSettings.of(settings or ArchiveSettings()), retries=4))
 
 
 def moment(text: str) -> datetime | None:

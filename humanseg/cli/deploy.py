@@ -48,7 +48,7 @@ def aws(
     """Create or update the stack: show the changes, ask, follow the deployment, print the URL."""
     from humanseg.deploy.aws.plan import Plan
 
-    options = dict(_pair(each) for each in set_ or [])
+    options = dict(_pair(item) for item in set_ or [])
     options |= {name: value for name, value in (("CertificateArn", certificate), ("ClientCidr", clients)) if value}
     plan = Plan(stack, size, _region(region), mar, image, options)
     if dry_run:
@@ -80,7 +80,7 @@ def status(stack: StackName, region: Region = None, as_json: AsJson = False) -> 
         return
     out().print(f"{stack}: {described['StackStatus']}")
     _show_outputs(outputs)
-    print_table("Instances", ("id", "type", "state", "zone"), [tuple(each.values()) for each in instances])
+    print_table("Instances", ("id", "type", "state", "zone"), [tuple(instance.values()) for instance in instances])
 
 
 @app.command()
@@ -148,7 +148,7 @@ def _propose(cloud: _Cloud, plan: Plan) -> tuple[str | None, Stack]:
         vpc, subnets = at.default_network(cloud.client("ec2"))
     target = cloud.stack(plan.stack)
     change_set, changes = target.propose(plan.parameters(account=account, image=image, vpc=vpc, subnets=subnets))
-    rows = [(each.action, each.name, each.type, each.replacement) for each in changes]
+    rows = [(change.action, change.name, change.type, change.replacement) for change in changes]
     print_table(f"Changes to {plan.stack}", ("action", "resource", "type", "replaced"), rows)
     return change_set if changes else None, target
 
@@ -199,13 +199,13 @@ def _instances(cloud: _Cloud, stack: str) -> list[dict[str, str]]:
     found = cloud.client("ec2").describe_instances(Filters=filters)["Reservations"]
     return [
         {
-            "id": each["InstanceId"],
-            "type": each["InstanceType"],
-            "state": each["State"]["Name"],
-            "zone": each["Placement"]["AvailabilityZone"],
+            "id": item["InstanceId"],
+            "type": item["InstanceType"],
+            "state": item["State"]["Name"],
+            "zone": item["Placement"]["AvailabilityZone"],
         }
         for group in found
-        for each in group["Instances"]
+        for item in group["Instances"]
     ]
 
 

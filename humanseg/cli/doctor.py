@@ -32,7 +32,7 @@ def doctor(
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:
-        rows = [(each.check, each.state, each.found, each.fix) for each in findings]
+        rows = [(item.check, item.state, item.found, item.fix) for item in findings]
         print_table("", ("check", "state", "found", "fix"), rows)
     bad = {"problem", "warning"} if strict else {"problem"}
     if any(finding.state in bad for finding in findings):

@@ -78,15 +78,15 @@ def revoke(name: Name, file: File) -> None:
     from humanseg.common.apikeys import parse_keys
 
     lines, keys = _read(file)
-    found = [key for key in keys if key.name == name]
-    if not found:
+    matches = [key for key in keys if key.name == name]
+    if not matches:
         raise CommandError(f"{file} has no key named {name}; see: humanseg keys list")
     if len(keys) == 1:
         raise CommandError(
             f"{name} is the only key, and a server keeps its last good keys if the file is empty; "
             "first create another one: humanseg keys new NAME"
         )
-    left = [line for line in lines if (line.split() or [""])[0].lower() != found[0].digest]
+    left = [line for line in lines if (line.split() or [""])[0].lower() != matches[0].digest]
     parse_keys("\n".join(left), file)
     _write(file, left)
     print(f"{name} is revoked")

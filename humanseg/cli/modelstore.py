@@ -82,14 +82,14 @@ def put(mar: Mar, store: Path) -> tuple[str, bool]:
         )
     if mar.path.resolve().parent == store.resolve():
         return mar.path.name, False
-    target = store / mar.stored_name
-    if target.is_file() and _sha256(target) == _sha256(mar.path):
-        return target.name, False
+    destination = store / mar.stored_name
+    if destination.is_file() and _sha256(destination) == _sha256(mar.path):
+        return destination.name, False
     try:
-        copy_whole(mar.path, target)
+        copy_whole(mar.path, destination)
     except OSError as fault:
-        raise CommandError(f"{mar.path} can't be copied to {target}: {fault.strerror or fault}") from None
-    return target.name, True
+        raise CommandError(f"{mar.path} can't be copied to {destination}: {fault.strerror or fault}") from None
+    return destination.name, True
 
 
 def read_properties(path: Path) -> dict[str, str]:

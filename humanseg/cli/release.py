@@ -88,14 +88,14 @@ def _release(
     archive, golden = read_mar(mar), read_golden(mar)
     if not golden:
         raise CommandError(f"{mar} contains no golden predictions; rebuild it with ./build_mar.sh")
-    servers = tuple(Server.parse(each) for each in server or [inference_url(None)])
+    servers = tuple(Server.parse(item) for item in server or [inference_url(None)])
     if model_store and len(model_store) != len(servers):
         raise CommandError(
             f"{len(servers)} servers but {len(model_store)} --model-store options; give one per server"
         )
-    folders = model_store or [_store(state_dir or [Path(STATE_DIR)], each.management_url) for each in servers]
+    folders = model_store or [_store(state_dir or [Path(STATE_DIR)], item.management_url) for item in servers]
     if gate is not None:
-        pass_gate(gate, mar, [(each.management_url, folder) for each, folder in zip(servers, folders, strict=True)])
+        pass_gate(gate, mar, [(item.management_url, folder) for item, folder in zip(servers, folders, strict=True)])
     files = tuple(put(archive, folder)[0] for folder in folders)
     if gate is not None:
         _keep_report(gate, list(zip(folders, files, strict=True)))
@@ -122,7 +122,7 @@ def pass_gate(report: Path, mar: Path, servers: list[tuple[str, Path]]) -> None:
     model = read_mar(mar).model
     for url, store in servers:
         with Management(url) as management:
-            running = next(each for each in management.versions(model) if each.default)
+            running = next(item for item in management.versions(model) if item.default)
         file = store / Path(running.mar).name
         if not file.is_file():
             raise CommandError(f"{url} runs {running.mar}, which is not in {store}: its weights can't be verified")

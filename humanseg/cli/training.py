@@ -142,14 +142,16 @@ def evaluate(
     ]
     if by_kind:
         print_table("By slice", ("slice", "photos", "mean IoU", "95 % interval"), by_kind)
-    said = [
-        (report.name, f"{each.low:g} to {each.high:g}", each.photos, f"{each.confidence:.3f}", f"{each.iou:.3f}")
+    calibration = [
+        (report.name, f"{item.low:g} to {item.high:g}", item.photos, f"{item.confidence:.3f}", f"{item.iou:.3f}")
         for report in reports
-        for each in bins(report.pairs)
+        for item in bins(report.pairs)
         if not report.nobody
     ]
-    if said:
-        print_table("Calibration of the confidence", ("set", "confidence", "photos", "its mean", "mean IoU"), said)
+    if calibration:
+        print_table(
+            "Calibration of the confidence", ("set", "confidence", "photos", "its mean", "mean IoU"), calibration
+        )
     differ = [
         (report.name, name, f"{own:.3f}", f"{drawn:.3f}")
         for report in reports
@@ -195,8 +197,8 @@ def pseudo_label(
     from humanseg.training.teacher import Teacher, with_own
 
     label = Teacher(teacher).label if own is None else with_own(Teacher(teacher), own)
-    found = [sample.photo for sample in find_samples(Source(photos, kind="empty"))]
-    kept, dropped = make(found, out, label, minimum)
+    photo_paths = [sample.photo for sample in find_samples(Source(photos, kind="empty"))]
+    kept, dropped = make(photo_paths, out, label, minimum)
     err().print(f"{out}: {kept} photos kept, {dropped} dropped; see {out / 'report.csv'}")
 
 
@@ -235,12 +237,12 @@ def _from_archive(since: str, folder: Path) -> Source:
         raise CommandError("--archive needs a time, e.g. 90d")
     with plain_errors():
         now = datetime.now(timezone.utc)
-        done = export(reader(), folder, since=first, until=None, now=now, corrected_only=True)
-    if not done.photos:
+        result = export(reader(), folder, since=first, until=None, now=now, corrected_only=True)
+    if not result.photos:
         raise CommandError(
             "the archive has no labelled photos in this time range; import some with: humanseg archive import-labels"
         )
-    err().print(f"Exported {done.photos} labelled photos to {folder}")
+    err().print(f"Exported {result.photos} labelled photos to {folder}")
     return Source(folder)
 
 

@@ -113,20 +113,20 @@ def _from_headers(answer: requests.Response, kind: str) -> Segmentation:
 
 
 def _from_document(answer: requests.Response, kind: str) -> Segmentation:
-    said: Mapping[str, Any] = answer.json()
+    document: Mapping[str, Any] = answer.json()
     return Segmentation(
         content=answer.content,
         content_type=kind,
-        width=int(said["width"]),
-        height=int(said["height"]),
-        coverage=float(said["coverage"]),
-        person_found=bool(said["person_found"]),
-        confidence=float(said["confidence"]),
-        model_version=said["model"]["version"],
-        request_id=said["request_id"],
-        milliseconds=said["milliseconds"],
+        width=int(document["width"]),
+        height=int(document["height"]),
+        coverage=float(document["coverage"]),
+        person_found=bool(document["person_found"]),
+        confidence=float(document["confidence"]),
+        model_version=document["model"]["version"],
+        request_id=document["request_id"],
+        milliseconds=document["milliseconds"],
         archived=answer.headers.get("x-archived"),
-        document=said,
+        document=document,
     )
 
 

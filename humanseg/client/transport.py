@@ -151,16 +151,16 @@ def status_error(answer: requests.Response) -> StatusError:
         document: Any = answer.json()
     except ValueError:
         document = None
-    said = document if isinstance(document, dict) else {}
+    fields = document if isinstance(document, dict) else {}
     kind = error_class(answer.status_code)
-    message = str(said.get("message") or "")
+    message = str(fields.get("message") or "")
     if not message and kind is TooLargeError:
         message = "the request is larger than the server accepts; send a smaller photo or a JPEG"
     return kind(
         answer.status_code,
-        str(said.get("type") or ""),
+        str(fields.get("type") or ""),
         message or f"{answer.url} answered {answer.status_code} {answer.reason} without a message",
-        str(said.get("request_id") or answer.headers.get("x-request-id") or ""),
+        str(fields.get("request_id") or answer.headers.get("x-request-id") or ""),
     )
 
 

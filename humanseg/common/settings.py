@@ -119,7 +119,7 @@ def from_mapping(section_type: type[Section], section: object, name: str) -> Sec
         section = {}
     if not isinstance(section, Mapping):
         raise SettingsError(f"{name!r} must contain keys and values, not {section!r}.")
-    known = {each.name: each for each in fields(section_type)}  # type: ignore[arg-type]
+    known = {item.name: item for item in fields(section_type)}  # type: ignore[arg-type]
     values = {}
     for key, value in section.items():
         if key not in known:
@@ -136,7 +136,7 @@ def from_environment(
     Raises:
         SettingsError: an invalid value.
     """
-    known = {each.name: each for each in fields(section_type)}  # type: ignore[arg-type]
+    known = {item.name: item for item in fields(section_type)}  # type: ignore[arg-type]
     values = {}
     for key, variable in names.items():
         given = environment.get(variable, "").strip()
@@ -167,6 +167,6 @@ def check(settings: object, name: str = "") -> None:
     Raises:
         SettingsError: the first invalid field.
     """
-    for each in fields(settings):  # type: ignore[arg-type]
-        if RULE in each.metadata:
-            checked(each, getattr(settings, each.name), f"{name}.{each.name}" if name else each.name)
+    for item in fields(settings):  # type: ignore[arg-type]
+        if RULE in item.metadata:
+            checked(item, getattr(settings, item.name), f"{name}.{item.name}" if name else item.name)

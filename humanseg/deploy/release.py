@@ -47,10 +47,10 @@ class Server:
         >>> Server.parse("http://127.0.0.1:8080").metrics_url
         'http://127.0.0.1:8082'
         """
-        given = [each.rstrip("/") for each in text.split(",")]
-        for number, each in enumerate(given):
-            parts = urlsplit(each)
-            socket = number == 1 and each.startswith("unix:/")
+        given = [item.rstrip("/") for item in text.split(",")]
+        for number, item in enumerate(given):
+            parts = urlsplit(item)
+            socket = number == 1 and item.startswith("unix:/")
             http = parts.scheme in ("http", "https") and parts.hostname
             if not (socket or http) or len(given) > 3:
                 raise ReleaseError(
@@ -94,8 +94,8 @@ class Rollout:
         self.release, self._say, self._sleep, self._clock = release, say, sleep, clock
         self._clients = [
             # No retries: during a release, a single failed request triggers the rollback.
-            Client(each.url, management_url=each.management_url, api_key=release.api_key, retries=0)
-            for each in release.servers
+            Client(item.url, management_url=item.management_url, api_key=release.api_key, retries=0)
+            for item in release.servers
         ]
         for client in self._clients:
             client.model = release.model
@@ -122,8 +122,8 @@ class Rollout:
         release = self.release
         for number, client in enumerate(self._clients):
             versions = client.management.versions(release.model)
-            old = next(each for each in versions if each.default)
-            if any(each.version == release.version for each in versions):
+            old = next(item for item in versions if item.default)
+            if any(item.version == release.version for item in versions):
                 raise ReleaseError(
                     f"{client.url} already has version {release.version}; build the .mar with another --version"
                 )
@@ -159,7 +159,7 @@ class Rollout:
 
     def _watch(self) -> None:
         """Return after `watch_seconds` without an error; raise at the first one."""
-        before = [server_errors(each.metrics_url) for each in self.release.servers]
+        before = [server_errors(item.metrics_url) for item in self.release.servers]
         end = self._clock() + self.release.watch_seconds
         self._say(f"watching for {self.release.watch_seconds:g} s")
         while self._clock() < end:

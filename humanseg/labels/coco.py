@@ -93,8 +93,8 @@ def _polygons(polygons: Sequence[Sequence[float]], width: int, height: int) -> A
 def _runs(found: dict[str, Any], width: int, height: int) -> Any:
     """Run-lengths to bool [height, width]: as a list of counts or as COCO's string."""
     if list(found["size"]) != [height, width]:
-        said = "x".join(map(str, reversed(found["size"])))
-        raise LabelError(f"is for a picture of {said}, but its photo is {width}x{height}")
+        rle_size = "x".join(map(str, reversed(found["size"])))
+        raise LabelError(f"is for a picture of {rle_size}, but its photo is {width}x{height}")
     text = found["counts"]
     counts = decompress(text) if isinstance(text, str | bytes) else [int(count) for count in text]
     if min(counts, default=0) < 0 or sum(counts) != width * height:

@@ -69,15 +69,15 @@ def recognise(path: Path, checkpoint: Checkpoint, part: str | None = None) -> Re
     If a file has several copies of the weights, an averaged one is used; `part` selects another (from
     `Recognised.others`). Raises WeightsError if there is no supported network, or its tensors do not fit.
     """
-    found = [each for tensor_set in checkpoint.sets for each in _candidates(tensor_set)]
-    if not found:
+    candidates = [candidate for tensor_set in checkpoint.sets for candidate in _candidates(tensor_set)]
+    if not candidates:
         raise WeightsError(_unknown(path, checkpoint))
     if part is not None:
-        named = [each for each in found if part in (each.part, *re.split(r"[/, ]+", each.part))]
+        named = [item for item in candidates if part in (item.part, *re.split(r"[/, ]+", item.part))]
         if not named:
-            raise WeightsError(f"{path}: has no part {part!r}; it has {_listed(found)}")
-        found = named
-    best = min(found, key=lambda each: (not AVERAGED.search(each.part), len(each.part)))
+            raise WeightsError(f"{path}: has no part {part!r}; it has {_listed(candidates)}")
+        candidates = named
+    best = min(candidates, key=lambda each: (not AVERAGED.search(each.part), len(each.part)))
     kind = KINDS[best.architecture]
     try:
         recognised = kind.build(path, best.state, checkpoint.config)
@@ -85,7 +85,7 @@ def recognise(path: Path, checkpoint: Checkpoint, part: str | None = None) -> Re
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"{path}: tensors do not fit a {best.architecture}: {reason[:300]}") from None
-    others = tuple(each.part for each in found if each is not best)
+    others = tuple(item.part for item in candidates if item is not best)
     recognised.network.eval()
     return Recognised(
         best.architecture,
@@ -100,7 +100,7 @@ def recognise(path: Path, checkpoint: Checkpoint, part: str | None = None) -> Re
 
 
 def _listed(found: list[_Found]) -> str:
-    return ", ".join(repr(each.part) if each.part else "top level" for each in found)
+    return ", ".join(repr(item.part) if item.part else "top level" for item in found)
 
 
 def _candidates(tensor_set: TensorSet) -> Iterator[_Found]:
@@ -119,9 +119,9 @@ def _candidates(tensor_set: TensorSet) -> Iterator[_Found]:
 
 def _load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load the tensors into `network`. Counters missing in old files stay 0; training-only tensors are ignored."""
-    counters = {name: each for name, each in network.state_dict().items() if name.endswith("num_batches_tracked")}
+    counters = {name: item for name, item in network.state_dict().items() if name.endswith("num_batches_tracked")}
     network.load_state_dict(
-        {**counters, **{name: each for name, each in state.items() if not NO_NETWORK.match(name)}}
+        {**counters, **{name: item for name, item in state.items() if not NO_NETWORK.match(name)}}
     )
 
 
@@ -257,7 +257,7 @@ def _smp_search(path: Path, state: Mapping[str, Tensor], outputs: int) -> nn.Mod
                 network: nn.Module = smp.Unet(name, **options)
             return network
     raise WeightsError(
-        f"{path}: a Unet of segmentation_models.pytorch whose encoder matches none of its {len(names)}. "
+        f"{path}: a Unet of segmentation_models.pytorch whose encoder candidates none of its {len(names)}. "
         "Save it with save_pretrained(), whose folder names the encoder, or export it as a graph"
     )
 

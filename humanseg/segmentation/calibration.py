@@ -29,18 +29,18 @@ class Calibration:
 
     def __call__(self, confidence: float) -> float:
         """The expected IoU, 0..1, of a mask with this raw confidence."""
-        said, meant = zip(*self.knots, strict=True)
-        return float(np.interp(confidence, said, meant))
+        scores, ious = zip(*self.knots, strict=True)
+        return float(np.interp(confidence, scores, ious))
 
     def text(self) -> str:
         """The form in the metadata: "0:0 0.7:0.31 1:0.97"."""
-        return " ".join(f"{said:g}:{meant:g}" for said, meant in self.knots)
+        return " ".join(f"{score:g}:{iou:g}" for score, iou in self.knots)
 
     @classmethod
     def from_text(cls, text: str) -> Calibration:
         """The reverse of `text`. Raises ValueError."""
         pairs = [part.split(":") for part in text.split()]
-        return cls(tuple((float(said), float(meant)) for said, meant in pairs))
+        return cls(tuple((float(score), float(iou)) for score, iou in pairs))
 
 
 UNCHANGED = Calibration(((0.0, 0.0), (1.0, 1.0)))

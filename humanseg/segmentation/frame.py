@@ -126,7 +126,7 @@ def to_probability(output: NDArray[Any], spec: Spec, shape: tuple[int, ...]) -> 
     if np.isnan(one).any():
         one = np.nan_to_num(one, nan=0.0)
     if one.shape[1:] != shape:
-        one = np.stack([cv2.resize(each, shape[::-1], interpolation=cv2.INTER_LINEAR) for each in one])
+        one = np.stack([cv2.resize(item, shape[::-1], interpolation=cv2.INTER_LINEAR) for item in one])
     return one
 
 

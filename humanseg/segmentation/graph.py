@@ -85,15 +85,15 @@ def load_graph(path: Path, options: Mapping[str, Any] | None = None) -> Graph:
     except Exception as error:  # five readers with their own exceptions
         raise WeightsError(f"{path}: not readable as {TITLES[kind]} ({_reason(error)})") from None
     try:
-        told, notes = inspect(model, given, size)
-        spec = Spec.from_mapping({**told, **given})
+        inferred, notes = inspect(model, given, size)
+        spec = Spec.from_mapping({**inferred, **given})
         model = _fitted(model, spec)
         _check_channels(model, spec)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
     weights = [path.with_suffix(".bin")] if kind == "openvino" else []
-    beside = [each for each in (path.with_name(f"{path.name}.data"),) if kind == "onnx" and each.is_file()]
-    sha256 = hashlib.sha256(b"".join(each.read_bytes() for each in (path, *weights, *beside))).hexdigest()
+    beside = [item for item in (path.with_name(f"{path.name}.data"),) if kind == "onnx" and item.is_file()]
+    sha256 = hashlib.sha256(b"".join(item.read_bytes() for item in (path, *weights, *beside))).hexdigest()
     return Graph(kind, spec, sha256, (path, *weights, *beside), model, notes)
 
 
@@ -112,28 +112,28 @@ def inspect(
     layout = "NHWC" if shape[3] == 3 and shape[1] != 3 else "NCHW"
     if shape[1 if layout == "NCHW" else 3] not in (3, DYNAMIC):
         raise SpecError(f"has the input shape {_text(shape)} without 3 channels; a photo is RGB")
-    told: dict[str, Any] = {"layout": layout}
+    inferred: dict[str, Any] = {"layout": layout}
     notes = []
     height, width = shape[2:] if layout == "NCHW" else shape[1:3]
     if size is None and DYNAMIC not in (height, width):
         size = width, height
     if size is not None:
-        told |= {"input_size": f"{size[0]}x{size[1]}", "resize": "stretch"}
+        inferred |= {"input_size": f"{size[0]}x{size[1]}", "resize": "stretch"}
     elif "input_size" not in given:
         raise SpecError(
             "accepts any size: specify the training size with --input-size 320x320 (or 320: the long side)"
         )
     output, note = _output(model, given.get("output_name"))
     notes += note
-    told |= _told_of_output(output, given)
+    inferred |= _inferred_from_output(output, given)
     if "mean" not in given and "scale" not in given:
         notes.append("its input is assumed to be pixels in 0..1 (--scale 1/255, --mean 0, --std 1)")
-    return told, tuple(notes)
+    return inferred, tuple(notes)
 
 
 def _output(model: Any, name: str | None) -> tuple[Any, list[str]]:
     """The output that is the mask."""
-    names = [_name(each, index) for index, each in enumerate(model.outputs)]
+    names = [_name(item, index) for index, item in enumerate(model.outputs)]
     if name is not None:
         if name.isdecimal() and int(name) < len(names):
             return model.outputs[int(name)], []
@@ -142,9 +142,9 @@ def _output(model: Any, name: str | None) -> tuple[Any, list[str]]:
                 f"output_name is {name!r}; the graph has {', '.join(names)}, or use their index 0, 1, ..."
             )
         return model.outputs[names.index(name)], []
-    maps = [each for each in model.outputs if len(_dimensions(each)) in (3, 4)]
+    maps = [item for item in model.outputs if len(_dimensions(item)) in (3, 4)]
     if not maps:
-        shapes = ", ".join(_text(_dimensions(each)) for each in model.outputs)
+        shapes = ", ".join(_text(_dimensions(item)) for item in model.outputs)
         raise SpecError(f"has the output {shapes}, which is not a map of pixels")
     if len(maps) == 1:
         return maps[0], []
@@ -152,7 +152,7 @@ def _output(model: Any, name: str | None) -> tuple[Any, list[str]]:
     return maps[0], [f"it has the outputs {', '.join(names)}: {names[index]} is used; --output-name selects another"]
 
 
-def _told_of_output(output: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def _inferred_from_output(output: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     kind = output.get_element_type().to_string()
     if not kind.startswith(("f", "bf")):
         raise SpecError(f"has integer output ({kind}), such as class labels; export it without its argmax")
@@ -163,19 +163,19 @@ def _told_of_output(output: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         if last != DYNAMIC and last <= MOST_CHANNELS and (first in (DYNAMIC,) or last < first):
             layout = "NHWC"
         channels = last if layout == "NHWC" else first
-    told: dict[str, Any] = {"output_layout": given.get("output_layout", layout)}
+    inferred: dict[str, Any] = {"output_layout": given.get("output_layout", layout)}
     last_operation = _last_operation(output)
     if last_operation in ("Sigmoid", "HSigmoid", "SoftMax", "Softmax"):
-        told["output_activation"] = "none"
+        inferred["output_activation"] = "none"
     else:
-        told["output_activation"] = "sigmoid" if channels == 1 else "softmax"
-    told["person_channel"] = 1 if channels == 2 else 0
+        inferred["output_activation"] = "sigmoid" if channels == 1 else "softmax"
+    inferred["person_channel"] = 1 if channels == 2 else 0
     if channels > 2 and not {"person_channel", "background_channel"} & given.keys():
         raise SpecError(
             f"has {channels} output channels: specify the person's (--person-channel 15), or the background's if "
             "all others are people (--background-channel 0)"
         )
-    return told
+    return inferred
 
 
 def _last_operation(output: Any) -> str:
@@ -256,7 +256,7 @@ def _from_torch_export(path: Path) -> tuple[Any, tuple[int, int] | None]:
 
     program = load_torch_export(path)
     shape = photo_shape(program)
-    fixed = [each if isinstance(each, int) else DYNAMIC for each in shape]
+    fixed = [item if isinstance(item, int) else DYNAMIC for item in shape]
     with _quiet():
         model = openvino.convert_model(program)
     size = None
@@ -287,7 +287,7 @@ def _fitted(model: Any, spec: Spec) -> Any:
     from humanseg.segmentation.quiet_openvino import openvino
 
     output, _ = _output(model, spec.output_name)
-    names = [_name(each, index) for index, each in enumerate(model.outputs)]
+    names = [_name(item, index) for index, item in enumerate(model.outputs)]
     if len(model.outputs) > 1:
         node = output.get_node()
         model = openvino.Model([node], model.get_parameters(), model.get_friendly_name())
@@ -330,7 +330,7 @@ def _dimensions(port: Any) -> list[int]:
     shape = port.get_partial_shape()
     if shape.rank.is_dynamic:
         return []
-    return [each.get_length() if each.is_static else DYNAMIC for each in shape]
+    return [item.get_length() if item.is_static else DYNAMIC for item in shape]
 
 
 def _name(output: Any, index: int) -> str:
@@ -338,13 +338,15 @@ def _name(output: Any, index: int) -> str:
 
 
 def _text(shape: list[int]) -> str:
-    return f"[{', '.join('?' if each == DYNAMIC else str(each) for each in shape)}]"
+    return f"[{', '.join('?' if item == DYNAMIC else str(item) for item in shape)}]"
 
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Check ", "Exception from", "FrontEnd API", "Summary"))]
-    return (told or lines or [type(error).__name__])[0][:200]
+    relevant = [
+        line for line in lines if not line.startswith(("Check ", "Exception from", "FrontEnd API", "Summary"))
+    ]
+    return (relevant or lines or [type(error).__name__])[0][:200]
 
 
 @contextlib.contextmanager

@@ -45,10 +45,10 @@ def check_isobmff(data: bytes, max_pixels: int) -> None:
             if count > MAX_ITEMS:
                 raise _too_much(f"{MAX_ITEMS:,} tiles")
             first = start + size + 2
-            parts[item] = [struct.unpack_from(step, data, first + size * each)[0] for each in range(count)]
+            parts[item] = [struct.unpack_from(step, data, first + size * entry)[0] for entry in range(count)]
 
     def pixels(item: int) -> int:
-        return max((sizes[each - 1] for each in associated.get(item, []) if 0 < each <= len(sizes)), default=0)
+        return max((sizes[entry - 1] for entry in associated.get(item, []) if 0 < entry <= len(sizes)), default=0)
 
     for tiles in parts.values():
         if sum(map(pixels, tiles)) > TILE_SHARE * max_pixels:

@@ -87,7 +87,7 @@ class Spec:
             _check(width % self.multiple == 0, "input_size", width, f"a multiple of {self.multiple}")
         _check(self.scale > 0 and math.isfinite(self.scale), "scale", self.scale, "a number above 0, e.g. 1/255")
         _check(all(map(math.isfinite, self.mean)), "mean", self.mean, "three numbers")
-        _check(all(each > 0 and math.isfinite(each) for each in self.std), "std", self.std, "three numbers above 0")
+        _check(all(item > 0 and math.isfinite(item) for item in self.std), "std", self.std, "three numbers above 0")
         _check(self.person_channel >= 0, "person_channel", self.person_channel, "0 or more")
         if self.background_channel is not None:
             _check(self.background_channel >= 0, "background_channel", self.background_channel, "0 or more")
@@ -121,7 +121,7 @@ class Spec:
         return cls(**values)
 
 
-KEYS = tuple(each.name for each in fields(Spec))
+KEYS = tuple(field.name for field in fields(Spec))
 _TYPES = get_type_hints(Spec)
 
 
@@ -177,15 +177,15 @@ def _read(key: str, value: Any) -> Any:
         _check(not isinstance(value, bool) and text.isdecimal(), key, value, "a whole number")
         return int(text)
     allowed = get_args(_TYPES[key])
-    match = {each.lower(): each for each in allowed}.get(str(value).lower())
+    match = {item.lower(): item for item in allowed}.get(str(value).lower())
     _check(match is not None, key, value, f"one of {', '.join(allowed)}")
     return match
 
 
 def _size(value: Any) -> tuple[int, int]:
-    parts = [str(each) for each in value] if isinstance(value, (list, tuple)) else str(value).lower().split("x")
+    parts = [str(item) for item in value] if isinstance(value, (list, tuple)) else str(value).lower().split("x")
     _check(
-        len(parts) in (1, 2) and all(each.strip().isdecimal() for each in parts),
+        len(parts) in (1, 2) and all(part.strip().isdecimal() for part in parts),
         "input_size",
         value,
         "320 or 320x240",
@@ -206,7 +206,7 @@ def _triple(key: str, value: Any) -> Triple:
     parts = value.split(",") if isinstance(value, str) else value
     parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
     _check(len(parts) in (1, 3), key, value, "one number, or three, e.g. 0.485,0.456,0.406")
-    numbers = [_number(key, each) for each in parts]
+    numbers = [_number(key, part) for part in parts]
     return (numbers[0], numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
 
 

@@ -61,10 +61,10 @@ def load_weights(path: Path, options: Mapping[str, Any] | None = None, *, part: 
         raise WeightsError(f"{path}: is {TITLES[kind]}, which can be served but not trained further")
     checkpoint = read_checkpoint(path)
     recognised = recognise(path, checkpoint, part)
-    told = _told(path, checkpoint, recognised)
+    inferred = _inferred(path, checkpoint, recognised)
     given = {**read_spec_file(spec_file(path)), **(options or {})}
     try:
-        spec = Spec.from_mapping({**told, **given})
+        spec = Spec.from_mapping({**inferred, **given})
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
     notes = _notes(checkpoint, recognised, spec, given)
@@ -118,7 +118,7 @@ def save_weights(
     save_file(state, str(path), metadata)
 
 
-def _told(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str, Any]:
+def _inferred(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str, Any]:
     """The spec that a checkpoint contains."""
     if found.outputs > 2:
         raise WeightsError(
@@ -126,7 +126,7 @@ def _told(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str, An
         )
     usual = TUTORIAL_SIZE if found.architecture == "unet" else USUAL_SIZE
     default = max(found.multiple, round(usual / found.multiple) * found.multiple)
-    told: dict[str, Any] = {
+    inferred: dict[str, Any] = {
         "multiple": found.multiple,
         "input_size": _input_size(path, checkpoint.metadata, default, found.multiple),
         "threshold": _threshold(path, checkpoint.metadata),
@@ -134,10 +134,10 @@ def _told(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str, An
         "person_channel": found.outputs - 1,
     }
     if "calibration" in checkpoint.metadata:
-        told["calibration"] = checkpoint.metadata["calibration"]
+        inferred["calibration"] = checkpoint.metadata["calibration"]
     if found.mean and found.std:
-        told |= {"mean": found.mean, "std": found.std}
-    return told
+        inferred |= {"mean": found.mean, "std": found.std}
+    return inferred
 
 
 def _notes(checkpoint: Checkpoint, found: Recognised, spec: Spec, given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ def _notes(checkpoint: Checkpoint, found: Recognised, spec: Spec, given: Mapping
     if found.others:
         notes.append(
             f"it contains several copies of the weights: {found.part!r} is used; --checkpoint-part selects "
-            + " or ".join(repr(each) for each in found.others)
+            + " or ".join(repr(other) for other in found.others)
         )
     if "input_size" not in checkpoint.metadata and "input_size" not in given:
         notes.append(f"its training size is unknown: {spec.long_side} is assumed (--input-size)")
@@ -181,7 +181,7 @@ def _sha256(path: Path) -> str:
     parts = [path]
     if path.is_dir() or path.name.endswith(SHARD_INDEX):
         folder = path if path.is_dir() else path.parent
-        parts = sorted(each for each in folder.iterdir() if each.suffix in (".safetensors", ".bin", ".json"))
+        parts = sorted(item for item in folder.iterdir() if item.suffix in (".safetensors", ".bin", ".json"))
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.read_bytes())

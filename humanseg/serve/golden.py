@@ -74,7 +74,7 @@ def write_golden(graph: Path, spec: Spec, folder: Path) -> None:
         # Rounded, so that differences in the last bit between CPUs rarely change the .mar's bytes.
         rows = tuple(tuple(round(float(cell), 2) for cell in row) for row in cells(found))
         made.append(Golden(name, base64.b64encode(data).decode(), rows))
-    (folder / NAME).write_text(json.dumps([asdict(each) for each in made], indent=1) + "\n")
+    (folder / NAME).write_text(json.dumps([asdict(item) for item in made], indent=1) + "\n")
 
 
 def drift(graph: Path, spec: Spec, folder: Path) -> float:
@@ -90,11 +90,11 @@ def drift(graph: Path, spec: Spec, folder: Path) -> float:
     if "bfloat16" not in engine.name:
         return 0.0
     recorded = _golden((folder / NAME).read_text())
-    return max(each.difference(probability(engine, spec, read_photo(each.photo_bytes).pixels)) for each in recorded)
+    return max(item.difference(probability(engine, spec, read_photo(item.photo_bytes).pixels)) for item in recorded)
 
 
 def _golden(text: str | bytes) -> tuple[Golden, ...]:
-    return tuple(Golden(**{**each, "cells": tuple(map(tuple, each["cells"]))}) for each in json.loads(text))
+    return tuple(Golden(**{**entry, "cells": tuple(map(tuple, entry["cells"]))}) for entry in json.loads(text))
 
 
 def read_golden(mar: Path) -> tuple[Golden, ...]:

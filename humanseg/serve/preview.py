@@ -25,7 +25,7 @@ RING = 0.06  # of a side: a photo's border, which rarely contains a person
 LARGEST = 1600  # long side of the preview's halves, pixels
 
 
-def write_preview(model: Weights | Graph, photo: Path, target: Path) -> list[str]:
+def write_preview(model: Weights | Graph, photo: Path, destination: Path) -> list[str]:
     """Write a PNG with the photo's person tinted, and the mask beside it; return warnings.
 
     Raises PhotoError or OSError if the photo can't be read.
@@ -38,7 +38,7 @@ def write_preview(model: Weights | Graph, photo: Path, target: Path) -> list[str
     mask = np.repeat(found.mask[:, :, None], 3, axis=2)
     image = Image.fromarray(np.hstack((draw(read, found, "overlay"), mask)))
     image.thumbnail((2 * LARGEST, LARGEST))
-    image.save(target)
+    image.save(destination)
     return doubts(raw, found.probability_map, model.spec)
 
 
@@ -54,20 +54,22 @@ def doubts(raw: NDArray[np.float32], probability: NDArray[np.float32], spec: Spe
         return [f"the output is {lowest:.3g} to {highest:.3g}, not a probability: try --output-activation sigmoid"]
     if spec.output_activation != "none" and lowest >= 0 and highest <= 1 and highest - lowest > 0.5:
         return [f"the output is {lowest:.3g} to {highest:.3g}, like a probability: try --output-activation none"]
-    said = []
+    problems = []
     coverage = float((probability > spec.threshold).mean())
     if probability.std() < FLAT:
-        said.append("the output is almost constant: the input may need another scale (--scale, --mean, --std)")
+        problems.append("the output is almost constant: the input may need another scale (--scale, --mean, --std)")
     if coverage > ALL:
-        said.append(f"{coverage:.1%} of the photo are person: try another --person-channel or --output-activation")
+        problems.append(
+            f"{coverage:.1%} of the photo are person: try another --person-channel or --output-activation"
+        )
     elif coverage < NONE:
-        said.append(f"{coverage:.1%} of the photo are person: try another --person-channel, or --mean and --std")
+        problems.append(f"{coverage:.1%} of the photo are person: try another --person-channel, or --mean and --std")
     elif _inverted(probability):
-        said.append(
+        problems.append(
             "the photo's border is person and its centre is not: the mask may be inverted "
             "(--background-channel 0, or another --person-channel)"
         )
-    return said
+    return problems
 
 
 def _inverted(probability: NDArray[np.float32]) -> bool:

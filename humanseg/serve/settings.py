@@ -64,13 +64,13 @@ class Variables:
 
 
 PORTS = {
-    each.name.upper(): each.default for each in fields(Variables) if each.name.endswith("_port") and each.default
+    field.name.upper(): field.default for field in fields(Variables) if field.name.endswith("_port") and field.default
 }
 
 
 def read_settings(environment: Mapping[str, str]) -> ServeSettings:
     """Validate the environment. Raises SettingsError."""
-    given = from_environment(Variables, environment, {each.name: each.name.upper() for each in fields(Variables)})
+    given = from_environment(Variables, environment, {field.name: field.name.upper() for field in fields(Variables)})
     cores = len(os.sched_getaffinity(0))
     workers = given.workers or cores
     ports = {name: int(getattr(given, name.lower())) for name in PORTS}

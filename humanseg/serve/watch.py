@@ -83,7 +83,7 @@ class Processes:
         """(the frontend, its workers)."""
         with contextlib.suppress(psutil.Error):
             java = psutil.Process(self.frontend)
-            workers = [each for each in java.children(recursive=True) if _is_worker(each)]
+            workers = [child for child in java.children(recursive=True) if _is_worker(child)]
             return _sampled([java], waits=lambda pid: True), _sampled(workers, waits=_waits_for_work)
         return [], []
 
@@ -101,12 +101,12 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 def _sampled(processes: list[psutil.Process], waits: Callable[[int], bool]) -> list[Sample]:
-    found = []
+    samples = []
     for process in processes:
         with contextlib.suppress(psutil.Error, OSError):
             states = _thread_states(process.pid)
             times = process.cpu_times()
-            found.append(
+            samples.append(
                 Sample(
                     pid=process.pid,
                     started=process.create_time(),
@@ -116,7 +116,7 @@ def _sampled(processes: list[psutil.Process], waits: Callable[[int], bool]) -> l
                     waiting=waits(process.pid),
                 )
             )
-    return found
+    return samples
 
 
 def _thread_states(pid: int) -> set[str]:

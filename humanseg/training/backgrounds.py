@@ -55,14 +55,14 @@ def unpack(package: str, folder: Path) -> Path:
     return folder / package
 
 
-def _store(path: Path, target: Path) -> bool:
+def _store(path: Path, destination: Path) -> bool:
     picture = cv2.imread(str(path)) if path.suffix in {".jpg", ".jpeg", ".png"} else None
     if picture is None or min(picture.shape[:2]) < 200:
         return False
     scale = LONG_SIDE / max(picture.shape[:2])
     if scale < 1:
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return cv2.imwrite(str(target), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return cv2.imwrite(str(destination), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 
 if __name__ == "__main__":

@@ -41,13 +41,13 @@ def pairs(weights: Weights, settings: Settings, samples: int = SAMPLES) -> list[
     """(raw confidence, IoU) of each sample with a detected person."""
     engine = reference_engine(weights.network, weights.spec)
     stream = Stream(replace(settings, seed=settings.seed + 1), held_out(settings))
-    found = []
+    measured_pairs = []
     for number in range(samples):
         shown = stream.picture(number)
         segmentation = segment(engine, weights.spec, shown.seen)
         if segmentation.mask.any():
-            found.append((segmentation.summary().confidence, iou(segmentation.mask > 0, shown.mask > 127)))
-    return found
+            measured_pairs.append((segmentation.summary().confidence, iou(segmentation.mask > 0, shown.mask > 127)))
+    return measured_pairs
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
     measured = pairs(weights, read_recipe(recipe))
     # Fitted on every other photo and tested on the rest; the stored calibration is fitted on all.
     tried = learn(measured[::2])
-    judged = [(tried(said), was) for said, was in measured[1::2]]
+    judged = [(tried(score), true_iou) for score, true_iou in measured[1::2]]
     print(f"{len(measured)} photos; calibration error {calibration_error(measured[1::2]):.3f} before, ", end="")
     print(f"{calibration_error(judged):.3f} after, fitted on the other half")
     calibration = learn(measured)

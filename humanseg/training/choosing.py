@@ -179,7 +179,7 @@ def calibrated_doubt(confidence: Floats, known: Sequence[Pair] = ()) -> Floats:
     if len(known) < 2 * LEAST:
         return np.asarray(1 - confidence)
     meaning = learn(known)
-    return np.array([1 - meaning(float(said)) for said in confidence])
+    return np.array([1 - meaning(float(value)) for value in confidence])
 
 
 def disagreement(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:

@@ -155,9 +155,9 @@ def _calibration(measured: Measured) -> Raw:
     lines = []
     for name, bins, colour in (("old", measured.paired.old_bins, GREY), ("new", measured.paired.new_bins, BLUE)):
         mean = np.average(bins, axis=0, weights=measured.paired.weights)  # [BINS, 3]
-        points = [(float(said / share), float(true / share)) for share, said, true in mean if share > 1e-6]
+        points = [(float(predicted / share), float(true / share)) for share, predicted, true in mean if share > 1e-6]
         lines.append((name, points, colour))
-    return lines_plot(lines, ("said", "true"), diagonal=True)
+    return lines_plot(lines, ("predicted", "true"), diagonal=True)
 
 
 def _extremes(old: Candidate, new: Candidate, measured: Measured) -> list[Raw]:
@@ -179,8 +179,8 @@ def _extremes(old: Candidate, new: Candidate, measured: Measured) -> list[Raw]:
             true = sample.read()[1] > 127
             pair = [_tile(pixels, candidate.segment(pixels).mask > 0, true) for candidate in (old, new)]
             _, jpeg = cv2.imencode(".jpg", np.hstack(pair), [cv2.IMWRITE_JPEG_QUALITY, 80])
-            said = f"{measured.paired.old['iou'][index]:.3f} to {measured.paired.new['iou'][index]:.3f}"
-            parts.append(picture(base64.b64encode(jpeg.tobytes()).decode(), f"{sample.photo.name[-24:]}: {said}"))
+            change = f"{measured.paired.old['iou'][index]:.3f} to {measured.paired.new['iou'][index]:.3f}"
+            parts.append(picture(base64.b64encode(jpeg.tobytes()).decode(), f"{sample.photo.name[-24:]}: {change}"))
     return parts
 
 

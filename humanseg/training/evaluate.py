@@ -108,7 +108,7 @@ def evaluate(
 def kinds(reports: Sequence[SetReport]) -> list[Row]:
     """The table by slice, over all sets with people."""
     shown = [result for report in reports if not report.nobody for result in report.results if result.true.any()]
-    return by_kind.table((by_kind.kinds(each.photo, each.pixels, each.true), each.score) for each in shown)
+    return by_kind.table((by_kind.kinds(item.photo, item.pixels, item.true), item.score) for item in shown)
 
 
 def report_set(name: str, results: list[Result], changes: dict[str, tuple[float, float]] | None = None) -> SetReport:
@@ -141,7 +141,7 @@ def as_plain(report: SetReport) -> dict[str, Any]:
             for key, (value, low, high) in report.figures.items()
         },
         "calibration_error": round(reliability.calibration_error(report.pairs), 4),
-        "reliability": [asdict(each) for each in reliability.bins(report.pairs)],
+        "reliability": [asdict(item) for item in reliability.bins(report.pairs)],
         "changes": {
             name: {"iou_with_unchanged": round(own, 4), "iou_with_drawn": round(drawn, 4)}
             for name, (own, drawn) in report.changes.items()

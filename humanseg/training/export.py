@@ -31,9 +31,9 @@ def export(sources: Sequence[Path], out: Path, *, threshold: float | None = None
 
     Raises WeightsError if a source contains no network, if two differ in architecture, or the result can't be served.
     """
-    found = [_read(source) for source in sources]
-    last = found[-1]
-    last.network.load_state_dict(_mean(sources, [each.network.state_dict() for each in found]))
+    loaded = [_read(source) for source in sources]
+    last = loaded[-1]
+    last.network.load_state_dict(_mean(sources, [item.network.state_dict() for item in loaded]))
     out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, last.network, input_size=size or last.size, threshold=threshold or last.threshold)
     return load_weights(out)

@@ -37,13 +37,13 @@ class Facts:
 def facts_of(samples: list[Sample]) -> list[Facts]:
     """The metadata of each sample, from its folder's manifest; empty without one."""
     manifests: dict[Path, dict[str, Facts]] = {}
-    found = []
+    facts = []
     for sample in samples:
         folder = sample.photo.parent.parent
         if folder not in manifests:
             manifests[folder] = read_manifest(folder)
-        found.append(manifests[folder].get(sample.photo.name, Facts()))
-    return found
+        facts.append(manifests[folder].get(sample.photo.name, Facts()))
+    return facts
 
 
 def read_manifest(folder: Path) -> dict[str, Facts]:

@@ -34,15 +34,15 @@ class Bin:
 
 def bins(pairs: Sequence[Pair]) -> list[Bin]:
     """The non-empty bins, lowest first."""
-    said, was = np.array(pairs, np.float64).reshape(-1, 2).T
-    place = np.clip(np.searchsorted(EDGES, said, side="right") - 1, 0, len(EDGES) - 2)
+    confidences, ious = np.array(pairs, np.float64).reshape(-1, 2).T
+    place = np.clip(np.searchsorted(EDGES, confidences, side="right") - 1, 0, len(EDGES) - 2)
     return [
         Bin(
             EDGES[at],
             EDGES[at + 1],
             int((place == at).sum()),
-            float(said[place == at].mean()),
-            float(was[place == at].mean()),
+            float(confidences[place == at].mean()),
+            float(ious[place == at].mean()),
         )
         for at in range(len(EDGES) - 1)
         if (place == at).any()
@@ -52,8 +52,8 @@ def bins(pairs: Sequence[Pair]) -> list[Bin]:
 def calibration_error(pairs: Sequence[Pair]) -> float:
     """Expected calibration error (Naeini et al. 2015): mean distance of confidence and IoU over the bins."""
     found = bins(pairs)
-    total = sum(each.photos for each in found)
-    return sum(each.photos * abs(each.confidence - each.iou) for each in found) / total if total else 0.0
+    total = sum(item.photos for item in found)
+    return sum(item.photos * abs(item.confidence - item.iou) for item in found) / total if total else 0.0
 
 
 def learn(pairs: Sequence[Pair]) -> Calibration:
@@ -67,10 +67,10 @@ def learn(pairs: Sequence[Pair]) -> Calibration:
         raise ValueError(f"{len(pairs)} photos are too few to fit a calibration; {2 * LEAST} are needed")
     ordered = np.array(sorted(pairs), np.float64)
     groups = np.array_split(ordered, max(2, min(12, len(ordered) // LEAST)))
-    said = np.array([group[:, 0].mean() for group in groups])
+    confidences = np.array([group[:, 0].mean() for group in groups])
     fitted = isotonic_regression([group[:, 1].mean() for group in groups], weights=[len(group) for group in groups]).x
     knots: list[Knot] = [(0.0, 0.0)]
-    for x, y in zip(said.round(4).tolist(), np.clip(fitted, 0, 1).round(4).tolist(), strict=True):
+    for x, y in zip(confidences.round(4).tolist(), np.clip(fitted, 0, 1).round(4).tolist(), strict=True):
         if x > knots[-1][0]:
             knots.append((x, max(y, knots[-1][1])))
     # Above the most confident group the line continues towards 1.
@@ -97,7 +97,7 @@ def _square(name: str, pairs: Sequence[Pair]) -> NDArray[np.uint8]:
     cv2.line(picture, place((0, 0)), place((1, 1)), (190, 190, 190), 1, cv2.LINE_AA)
     for pair in pairs:
         cv2.circle(picture, place(pair), 2, (235, 190, 140), -1, cv2.LINE_AA)
-    means = [place((each.confidence, each.iou)) for each in bins(pairs)]
+    means = [place((item.confidence, item.iou)) for item in bins(pairs)]
     cv2.polylines(picture, [np.array(means, np.int32)], False, (170, 60, 20), 2, cv2.LINE_AA)
     for mean in means:
         cv2.circle(picture, mean, 4, (170, 60, 20), -1, cv2.LINE_AA)

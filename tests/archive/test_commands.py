@@ -407,7 +407,7 @@ def test_labels_lie_as_records_do(tmp_path: Path, bucket: Bucket, run: Run) -> N
     run("export", "--to", to, "--since", "2026-11-01")
     run("import-labels", to, "--by", "ada", "--accept-unchanged")
     (tar,) = [key for key in bucket.objects() if key.startswith("labels/v2/segments/")]
-    with tarfile.open(fileobj=io.BytesIO(bucket.reader.get(f"{bucket.store.target.prefix}/{tar}"))) as opened:
+    with tarfile.open(fileobj=io.BytesIO(bucket.reader.get(f"{bucket.store.destination.prefix}/{tar}"))) as opened:
         assert {one.name for one in opened} == {f"{one}.{end}" for one in ids for end in ("mask.png", "json")}
     asked = "SELECT request_id, corrected_by FROM labels JOIN records USING (request_id) ORDER BY 1"
     assert lines(run("query", asked, "--json")) == [{"request_id": one, "corrected_by": "ada"} for one in sorted(ids)]
@@ -507,15 +507,15 @@ def test_retention_sets_rules_and_keeps_those_of_others(tmp_path: Path, bucket: 
     run("retention", 90)
     rules = {rule["ID"]: rule for rule in json.loads(run("retention", 30, "--json").stdout)}
     assert rules["theirs"]["Expiration"] == {"Days": 7}
-    ours = rules[f"humanseg-{bucket.store.target.prefix}-expire"]
+    ours = rules[f"humanseg-{bucket.store.destination.prefix}-expire"]
     assert ours["Expiration"]["Days"] == 30
-    assert ours["Filter"]["Prefix"] == f"{bucket.store.target.prefix}/"
+    assert ours["Filter"]["Prefix"] == f"{bucket.store.destination.prefix}/"
     assert ours["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 2
     assert len(rules) == 3, "setting it again replaced our rules"
     for prefix in ("-staging", "/a", "/a-b", "-a/b"):  # other archives in the same bucket
-        name = bucket.store.target.prefix + prefix
-        target = replace(bucket.store.target, prefix=name)
-        set_retention(Store(bucket.store.client, target, BucketSettings()), 7)
+        name = bucket.store.destination.prefix + prefix
+        destination = replace(bucket.store.destination, prefix=name)
+        set_retention(Store(bucket.store.client, destination, BucketSettings()), 7)
     rules = {rule["ID"]: rule for rule in json.loads(run("retention", 20, "--json").stdout)}
     assert len(rules) == 3 + 4 * 2
     assert ours["Filter"] in [rule["Filter"] for rule in rules.values() if rule["Expiration"] == {"Days": 20}]

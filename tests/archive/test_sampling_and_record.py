@@ -17,7 +17,7 @@ from humanseg.archive.capture.record import StoredRecord, build_record
 from humanseg.archive.capture.sampling import choose
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import NoStore
-from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.destination import Destination
 from humanseg.common.settings import SettingsError
 from tests.archive.helpers import NOON, SCHEMA, exchange
 
@@ -170,17 +170,17 @@ def test_yaml_reads_off_as_false_and_it_means_off() -> None:
 
 
 def test_the_environment_names_any_s3(tmp_path: Path) -> None:
-    found = Target.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": "/a/b/", "AWS_REGION": "eu-west-1"}, tmp_path)
-    assert found == Target("b", "a/b", None, "eu-west-1")
+    found = Destination.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": "/a/b/", "AWS_REGION": "eu-west-1"}, tmp_path)
+    assert found == Destination("b", "a/b", None, "eu-west-1")
     assert found.access_key is None, "credentials of a real bucket come from boto3's chain alone"
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "a//b", "a b", "../up", "ä"])
 def test_a_bad_prefix_is_named(prefix: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ARCHIVE_PREFIX"):
-        Target.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": prefix}, tmp_path)
+        Destination.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": prefix}, tmp_path)
 
 
 def test_without_any_store_the_message_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NoStore, match=r"ARCHIVE_BUCKET.*serve\.sh"):
-        Target.find({}, tmp_path)
+        Destination.find({}, tmp_path)

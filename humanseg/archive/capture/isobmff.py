@@ -210,7 +210,7 @@ def _associations(data: bytes, at: int, stop: int) -> Iterator[tuple[int, list[t
         at += 1
         if at + number * width > stop:
             raise NotStrippable("properties run past their box")
-        values = [int.from_bytes(data[at + width * each :][:width], "big") for each in range(number)]
+        values = [int.from_bytes(data[at + width * entry :][:width], "big") for entry in range(number)]
         at += number * width
         yield item, [(bool(value >> bits), value & ((1 << bits) - 1)) for value in values]
 

@@ -7,7 +7,7 @@
       fsync: false             # true survives a power failure; for the cost see benchmarks/ARCHIVE.md
 
 Every key is optional. `ArchiveSettings.from_mapping(section)` raises `SettingsError`, which names the key.
-The bucket's address differs by machine, so it comes from the environment (humanseg/archive/ship/target.py).
+The bucket's address differs by machine, so it comes from the environment (humanseg/archive/ship/destination.py).
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def _take_inventory(reader: Reader, shelf: Shelf) -> _Inventory:
     segments: dict[str, Listed] = {}
     old: dict[str, list[str]] = {}
     pages = reader.store.client.get_paginator("list_object_versions").paginate(
-        Bucket=reader.store.target.bucket, Prefix=f"{shelf.root}/"
+        Bucket=reader.store.destination.bucket, Prefix=f"{shelf.root}/"
     )
     for page in pages:
         for item in page.get("Versions", []):
@@ -239,7 +239,9 @@ def _note(results: dict[str, Erased], ids: set[str], deleted: Deleted) -> None:
 
 
 def _note_exports(reader: Reader, results: dict[str, Erased]) -> None:
-    keys = [key for key in reader.keys_under(f"{reader.store.target.prefix}/exports/v1/") if key.endswith(".json")]
+    keys = [
+        key for key in reader.keys_under(f"{reader.store.destination.prefix}/exports/v1/") if key.endswith(".json")
+    ]
     for data in parallel(reader.get, keys):
         note = json.loads(data)
         for one in set(note.pop("request_ids")) & results.keys():

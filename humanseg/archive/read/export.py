@@ -360,5 +360,5 @@ def register(reader: Reader, place: Path, fmt: str, request_ids: list[str], now:
         "format": fmt,
         "request_ids": sorted(request_ids),
     }
-    key = f"{reader.store.target.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
+    key = f"{reader.store.destination.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
     reader.store.put_new(key, json.dumps(note).encode())

@@ -46,8 +46,8 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.records = Shelf(store, records_root(store.target.prefix), RECORDS)
-        self.labels = Shelf(store, labels_root(store.target.prefix), LABELS)
+        self.records = Shelf(store, records_root(store.destination.prefix), RECORDS)
+        self.labels = Shelf(store, labels_root(store.destination.prefix), LABELS)
 
     def find(self, request_id: str, day: str | None = None) -> dict[str, Any] | None:
         """The row of a committed record; without a day, days are searched from the newest."""
@@ -82,7 +82,7 @@ class Reader:
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """Bytes `start..end` (end exclusive) of an object."""
         answer = self.store.client.get_object(
-            Bucket=self.store.target.bucket, Key=key, Range=f"bytes={start}-{end - 1}"
+            Bucket=self.store.destination.bucket, Key=key, Range=f"bytes={start}-{end - 1}"
         )
         data: bytes = answer["Body"].read()
         return data
@@ -90,13 +90,15 @@ class Reader:
     def get(self, key: str, version: str | None = None) -> bytes:
         """The bytes of one object, or of one version of it."""
         which = {} if version is None else {"VersionId": version}
-        data: bytes = self.store.client.get_object(Bucket=self.store.target.bucket, Key=key, **which)["Body"].read()
+        data: bytes = self.store.client.get_object(Bucket=self.store.destination.bucket, Key=key, **which)[
+            "Body"
+        ].read()
         return data
 
     def keys_under(self, prefix: str) -> Iterator[str]:
         """Keys of the objects under a prefix."""
         pages = self.store.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.store.target.bucket, Prefix=prefix
+            Bucket=self.store.destination.bucket, Prefix=prefix
         )
         return (item["Key"] for page in pages for item in page.get("Contents", []))
 

@@ -39,10 +39,10 @@ def rules(prefix: str, days: int) -> list[dict[str, Any]]:
 
 def set_retention(store: Store, days: int) -> list[dict[str, Any]]:
     """Sets the rules, replacing our earlier ones and keeping all others; returns the rules in force."""
-    ours = rules(store.target.prefix, days)
-    others = [rule for rule in get_rules(store) if not _is_ours(rule, store.target.prefix)]
+    ours = rules(store.destination.prefix, days)
+    others = [rule for rule in get_rules(store) if not _is_ours(rule, store.destination.prefix)]
     store.client.put_bucket_lifecycle_configuration(
-        Bucket=store.target.bucket, LifecycleConfiguration={"Rules": [*others, *ours]}
+        Bucket=store.destination.bucket, LifecycleConfiguration={"Rules": [*others, *ours]}
     )
     return get_rules(store)
 
@@ -52,7 +52,7 @@ def get_rules(store: Store) -> list[dict[str, Any]]:
     from botocore.exceptions import ClientError
 
     try:
-        found = store.client.get_bucket_lifecycle_configuration(Bucket=store.target.bucket)
+        found = store.client.get_bucket_lifecycle_configuration(Bucket=store.destination.bucket)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") == "NoSuchLifecycleConfiguration":
             return []

@@ -52,7 +52,7 @@ class Lease:
 
     def __init__(self, reader: Reader) -> None:
         self._reader, self._token = reader, uuid.uuid4().hex
-        self._key = f"{reader.store.target.prefix}/rewriting.json"
+        self._key = f"{reader.store.destination.prefix}/rewriting.json"
         self._stop = threading.Event()
 
     def take(self) -> None:
@@ -99,7 +99,7 @@ class Lease:
         while not self._stop.wait(LEASE_SECONDS / 5):
             with suppress(ArchiveError, ClientError, BotoCoreError):
                 self.check()
-                store.client.put_object(Bucket=store.target.bucket, Key=self._key, Body=self._note())
+                store.client.put_object(Bucket=store.destination.bucket, Key=self._key, Body=self._note())
 
     def _delete(self) -> None:
         delete_versions(self._reader, versions_under(self._reader, self._key))
@@ -209,7 +209,7 @@ def _last_version(reader: Reader, key: str) -> bytes:
     except ClientError as error:
         if not is_gone(error):
             raise
-        answer = reader.store.client.list_object_versions(Bucket=reader.store.target.bucket, Prefix=key)
+        answer = reader.store.client.list_object_versions(Bucket=reader.store.destination.bucket, Prefix=key)
         versions = [one["VersionId"] for one in answer.get("Versions", []) if one["Key"] == key]
         if not versions:
             raise Gone(f"{key} is gone") from error
@@ -222,7 +222,7 @@ def _last_version(reader: Reader, key: str) -> bytes:
 def versions_under(reader: Reader, prefix: str) -> list[tuple[str, str]]:
     """(key, version id) of all versions and delete markers under a prefix."""
     pages = reader.store.client.get_paginator("list_object_versions").paginate(
-        Bucket=reader.store.target.bucket, Prefix=prefix
+        Bucket=reader.store.destination.bucket, Prefix=prefix
     )
     return [
         (item["Key"], item["VersionId"])
@@ -236,7 +236,7 @@ def delete_versions(reader: Reader, versions: list[tuple[str, str]]) -> None:
     for start in range(0, len(versions), DELETED_AT_A_TIME):
         part = versions[start : start + DELETED_AT_A_TIME]
         answer = reader.store.client.delete_objects(
-            Bucket=reader.store.target.bucket,
+            Bucket=reader.store.destination.bucket,
             Delete={"Objects": [{"Key": key, "VersionId": version} for key, version in part], "Quiet": True},
         )
         if errors := answer.get("Errors", []):

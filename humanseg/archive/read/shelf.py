@@ -52,7 +52,7 @@ class Shelf:
         """The non-empty days (YYYY-MM-DD) within since..until, oldest first. One request."""
         start = f"{self.root}/{kind}/dt="
         pages = self.store.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.store.target.bucket, Prefix=start, Delimiter="/"
+            Bucket=self.store.destination.bucket, Prefix=start, Delimiter="/"
         )
         found = [one["Prefix"][len(start) : -1] for page in pages for one in page.get("CommonPrefixes", [])]
         first = since.date().isoformat() if since else ""
@@ -63,7 +63,7 @@ class Shelf:
     def listed(self, day: str, kind: str = "records") -> list[Listed]:
         """The tables of a day, or with "segments" its tars, sorted by key. Lists no other day."""
         pages = self.store.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.store.target.bucket, Prefix=f"{self.root}/{kind}/dt={day}/"
+            Bucket=self.store.destination.bucket, Prefix=f"{self.root}/{kind}/dt={day}/"
         )
         found = (
             (item["Key"], int(item["Size"]), parse_name(item["Key"]))
@@ -127,7 +127,7 @@ class Shelf:
     def _fragment(self, one: Listed) -> ds.Fragment:
         day, hour = (part.partition("=")[2] for part in one.name.partition.split("/"))
         return _FORMAT.make_fragment(
-            f"{self.store.target.bucket}/{one.key}",
+            f"{self.store.destination.bucket}/{one.key}",
             self._files(),
             partition_expression=(pc.field("dt") == day) & (pc.field("hour") == hour),
             file_size=one.size,
@@ -167,8 +167,8 @@ def filesystem(store: Store) -> pafs.FileSystem:
         keys = store.credentials.get_frozen_credentials()
         options |= {"access_key": keys.access_key, "secret_key": keys.secret_key}
         options |= {"session_token": keys.token} if keys.token else {}
-    if store.target.endpoint_url:
-        scheme, _, host = store.target.endpoint_url.partition("://")
+    if store.destination.endpoint_url:
+        scheme, _, host = store.destination.endpoint_url.partition("://")
         options |= {"scheme": scheme, "endpoint_override": host.rstrip("/")}
     return pafs.S3FileSystem(**options)
 

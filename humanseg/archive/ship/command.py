@@ -17,8 +17,8 @@ from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.telemetry import Metrics, NoMetrics, RateLimitedLog
 from humanseg.archive.errors import ArchiveError
 from humanseg.archive.ship import groups
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.uploader import Drained, Uploader
 from humanseg.common import names
 from humanseg.common.settings import SettingsError
@@ -47,7 +47,7 @@ def uploader_for(state_dir: Path, settings: ArchiveSettings, *, metrics: Metrics
     """The uploader of this state folder, for the store that the environment configures."""
     return Uploader(
         open_spool(state_dir),
-        lambda: Store.open(Target.find(os.environ, state_dir), BucketSettings.of(settings)),
+        lambda: Store.open(Destination.find(os.environ, state_dir), BucketSettings.of(settings)),
         settings,
         metrics=metrics,
         log=log,
@@ -90,12 +90,12 @@ def ship_spool(
 def main() -> int:
     """Drain for a server that stops, given CONFIG and SECONDS. Exit status 3 if segments are left."""
     try:
-        done = ship_spool(names.state_dir(), Path(sys.argv[1]), deadline_seconds=float(sys.argv[2]))
+        result = ship_spool(names.state_dir(), Path(sys.argv[1]), deadline_seconds=float(sys.argv[2]))
     except (ArchiveError, SettingsError) as error:
         print(f"archive: {error}", file=sys.stderr)
         return 3
-    print(f"archive: shipped {done.shipped} records", flush=True)
-    return 3 if done.left.segments else 0
+    print(f"archive: shipped {result.shipped} records", flush=True)
+    return 3 if result.left.segments else 0
 
 
 if __name__ == "__main__":

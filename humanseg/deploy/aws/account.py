@@ -24,12 +24,12 @@ def default_network(ec2: Any) -> tuple[str, str]:
         )
     vpc = vpcs[0]["VpcId"]
     subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
-    return vpc, ",".join(sorted(each["SubnetId"] for each in subnets))
+    return vpc, ",".join(sorted(subnet["SubnetId"] for subnet in subnets))
 
 
 def ensure_release_bucket(s3: Any, name: str, region: str) -> None:
     """Create the private, encrypted, versioned bucket for releases, unless it exists."""
-    if name not in [each["Name"] for each in s3.list_buckets()["Buckets"]]:
+    if name not in [owned["Name"] for owned in s3.list_buckets()["Buckets"]]:
         place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         s3.create_bucket(Bucket=name, **place)
     block = {
@@ -84,8 +84,8 @@ def build_and_push(ecr: Any, tag: str, say: Say, platform: str = "linux/amd64") 
 
 def _docker(*arguments: str, stdin: str | None = None) -> None:
     try:
-        done = subprocess.run(["docker", *arguments], input=stdin, text=True, check=False)
+        completed = subprocess.run(["docker", *arguments], input=stdin, text=True, check=False)
     except FileNotFoundError:
         raise PlanError("docker is not installed; install it, or use an existing image with --image") from None
-    if done.returncode:
-        raise PlanError(f"docker {arguments[0]} failed with exit status {done.returncode}; see its output above")
+    if completed.returncode:
+        raise PlanError(f"docker {arguments[0]} failed with exit status {completed.returncode}; see its output above")

@@ -93,10 +93,10 @@ def table() -> str:
         "$ a million photos",
     )
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for each in MACHINES:
+    for item in MACHINES:
         lines.append(
-            f"| `{each.name}` | {each.vcpus}, {each.memory_gib} | {each.dollars_an_hour:.4f} | {month(each):.0f} "
-            f"| {_or_measure(photos_a_second(each), 0)} | {_or_measure(million(each), 2)} |"
+            f"| `{item.name}` | {item.vcpus}, {item.memory_gib} | {item.dollars_an_hour:.4f} | {month(item):.0f} "
+            f"| {_or_measure(photos_a_second(item), 0)} | {_or_measure(million(item), 2)} |"
         )
     return "\n".join(lines)
 
@@ -117,10 +117,10 @@ def measure(inference: str, management: str, photo: Path, count: int = 60) -> fl
             server.segment(data)
         pids = [worker.pid for worker in server.management.version(server.model).workers]
         processes = [psutil.Process(pid) for pid in pids]
-        processes += list({parent.pid: parent for each in processes if (parent := each.parent())}.values())
+        processes += list({parent.pid: parent for process in processes if (parent := process.parent())}.values())
 
         def used() -> float:
-            return sum(sum(each.cpu_times()[:2]) for each in processes)
+            return sum(sum(process.cpu_times()[:2]) for process in processes)
 
         before = used()
         for _ in range(count):

@@ -71,8 +71,8 @@ def draw() -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0 8 4 0 8z" fill="{LINE}"/></marker></defs>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{PAPER}"/>',
-        *(box(each) for each in BOXES),
-        *(arrow(each) for each in ARROWS),
+        *(box(item) for item in BOXES),
+        *(arrow(item) for item in ARROWS),
         text(WIDTH // 2, HEIGHT - 16, CAPTION, 12.5),
         "</svg>",
     ]

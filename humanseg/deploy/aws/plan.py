@@ -127,12 +127,12 @@ class Plan:
     def resources(self) -> list[tuple[str, str]]:
         """(logical name, type) of every resource in a stack of this size."""
         made = cloudformation.resources(cloudformation.load(), self.size)
-        return [(name, each["Type"]) for name, each in made.items()]
+        return [(name, item["Type"]) for name, item in made.items()]
 
 
 def _check(name: str, value: str, rule: dict[str, Any]) -> None:
-    if "AllowedValues" in rule and value not in [str(each) for each in rule["AllowedValues"]]:
-        raise PlanError(f"{name}={value!r}: must be one of {', '.join(str(each) for each in rule['AllowedValues'])}")
+    if "AllowedValues" in rule and value not in [str(item) for item in rule["AllowedValues"]]:
+        raise PlanError(f"{name}={value!r}: must be one of {', '.join(str(item) for item in rule['AllowedValues'])}")
     if "AllowedPattern" in rule and not re.fullmatch(rule["AllowedPattern"], value):
         hint = rule.get("ConstraintDescription") or rule.get("Description") or rule["AllowedPattern"]
         raise PlanError(f"{name}={value!r} is invalid: {hint}")

@@ -59,19 +59,19 @@ class Stack:
     def outputs(self) -> dict[str, str]:
         """The stack's outputs by key."""
         found = self.describe() or {}
-        return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
+        return {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", [])}
 
     def resource(self, name: str) -> str | None:
         """The physical id of a resource by its logical name, or None if it does not exist."""
         from botocore.exceptions import ClientError
 
         try:
-            said = self.client.describe_stack_resource(StackName=self.name, LogicalResourceId=name)
+            response = self.client.describe_stack_resource(StackName=self.name, LogicalResourceId=name)
         except ClientError as error:
             if "does not exist" in str(error):
                 return None
             raise
-        return str(said["StackResourceDetail"]["PhysicalResourceId"])
+        return str(response["StackResourceDetail"]["PhysicalResourceId"])
 
     def propose(self, parameters: dict[str, str]) -> tuple[str, list[Change]]:
         """Create a change set and return its id and its changes; none if nothing would change."""
@@ -95,8 +95,8 @@ class Stack:
 
     def _changes(self, change_set: str) -> list[Change]:
         while True:
-            said = self.client.describe_change_set(ChangeSetName=change_set, StackName=self.name)
-            status, reason = said["Status"], said.get("StatusReason", "")
+            response = self.client.describe_change_set(ChangeSetName=change_set, StackName=self.name)
+            status, reason = response["Status"], response.get("StatusReason", "")
             if status == "FAILED" and ("didn't contain changes" in reason or "No updates" in reason):
                 self.client.delete_change_set(ChangeSetName=change_set, StackName=self.name)
                 return []
@@ -105,15 +105,15 @@ class Stack:
             if status == "CREATE_COMPLETE":
                 break
             self._sleep(POLL)
-        changes = list(said["Changes"])
-        while said.get("NextToken"):
-            said = self.client.describe_change_set(
-                ChangeSetName=change_set, StackName=self.name, NextToken=said["NextToken"]
+        changes = list(response["Changes"])
+        while response.get("NextToken"):
+            response = self.client.describe_change_set(
+                ChangeSetName=change_set, StackName=self.name, NextToken=response["NextToken"]
             )
-            changes += said["Changes"]
+            changes += response["Changes"]
         return [
-            Change(each["Action"], each["LogicalResourceId"], each["ResourceType"], each.get("Replacement", ""))
-            for each in (change["ResourceChange"] for change in changes)
+            Change(item["Action"], item["LogicalResourceId"], item["ResourceType"], item.get("Replacement", ""))
+            for item in (change["ResourceChange"] for change in changes)
         ]
 
     def carry_out(self, change_set: str) -> Iterator[Event]:
@@ -158,14 +158,14 @@ class Stack:
             pages = self.client.get_paginator("describe_stack_events").paginate(StackName=stack or self.name)
             return [
                 Event(
-                    each["EventId"],
-                    each["LogicalResourceId"],
-                    each["ResourceType"],
-                    each["ResourceStatus"],
-                    each.get("ResourceStatusReason", ""),
+                    item["EventId"],
+                    item["LogicalResourceId"],
+                    item["ResourceType"],
+                    item["ResourceStatus"],
+                    item.get("ResourceStatusReason", ""),
                 )
                 for page in pages
-                for each in page["StackEvents"]
+                for item in page["StackEvents"]
             ]
         except ClientError as error:
             if "does not exist" in str(error):

@@ -125,18 +125,18 @@ def send_torchserve_to_stdout(state: Path) -> None:
 
 def fetch(uri: str, environment: Mapping[str, str]) -> Path:
     """Download the .mar at s3://BUCKET/KEY with boto3's credential chain; returns its path."""
-    target = Path(environment.get("TMPDIR", "/tmp")) / "released.mar"
+    mar_path = Path(environment.get("TMPDIR", "/tmp")) / "released.mar"
     code = (
         "import boto3, sys; bucket, key = sys.argv[1].removeprefix('s3://').split('/', 1); "
         "boto3.client('s3', endpoint_url=sys.argv[3] or None).download_file(bucket, key, sys.argv[2])"
     )
     endpoint = environment.get("ARCHIVE_ENDPOINT_URL", "")
-    done = subprocess.run([sys.executable, "-c", code, uri, target, endpoint], capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip() or "no reason given").splitlines()[-1]
+    completed = subprocess.run([sys.executable, "-c", code, uri, mar_path, endpoint], capture_output=True, text=True)
+    if completed.returncode:
+        last = (completed.stderr.strip() or "no reason given").splitlines()[-1]
         say(f"MODEL_S3={uri} can't be read: {last}")
         raise SystemExit(1)
-    return target
+    return mar_path
 
 
 def report(environment: Mapping[str, str], checked: health.Health) -> None:
@@ -169,8 +169,8 @@ def finish(environment: Mapping[str, str], state: Path) -> None:
         say(f"{left} segments are left in the spool: the lifecycle hook is not completed early")
         return
     command = [sys.executable, "-m", "humanseg.deploy.container.instance"]
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=60)
-    say((done.stdout + done.stderr).strip())
+    completed = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=60)
+    say((completed.stdout + completed.stderr).strip())
 
 
 def say(message: str) -> None:

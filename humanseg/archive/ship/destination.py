@@ -23,7 +23,7 @@ ENVIRONMENT_FILE = Path("store") / "environment"  # under STATE_DIR
 
 
 @dataclass(frozen=True)
-class Target:
+class Destination:
     """A bucket and its access. `access_key` and `secret_key` are set for the embedded store only."""
 
     bucket: str
@@ -34,7 +34,7 @@ class Target:
     secret_key: str | None = field(default=None, repr=False)
 
     @classmethod
-    def find(cls, environment: Mapping[str, str], state_dir: Path) -> Target:
+    def find(cls, environment: Mapping[str, str], state_dir: Path) -> Destination:
         """Read the destination from the environment.
 
         Raises:
