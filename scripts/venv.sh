@@ -88,11 +88,11 @@ install_torch() {
   if .venv/bin/python -c "import importlib.metadata as m; assert m.version('torch').split('+')[0] == '${pin#torch==}'" \
     2>/dev/null; then return; fi
   if ! command -v nvidia-smi >/dev/null 2>&1; then
-    local quick=(--quiet --disable-pip-version-check --retries 0 --timeout 10 --no-deps)
-    quick+=(--index-url "${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu}")
+    local pip_options=(--quiet --disable-pip-version-check --retries 0 --timeout 10 --no-deps)
+    pip_options+=(--index-url "${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu}")
     # The lock contains the files of PyTorch's index only if it was reachable when the lock was made.
-    .venv/bin/python -m pip install "${quick[@]}" --require-hashes -r locks/torch-cpu.txt >/dev/null 2>&1 && return
-    if .venv/bin/python -m pip install "${quick[@]}" "$pin" >/dev/null 2>&1; then
+    .venv/bin/python -m pip install "${pip_options[@]}" --require-hashes -r locks/torch-cpu.txt >/dev/null 2>&1 && return
+    if .venv/bin/python -m pip install "${pip_options[@]}" "$pin" >/dev/null 2>&1; then
       echo "warning: installed $pin from PyTorch's index unverified: its file is not in locks/torch-cpu.txt." >&2
       return
     fi

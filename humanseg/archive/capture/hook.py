@@ -28,7 +28,7 @@ from pathlib import Path
 
 from humanseg.archive.capture.bounds import Bounds, SpoolFullError
 from humanseg.archive.capture.record import Exchange, build_record, checked_label
-from humanseg.archive.capture.sampling import choose
+from humanseg.archive.capture.sampling import decide
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.capture.strip_metadata import strip_metadata
@@ -115,11 +115,11 @@ class Archive:
         to a file on local disk.
         """
         try:
-            choice = choose(self.settings, exchange.request_id, exchange.confidence, exchange.consent)
-            if not choice.kept:
-                self._pass_over(choice.reason.replace("-", "_"))
-                return Outcome(choice.reason)
-            self._spool(exchange, choice.reason, choice.probability)
+            decision = decide(self.settings, exchange.request_id, exchange.confidence, exchange.consent)
+            if not decision.kept:
+                self._pass_over(decision.reason.replace("-", "_"))
+                return Outcome(decision.reason)
+            self._spool(exchange, decision.reason, decision.probability)
         except SpoolFullError as error:
             return self._drop(error.reason, f"no space in {self.spool.root}")
         except OSError as error:
