@@ -48,8 +48,7 @@ def ship(
 ) -> None:
     """Upload the spool of STATE_DIR to the bucket. Safe to run beside servers and other uploaders.
 
-    Without --drain it runs until you stop it. Exit status 3: segments are left in the spool at the deadline; the next
-    run uploads them.
+    Without --drain it runs until you stop it. Exit status 3: segments are left in the spool for the next run.
     """
     from humanseg.archive.ship.command import ship_spool
 

@@ -32,7 +32,7 @@ def export(
     choose: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Choose the N most useful photos to label (active learning); needs humanseg[train]."
+            min=1, help="Choose the N most useful photos to label (active learning); needs the extra `train`."
         ),
     ] = None,
     model: Annotated[Path, typer.Option(help="Weights for --choose: those in production.", metavar="WEIGHTS")] = Path(
@@ -47,8 +47,8 @@ def export(
 ) -> None:
     """Export photos and masks for training, without duplicates. Corrected masks take precedence.
 
-    `humanseg train --data DIR` trains on the result. Uncorrected masks are the model's own predictions: use
-    --corrected-only for ground truth.
+    `humanseg train --data DIR` trains on the result. For ground truth use --corrected-only, because
+    uncorrected masks are the model's own predictions.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -152,7 +152,7 @@ def import_labels(
         bool, typer.Option("--accept-unchanged", help="Import unchanged masks, too: a person has confirmed them.")
     ] = False,
     label: Annotated[
-        list[str] | None, typer.Option(help="Label that means person [default: person]. Repeatable.")
+        list[str] | None, typer.Option(help="Label that means person. Default: person. Repeatable.")
     ] = None,
     empty_is_nobody: Annotated[
         bool,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Deploy the service to AWS: one instance, or a fleet.")
 
 StackName = Annotated[str, typer.Option("--stack", help="Name of the CloudFormation stack.")]
-Region = Annotated[str | None, typer.Option("--region", help="AWS region [default: from the AWS configuration].")]
+Region = Annotated[str | None, typer.Option("--region", help="AWS region. Default: from the AWS configuration.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(help="Name of the key's owner: letters, dig
 def new(
     name: Name,
     file: File,
-    days: Annotated[int | None, typer.Option(min=1, help="Days until the key expires [default: never].")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until the key expires. Default: never.")] = None,
 ) -> None:
     """Create a key, add its hash to the file, and print the key. It is not stored and cannot be shown again."""
     import hashlib

@@ -21,7 +21,7 @@ def release(
     server: Annotated[
         list[str] | None,
         typer.Option(
-            help="INFERENCE[,MANAGEMENT[,METRICS]] addresses; omitted ports are consecutive. Repeatable.",
+            help="Addresses INFERENCE,MANAGEMENT,METRICS; omitted ones use the next port. Repeatable.",
             metavar="URL",
         ),
     ] = None,

@@ -96,9 +96,9 @@ def segment(
     out: Annotated[str, typer.Option("-o", "--out", help="Output file for one photo, folder for several.")],
     output: Annotated[Output, typer.Option(help="Kind of result.")] = Output.mask,
     format: Annotated[
-        Format | None, typer.Option(help="File format [default: from the suffix of -o, else png].")
+        Format | None, typer.Option(help="File format. Default: from the suffix of -o, else png.")
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Between 0 and 1 [default: the model's own].")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Between 0 and 1. Default: the model's own.")] = None,
     background: Annotated[
         str | None, typer.Option(help="For composite: '#rrggbb', 'blur', a picture, or a clip.")
     ] = None,

@@ -36,7 +36,7 @@ def scale(
     workers: Annotated[int, typer.Argument(min=0, help="Worker processes to run.")],
     model: Model = DEFAULT_MODEL,
     version: Annotated[
-        str | None, typer.Option("--version", help="Version to scale [default: the default version].")
+        str | None, typer.Option("--version", help="Version to scale. Default: the default version.")
     ] = None,
     url: ManagementUrl = None,
     timeout: Timeout = 300.0,
@@ -56,11 +56,11 @@ def register(
     mar: Annotated[Path, typer.Argument(help="A .mar on this host, built by ./build_mar.sh.")],
     default: Annotated[bool, typer.Option("--default", help="Make it the default version when READY.")] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of workers [default: as many as the default version].")
+        int | None, typer.Option(min=1, help="Number of workers. Default: as many as the default version.")
     ] = None,
     model_store: Annotated[
         Path | None,
-        typer.Option("--model-store", help="The server's model store [default: found in STATE_DIR]."),
+        typer.Option("--model-store", help="The server's model store. Default: found in STATE_DIR."),
     ] = None,
     state_dir: Annotated[
         Path, typer.Option("--state-dir", envvar="STATE_DIR", help="State folder of serve.sh.")

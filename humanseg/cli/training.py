@@ -102,7 +102,7 @@ def evaluate(
     share: Annotated[float, typer.Option(help="Held-out share for --held-out-empty.")] = 0.33,
     weights: Annotated[Path, typer.Option(help="Weights to measure.")] = SHIPPED,
     threshold: Annotated[
-        float | None, typer.Option(help="Decision threshold [default: stored in the weights].")
+        float | None, typer.Option(help="Decision threshold. Default: stored in the weights.")
     ] = None,
     quality: Annotated[
         Literal["fast", "best"], typer.Option(help="As the server's option: best is test-time augmentation.")
