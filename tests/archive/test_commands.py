@@ -195,6 +195,7 @@ def test_an_export_resumes_and_fetches_nothing_twice(tmp_path: Path, bucket: Buc
     assert {path: path.read_bytes() for path in first} == first
 
 
+@pytest.mark.slow
 def test_an_export_never_overwrites_or_deletes_masks_that_somebody_corrected(
     tmp_path: Path, bucket: Bucket, run: Run
 ) -> None:

@@ -313,6 +313,7 @@ def test_erase_reaches_a_segment_that_was_never_committed(tmp_path: Path, bucket
     assert bucket.ids() == [other]
 
 
+@pytest.mark.slow
 def test_erase_in_a_versioned_bucket_leaves_no_old_version(tmp_path: Path, bucket: Bucket) -> None:
     client, name = bucket.store.client, f"v-{bucket.store.destination.prefix}"
     client.create_bucket(Bucket=name)

@@ -79,6 +79,7 @@ def test_any_shape_and_an_alpha_that_is_soft_everywhere(shape: tuple[int, int], 
     assert found.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_a_large_photo_takes_little_memory_beside_the_answer() -> None:
     alpha = soft_disc(3000)
     photo = mixed(alpha, RED, GREEN)

@@ -55,6 +55,7 @@ def test_a_cutout_has_alpha_and_the_body_may_be_the_clip_itself(
     assert 0.3 < share < 0.8
 
 
+@pytest.mark.slow
 def test_a_gif_is_a_photo_unless_a_clip_is_asked_for(server: Server, tmp_path: Path) -> None:
     pictures = [Image.fromarray(frame) for frame in disc_frames(4)]
     pictures[0].save(tmp_path / "in.gif", save_all=True, append_images=pictures[1:], duration=40)
@@ -84,6 +85,7 @@ def test_faults_of_the_caller(
     assert words in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_over_the_bounds_is_413_with_the_command_that_does_it(server: Server, tmp_path: Path) -> None:
     long = write_clip(tmp_path / "long.mp4", disc_frames(5), times=[0, 10, 20, 30, 40], rate=1)
     answer = post(server, long.read_bytes(), output="cutout")

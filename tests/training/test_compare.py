@@ -78,6 +78,7 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_a_model_worse_only_on_dark_photos_is_found_and_shown(people: Path, tmp_path: Path) -> None:
     # The new one misses a figure that is dimmer than its threshold.
     old, new = network(tmp_path / "old.safetensors", 9, 0.1), network(tmp_path / "new.safetensors", 9, 0.4)

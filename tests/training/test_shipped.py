@@ -91,6 +91,7 @@ def test_an_empty_grey_photo_has_nobody_in_it(weights: Weights) -> None:
     assert probability(reference_engine(weights.network, weights.spec), weights.spec, grey).max() < 128
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the photographs of ../shared/data are not on this machine")
 @pytest.mark.parametrize(("name", "least"), [("portraits_dev", 0.80), ("ccp/val", 0.90)])
 def test_a_handful_of_photographs_is_cut_out_well(weights: Weights, name: str, least: float) -> None:

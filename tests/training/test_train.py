@@ -115,6 +115,7 @@ def test_a_teachers_two_looks_have_no_side() -> None:
     torch.testing.assert_close(seen, seen.flip(-1), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     settings = tiny(make_data(), start, samples=16)
     first = load_file(train(settings, tmp_path / "a", quiet=True))
