@@ -39,7 +39,7 @@ def check_tiff(data: bytes) -> None:
 
     width, height = first(WIDTH, 0), first(HEIGHT, 0)
     if not width or not height:
-        return  # damaged: the decoder says so
+        return  # damaged: the decoder reports it
     planes = first(SAMPLES, 1) if first(PLANAR, 1) == 2 else 1
     across, down = first(TILE_WIDTH, width) or width, first(TILE_HEIGHT, 0) or first(ROWS, height) or height
     needed = -(-width // max(1, across)) * -(-height // max(1, min(down, height))) * planes

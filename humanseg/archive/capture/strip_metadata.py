@@ -2,14 +2,14 @@
 
 Only the pixels and the orientation, without which the mask would not fit, are kept:
 
-| format     | how                                                                           | pixels      |
-|------------|-------------------------------------------------------------------------------|-------------|
-| JPEG       | segments on an allow list kept, trailing data dropped                   | bit for bit |
-| PNG, WebP  | chunks on an allow list kept, trailing data dropped                     | bit for bit |
-| GIF        | comments and application data dropped, the loop count too                     | bit for bit |
-| HEIC, AVIF | written anew around the compressed pixels of the picture shown (isobmff.py)   | bit for bit |
-| TIFF, BMP  | first image written anew and upright with Pillow (rewrite.py), no loss        | equal       |
-| the rest   | containers that can't be walked: written anew as PNG                          | as 8 bit    |
+| format     | how                                                                         | pixels      |
+|------------|-----------------------------------------------------------------------------|-------------|
+| JPEG       | segments on an allow list kept, trailing data dropped                       | bit for bit |
+| PNG, WebP  | chunks on an allow list kept, trailing data dropped                         | bit for bit |
+| GIF        | comments and application data dropped, the loop count too                   | bit for bit |
+| HEIC, AVIF | rewritten with the compressed pixels of the visible picture (isobmff.py)    | bit for bit |
+| TIFF, BMP  | first image re-encoded upright with Pillow (rewrite.py), lossless           | equal       |
+| others     | containers that cannot be parsed: re-encoded as PNG                         | as 8 bit    |
 
 The ICC profile is stripped because a screenshot contains the display's profile with its serial number, and the
 network does not use it. The orientation is stored in a minimal EXIF block.

@@ -65,7 +65,7 @@ def edited_masks(folder: Path, labels: dict[str, Label]) -> list[Path]:
         known = {row["mask_sha256"], label.mask_sha256 if label else ""}
         if not data or hashlib.sha256(data).hexdigest() in known:
             continue
-        with contextlib.suppress(ValueError):  # not importable, but somebody's work
+        with contextlib.suppress(ValueError):  # not importable, but edited
             data = bare_png(decode_png(data))  # as an imported mask is stored in the bucket
         if hashlib.sha256(data).hexdigest() not in known:
             edited.append(path)

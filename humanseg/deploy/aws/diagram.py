@@ -42,7 +42,7 @@ BOXES = (
     Box(380, 60, 250, 270, "Auto Scaling group", ("one to many, by CPU and queue",), PAPER, dashed=True),
     Box(400, 115, 210, 195, "EC2 instance", ("no SSH, IMDSv2, encrypted disk",), SOFT),
     Box(415, 170, 180, 60, "Container", ("TorchServe :8080", "health by prediction :8088"), GREEN),
-    Box(415, 240, 180, 55, "Spool on disk", ("drained before it goes",), GREEN),
+    Box(415, 240, 180, 55, "Spool on disk", ("drained on termination",), GREEN),
     Box(690, 40, 150, 60, "ECR", ("the image, by digest",), ORANGE),
     Box(690, 120, 150, 60, "S3: releases", ("the .mar",), ORANGE),
     Box(690, 225, 150, 75, "S3: archive", ("segments and tables", "outlives it all"), ORANGE),
