@@ -110,7 +110,7 @@ def test_every_wrong_file_is_one_line_that_names_it(tmp_path: Path) -> None:
         saved(tmp_path / "grey.pth", grey): "has 1 input channels, expected 3",
         saved(tmp_path / "partial.pth", partial): "do not fit a unet",
         saved(tmp_path / "grown.pth", {**classic, "downs.2.conv.0.weight": torch.zeros(1)}): "do not fit a unet",
-        saved(tmp_path / "graph.onnx", {}): "an ONNX graph, which can be served but has no weights",
+        saved(tmp_path / "graph.onnx", {}): "an ONNX graph, which can be served but not trained",
         saved(tmp_path / "older.pth", older): "finest.pointwise.weight is missing; weights of an older network",
         tmp_path / "other.safetensors": "neither a classic U-Net",
         tmp_path / "size.safetensors": "input_size is '97'",

@@ -137,7 +137,7 @@ def test_noise_is_told_from_a_change(make_data: MakeData, tmp_path: Path) -> Non
     old, new = network(tmp_path / "old.safetensors", 9, 0.5), network(tmp_path / "new.safetensors", 9, 0.52)
     result = call(old, new, "--data", make_data(photos=12), "--report", tmp_path / "r.html", "--slower", 5)
     assert result.exit_code == 3, result.output
-    assert "not enough photos to tell. About " in result.output
+    assert "too few photos to decide. About " in result.output
 
 
 def test_kinds_and_facts_of_photos(people: Path) -> None:
