@@ -90,7 +90,7 @@ def test_a_replay_that_was_cut_off_goes_on_and_counts_each_photo_once(
     assert rows[0]["served_coverage"] == 0.35
 
     other = dataclasses.replace(plain, weights_sha256="0" * 64)
-    with pytest.raises(ValueError, match="is a replay with weights_sha256"):
+    with pytest.raises(ValueError, match="contains a replay with weights_sha256"):
         replay(bucket.reader, other, to, since=SINCE)
 
     for name, value in {**bucket.environment, "STATE_DIR": str(tmp_path)}.items():
