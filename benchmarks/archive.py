@@ -1,9 +1,9 @@
-"""What the archive costs, whether it keeps up, and how it answers over a million records. Results: ARCHIVE.md.
+"""Cost and throughput of the archive, and query times over a million records. Results: ARCHIVE.md.
 
     .venv/bin/python -m benchmarks.archive keep        the hook alone, fsync off and on
     .venv/bin/python -m benchmarks.archive drain       from the spool to the embedded store; memory of the uploader
     .venv/bin/python -m benchmarks.archive cpu         CPU and throughput of a served photo, archived and not, in turn
-    .venv/bin/python -m benchmarks.archive saturate    full load without end: what lies in the spool, what is dropped
+    .venv/bin/python -m benchmarks.archive saturate    sustained full load: the backlog in the spool, dropped records
     .venv/bin/python -m benchmarks.archive scale       `humanseg archive` over many records
 
 `cpu` alternates blocks of requests with `x-archive: yes` and `no` on one server, so that a busy machine hits both
@@ -91,7 +91,7 @@ def exchange(photo: bytes, mask: bytes, size: tuple[int, int], time_: datetime |
 
 
 def keep(folder: Path, number: int) -> dict[str, Any]:
-    """Milliseconds a photo in the hook, without the network."""
+    """Milliseconds per photo in the hook, without the network."""
     rows = {}
     for name, size in SIZES.items():
         photo, mask = make_photo(size), disc(size.width, size.height)
@@ -129,7 +129,7 @@ def uploader_of(folder: Path, settings: ArchiveSettings) -> Uploader:
 
 
 def drain(folder: Path, number: int, name: str) -> dict[str, Any]:
-    """Records a second from the spool to the embedded store, and the uploader's memory on the way."""
+    """Records per second from the spool to the embedded store, and the uploader's memory."""
     size = SIZES[name]
     photo, mask = make_photo(size), disc(size.width, size.height)
     settings = ArchiveSettings()
@@ -171,7 +171,7 @@ def drain(folder: Path, number: int, name: str) -> dict[str, Any]:
 
 @contextmanager
 def served(scratch: Path, photos: dict[str, Path]) -> Iterator[Running]:
-    """A server with one worker a core, the embedded store, and everything default."""
+    """A server with one worker per core, the embedded store, and default settings."""
     subprocess.run([sys.executable, "-m", "humanseg.serve.build_mar", "--if-stale"], cwd=ROOT, check=True)
     running = start(ours("ours", ROOT / "model_store" / "human_segmentation.mar"), scratch, photos["small"])
     try:
@@ -186,7 +186,7 @@ def spool_of(server: Running) -> Spool:
 
 @dataclass(frozen=True)
 class Block:
-    """What users saw: good answers, how many a second, records dropped, and all other answers."""
+    """The users' results: good responses, their rate, dropped records, and all other responses."""
 
     photos: int
     rate: float
@@ -195,7 +195,7 @@ class Block:
 
 
 def users(server: Running, photo: Path, archived: str, seconds: float, number: int = 4 * CORES) -> Block:
-    """`number` users that send the photo again and again for so long."""
+    """`number` users that send the photo repeatedly for this duration."""
     url, data = server.target(photo, "mask").url, photo.read_bytes()
     headers = {"content-type": "image/jpeg", "x-archive": archived}
     until, answers = time.monotonic() + seconds, Counter[str]()
@@ -219,7 +219,7 @@ def users(server: Running, photo: Path, archived: str, seconds: float, number: i
 
 
 def wait_empty(server: Running, seconds: float = 120) -> float:
-    """Seconds until everything is in the bucket, asked for at once."""
+    """Seconds until everything is in the bucket after a flush."""
     began, spool = time.monotonic(), spool_of(server)
     while not spool.is_empty():
         spool.request_flush()
@@ -236,7 +236,7 @@ def store_seconds(pid: int) -> float:
 
 
 def cpu(scratch: Path, pairs: int, seconds: float) -> dict[str, Any]:
-    """CPU of a photo and throughput, archived and not; the uploader and the store included."""
+    """CPU per photo and throughput, with and without archiving; including the uploader and the store."""
     photos = write_photos(DATA / "photos")
     rows: dict[str, Any] = {}
     with served(scratch, photos) as server:
@@ -273,7 +273,7 @@ def cpu(scratch: Path, pairs: int, seconds: float) -> dict[str, Any]:
 
 
 def saturate(scratch: Path, seconds: float, name: str) -> dict[str, Any]:
-    """Full load for so long; what lies in the spool meanwhile, and how long the rest takes afterwards."""
+    """Full load for this duration; the backlog in the spool meanwhile, and the time to drain it."""
     photos = write_photos(DATA / "photos")
     with served(scratch, photos) as server:
         spool, seen = spool_of(server), [(0, 0.0)]
@@ -310,7 +310,7 @@ def saturate(scratch: Path, seconds: float, name: str) -> dict[str, Any]:
 
 
 def rows_of(number: int, start_: datetime, seconds: float, segment: str, draw: np.random.Generator) -> pa.Table:
-    """`number` made-up rows over `seconds`, of records whose photos are nowhere."""
+    """`number` synthetic rows over `seconds`, of records without photos."""
     at = [start_ + timedelta(seconds=float(one)) for one in np.sort(draw.uniform(0, seconds, number))]
     digests = [draw.bytes(32).hex() for _ in range(number)]
     places = np.arange(number) * 60_000
@@ -371,7 +371,7 @@ def command(folder: Path, *arguments: str) -> dict[str, float]:
 
 
 def scale(folder: Path, records: int, whole: int, a_segment: int) -> dict[str, Any]:
-    """Commands over `records` rows as tables alone, over 30 days, and `whole` records more with their segments."""
+    """Commands over `records` rows with tables only, over 30 days, and `whole` more records with segments."""
     draw, first = np.random.default_rng(1), datetime(2026, 10, 1, tzinfo=timezone.utc)
     photo, mask = make_photo(SMALL), disc(SMALL.width, SMALL.height)
     last_day, ids = first + timedelta(days=31, hours=12), []
@@ -417,7 +417,7 @@ def _different(photo: bytes, number: int) -> bytes:
 
 
 def machine() -> str:
-    """What the numbers were taken on."""
+    """The machine of the measurement."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown CPU")
     commit = subprocess.run(
@@ -434,7 +434,7 @@ def main() -> None:
     parser.add_argument("--photo", choices=tuple(SIZES), default="typical", help="for drain and saturate")
     parser.add_argument("--pairs", type=int, default=4, help="pairs of blocks, for cpu")
     parser.add_argument("--seconds", type=float, default=0.0, help="default: 8 of a block (cpu), 600 (saturate)")
-    parser.add_argument("--folder", type=Path, help="where the data lies (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="folder for the data (default: a temporary folder)")
     given = parser.parse_args()
     about = machine()
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:

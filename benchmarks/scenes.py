@@ -1,4 +1,4 @@
-"""Clips whose masks and motion are known: a person, cut out or drawn, moves over photographs with nobody in them.
+"""Clips with known masks and motion: a person, cut out or drawn, moves over photographs without people.
 
 The photo is NASA's of Eileen Collins (public domain; the mask drawn by hand for the tests is not used here: the
 person is cut out by the network's own answer to the still photo, and that cut-out is by definition the person).
@@ -58,7 +58,7 @@ PLANS = {
 
 
 def backgrounds() -> list[Pixels]:
-    """Photographs with nobody in them, at the size of a frame."""
+    """Photographs without people, at the size of a frame."""
     from skimage import data
 
     found = (data.coffee(), data.chelsea(), data.rocket())
@@ -88,7 +88,7 @@ def drawn_person() -> tuple[Pixels, Pixels]:
 
 
 def clip(plan: Plan, person: Pixels, alpha: Pixels, seed: int = 0) -> Iterator[Moment]:
-    """The frames of one scene, with what is true of each."""
+    """The frames of one scene with their ground truth."""
     random = np.random.default_rng(seed)
     behind = backgrounds()
     grid = np.dstack(np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))).astype(np.float32)
