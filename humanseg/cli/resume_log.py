@@ -2,8 +2,8 @@
 
 A job gets a line before its photo is sent and another one after its result is written, so every result is known even
 if the run is killed in between. A job is done if its last line has the same photo (size and modification time), the
-same options, and the current size of the result. Otherwise it runs again. A file without a line is foreign and is never
-overwritten.
+same options, and the current size of the result. Otherwise it runs again. A file without a line is foreign and is
+never overwritten.
 """
 
 from __future__ import annotations
