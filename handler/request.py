@@ -16,6 +16,7 @@ from typing import Any
 
 from handler.errors import BadOption, BadRequest, ClientError, ConflictingOption, EmptyBody, UnknownOption
 from handler.options import OPTION_NAMES, Options, parse_options, some
+from humanseg.common.limits import MAX_BODY
 from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
 
 PHOTO_FIELDS = ("image", "data", "file")
@@ -24,7 +25,6 @@ MAX_JSON_MARKS = {b":": 2_000, b",": 2_000, b"{": 1_000, b"[": 1_000}
 MAX_FIELDS = 64
 URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648's second alphabet, which has no padding either
 MOST_INSTANCES = 32  # photos in one request of KServe's: a worker is nobody else's while it answers them
-MOST_BYTES = 64_000_000  # of a body once it is decompressed: what TorchServe takes of one that is not
 REPEATED = "repeated fields"  # the row key under which the handler reports fields that came twice
 
 
@@ -189,9 +189,9 @@ def _decompressed(body: Any, encoding: str) -> Any:
     try:
         while data:  # a gzip file may be several, one behind the other
             member = zlib.decompressobj(wbits=31)
-            out += member.decompress(data, MOST_BYTES + 1 - len(out))
-            if len(out) > MOST_BYTES:
-                raise TooLarge(f"The body has more than {MOST_BYTES / 1e6:g} MB once it is decompressed.")
+            out += member.decompress(data, MAX_BODY + 1 - len(out))
+            if len(out) > MAX_BODY:
+                raise TooLarge(f"The body has more than {MAX_BODY / 1e6:g} MB once it is decompressed.")
             if not member.eof:
                 raise BadRequest("The body ends before its gzip does. Send it whole.")
             data = member.unused_data

@@ -27,6 +27,7 @@ from handler.errors import FAULTS_OF_THE_CALLER, ClientError, error_type
 from handler.facts import public_facts, service_facts
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_response, observe_photo
+from handler.options import refuse_without_effect
 from handler.pixel_budget import open_budget
 from handler.request import PhotoRequest, is_description, is_visit, parse_requests, wanted_type
 from handler.settings import handler_settings
@@ -191,6 +192,7 @@ class SegmentationHandler:
         if wants_clip(request.photo, request.options):
             job.response = make_clip(request.photo, request.options, self.clips, self.version)
             return
+        refuse_without_effect(request.options, clip=False)
         start = time.perf_counter()
         options, spec = job.request.options, self.model.spec
         closely = options.quality == "best"
