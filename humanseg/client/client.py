@@ -87,14 +87,16 @@ class Client:
     ) -> Segmentation:
         """Segment the people in one photo. What is None is left to the server's default.
 
+        The server refuses an option that would change nothing in the answer (BadRequestError).
+
         Args:
             photo: encoded bytes (JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC, AVIF), a path, an open binary file,
                 or a Pillow image (sent as PNG).
             output: `mask` (0/255), `probability` (8-bit grey), `cutout` (RGBA), `overlay` (colour over the
                 person), `composite` (person on `background`) or `json` (facts and a run-length mask).
-            format: `png`, `webp` or `jpeg` (not where alpha is needed).
+            format: `png`, `webp` or `jpeg` (not where alpha is needed); not with `json`.
             threshold: decision threshold between 0 and 1, both excluded.
-            background: `#rrggbb` or `blur`, for `composite`.
+            background: `#rrggbb` or `blur`, with `composite` only.
             quality: `fast`, or `best` for a better mask, of small people above all, in several times the time.
             keep: `all`, or `largest` for the largest connected person region only.
             crop: `none`, or `person` for the mask's bounding box plus 5 %.

@@ -142,6 +142,9 @@ def test_results_below_the_photos_are_no_photos_next_time(humanseg: Run, server:
         (("photos/b.png", "photos/a.jpg", "-o", "photos"), "would replace a photo"),
         (("nothing-here", "-o", "out"), "no file, no folder and no pattern"),
         (("empty", "-o", "out"), "holds no photos"),
+        (("photos", "-o", "out", "--output", "cutout", "--background", "blur"), "Use --output composite"),
+        (("photos", "-o", "out", "--output", "json", "--format", "webp"), "--format webp has no effect"),
+        (("photos", "-o", "out", "--background", "photos/b.png"), "only a composite has a background"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
