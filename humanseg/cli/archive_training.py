@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +16,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+class Format(str, Enum):
+    """What an export can be."""
+
+    folder = "folder"
+    webdataset = "webdataset"
+    coco = "coco"
+    label_studio = "label-studio"
+
+
 def export(
     to: Annotated[Path, typer.Option(help="The folder to fill; running it again resumes.", metavar="DIR")],
     since: Since,
     until: Until = "",
-    fmt: Annotated[str, typer.Option("--format", help="folder, webdataset, coco or label-studio.")] = "folder",
+    fmt: Annotated[Format, typer.Option("--format", help="For training, or a labelling tool.")] = Format.folder,
     corrected_only: Annotated[
         bool, typer.Option("--corrected-only", help="Only photos whose mask a person corrected.")
     ] = False,
@@ -68,7 +78,7 @@ def export(
             since=first,
             until=moment(until),
             now=datetime.now(timezone.utc),
-            fmt=fmt,
+            fmt=fmt.value,
             corrected_only=corrected_only,
             only=only,
             chosen_as=chosen,
