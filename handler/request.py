@@ -104,9 +104,7 @@ def parse_request(
     if lower.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
         # Whatever the frontend made of it, it was no photo: a photo's bytes do not survive that parsing.
         raise EmptyBody(_no_photo(lower))
-    if row.get(REPEATED):
-        names = some([str(name) for name in row[REPEATED]])
-        raise ConflictingOption(f"Given more than once, with different values: {names}. Give each once.")
+    refuse_repeats(row)
     if len(row) > MAX_FIELDS:
         raise BadRequest(
             f"The request has {len(row):,} fields; {MAX_FIELDS} are the most. Send a photo and its options."
@@ -137,6 +135,13 @@ def parse_request(
     if not photos or not photos[0]:
         raise EmptyBody(_no_photo(lower))
     return PhotoRequest(photos[0], options, kserve)
+
+
+def refuse_repeats(row: Mapping[str, Any]) -> None:
+    """Raise ConflictingOption for fields that came twice with different values."""
+    if row.get(REPEATED):
+        names = some([str(name) for name in row[REPEATED]])
+        raise ConflictingOption(f"Given more than once, with different values: {names}. Give each once.")
 
 
 def _merge(given: list[tuple[str, str]]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from handler import response
 from handler.apikeys import KEY_FIELD, KeyLimit, KeyRing, sent_key
 from handler.archiving import open_archive
 from handler.clips import ClipRoom, make_clip, progress_response, wants_clip
+from handler.corrections import is_correction, keep, read_correction
 from handler.errors import FAULTS_OF_THE_CALLER, ClientError, error_type
 from handler.facts import public_facts, service_facts
 from handler.job import Job
@@ -134,11 +135,20 @@ class SegmentationHandler:
             return
         self.authorize(job, row, headers)
         row = {name: value for name, value in row.items() if name != KEY_FIELD}
+        if is_correction(row):
+            correction = read_correction(row, job.request_id, max_pixels=self.most_pixels, admit=self.admit)
+            job.response = keep(correction, self.archive, self.version)
+            return
         requests = parse_requests(row, headers, max_label=self.settings.max_label)
         if len(requests) > 1:
             self.predict_each(job, requests)
         else:
             self.read(job, requests[0], self.most_pixels)
+
+    def admit(self, pixels: int) -> None:
+        """Take so many pixels from the budget that all workers share. Raises Busy."""
+        if self.budget:
+            self.budget.take(pixels)
 
     def authorize(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """Check the API key where the server has keys, and its bound on photos at a time."""
@@ -201,7 +211,7 @@ class SegmentationHandler:
             job.request.photo,
             max_pixels=most_pixels,
             least_side=None if options.output in NEEDS_PHOTO else least_side,
-            admit=self.budget.take if self.budget else lambda pixels: None,
+            admit=self.admit,
         )
         job.frame = None if closely else preprocess(job.photo.pixels, spec)
         job.seconds["decode"] = time.perf_counter() - start

@@ -29,8 +29,11 @@ function describe() {
 
 function describeBrush() {
   for (const id of ["undo", "restore", "save-correction"]) $(id).disabled = !current.strokes.length;
+  $("consent-row").hidden = $("send-correction").hidden = !isKept(current);
+  $("send-correction").disabled = !canSend();
+  $("send-correction").textContent = current.sent === strokesKey(current) ? "Sent" : "Send corrected mask";
   $("label-help").textContent = isKept(current)
-    ? "The corrected mask is saved under the id of this photo's record. With it, \"humanseg archive import-labels FOLDER\" adds the mask to the archive as a training label."
+    ? "A mask that is sent becomes a training label once somebody has accepted it (\"humanseg archive accept\"). One that is downloaded has the id of this photo's record as its name, which \"humanseg archive import-labels FOLDER\" reads."
     : "The server did not keep this photo, so its corrected mask can't become a label in the archive.";
 }
 

@@ -21,6 +21,7 @@ from humanseg.cli.archive_common import (
     reader,
 )
 from humanseg.cli.archive_drift import drift
+from humanseg.cli.archive_proposals import accept, proposals
 from humanseg.cli.archive_training import export, import_labels
 from humanseg.cli.console import CommandError, err, print_json, print_table
 from humanseg.common.names import state_dir
@@ -32,6 +33,8 @@ app = typer.Typer(
 )
 app.command()(export)
 app.command("import-labels")(import_labels)
+app.command()(proposals)
+app.command()(accept)
 app.command()(drift)
 
 
@@ -94,6 +97,7 @@ def list_records(
     from datetime import timedelta
 
     from humanseg.archive.read.listing import Filter, rows
+    from humanseg.archive.read.proposals import read_proposals
     from humanseg.archive.read.reader import parse_day
     from humanseg.archive.ship.table import stored_record
 
@@ -102,11 +106,13 @@ def list_records(
         first = moment(parse_day(date))
         last = first + timedelta(days=1) if first else None
     with plain_errors():
-        found = rows(reader().records, Filter(first, last, model, below_confidence, label), limit, whole=as_json)
+        archive = reader()
+        found = rows(archive.records, Filter(first, last, model, below_confidence, label), limit, whole=as_json)
         if as_json:
             for row in found:
                 typer.echo(stored_record(row).to_json())
             return
+        states = {one.of: one.state for one in read_proposals(archive)}
         table = [
             (
                 f"{row['time']:%Y-%m-%dT%H:%M:%S}",
@@ -117,10 +123,12 @@ def list_records(
                 f"{row['confidence']:.3f}",
                 row["sampling_reason"],
                 row["label"] or "",
+                *([states.get(row["request_id"], "")] if states else []),
             )
             for row in found
         ]
-    columns = ("time (UTC)", "request id", "version", "photo", "coverage", "confidence", "kept for", "label")
+    columns = ["time (UTC)", "request id", "version", "photo", "coverage", "confidence", "kept for", "label"]
+    columns += ["correction"] if states else []
     print_table(f"{len(table)} records", columns, table)
 
 
@@ -129,12 +137,14 @@ def show(
     request_id: Annotated[str, typer.Argument(metavar="ID")],
     to: Annotated[Path | None, typer.Option(help="Write the picture here.", metavar="FILE.png")] = None,
     date: Annotated[str, typer.Option(help="Its day (UTC), which makes the search short.")] = "",
+    proposed: Annotated[bool, typer.Option("--proposed", help="With the mask that a user sent back.")] = False,
 ) -> None:
     """Show photo, mask and overlay of one record side by side, and print its JSON.
 
     The picture is written to ID.png here, or to --to, and opened where there is a desktop.
     """
     from humanseg.archive.read.picture import side_by_side
+    from humanseg.archive.read.proposals import proposed_mask, read_proposals
     from humanseg.archive.read.reader import parse_day
     from humanseg.archive.ship.table import stored_record
 
@@ -143,7 +153,13 @@ def show(
         row = archive.find(request_id, parse_day(date) if date else None)
         if row is None:
             raise CommandError(f"no committed record {request_id} is in the archive")
-        picture = side_by_side(*archive.photo_and_mask(row))
+        photo, mask = archive.photo_and_mask(row)
+        if proposed:
+            found = read_proposals(archive, [request_id])
+            if not found:
+                raise CommandError(f"no correction of {request_id} was sent")
+            mask = proposed_mask(archive, found[0])
+        picture = side_by_side(photo, mask)
     typer.echo(stored_record(row).to_json())
     path = to or Path(f"{request_id}.png")
     path.touch(mode=0o600)

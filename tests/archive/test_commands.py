@@ -549,7 +549,6 @@ def test_a_drain_beside_a_running_worker_ships_what_it_has_open(tmp_path: Path, 
     [
         (("ls", "--since", "yesterday"), "is no time"),
         (("ls", "--date", "20.11.2026"), "is no day"),
-        (("export", "--to", "x", "--since", "7d", "--format", "zip"), "not known"),
         (("erase", "../x", "--yes"), "request id"),
     ],
 )
