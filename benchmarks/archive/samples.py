@@ -15,8 +15,8 @@ from humanseg.archive.capture.record import Exchange
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.capture.telemetry import NoMetrics, RateLimitedLog
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.uploader import Uploader
 
 
@@ -52,7 +52,7 @@ def exchange(photo: bytes, mask: bytes, size: tuple[int, int], time_: datetime |
 def uploader_of(folder: Path, settings: ArchiveSettings) -> Uploader:
     return Uploader(
         Spool(folder / "spool"),
-        lambda: Store.open(Target.find({}, folder), BucketSettings.of(settings)),
+        lambda: Store.open(Destination.find({}, folder), BucketSettings.of(settings)),
         settings,
         metrics=NoMetrics(),
         log=RateLimitedLog(logging.getLogger("archive")),

@@ -103,7 +103,7 @@ def scale(folder: Path, records: int, whole: int, a_segment: int) -> dict[str, A
     archive.close()
     with LocalStore(folder / "store") as local:
         store = local.open_store()
-        root, every = records_root(store.target.prefix), timedelta(days=30) * a_segment / records
+        root, every = records_root(store.destination.prefix), timedelta(days=30) * a_segment / records
         for number in range(records // a_segment):
             name = make_name(first + every * number, "0badcafe", number + 1)
             table = rows_of(a_segment, name.time, every.total_seconds() * 0.9, segment_key(root, name), draw)

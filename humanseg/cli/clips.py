@@ -1,4 +1,4 @@
-"""Clips for `humanseg segment`: each frame to a server and back, and a picture or a clip behind the person."""
+"""Clips for `humanseg segment`: sends frames to a server, and puts a picture or clip behind the person."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GIF = b"GIF8"
 
 @dataclass(frozen=True)
 class Made:
-    """One clip that is done. warnings: what went wrong without ending the work."""
+    """A finished clip. warnings: problems that did not stop it."""
 
     job: Job
     outcome: Outcome
@@ -32,29 +32,29 @@ class Made:
 
 
 def is_a_clip(path: Path, container: str | None) -> bool:
-    """Whether a file is to be worked on as a clip; a GIF only where the result is one (`container`)."""
+    """Whether to process a file as a clip; a GIF only if the result is a clip (`container`)."""
     with path.open("rb") as file:
         start = file.read(LONGEST_START)
     return is_clip(start) or (start.startswith(GIF) and container in CONTAINERS)
 
 
 def container_for(format: str | None, result: Path, output: str) -> str:
-    """What a clip becomes: "webm", "mp4", "mov", or "png" for a folder of pictures.
+    """The result's container: "webm", "mp4", "mov", or "png" for a folder of pictures.
 
     Raises:
-        CommandError: a picture's format that no clip has.
+        CommandError: the format is for photos.
     """
     ending = result.suffix.lower().removeprefix(".")
     wanted = format or ending or ("webm" if output == "cutout" else "mp4")
     if wanted not in (*CONTAINERS, "png") or ending == "png":
         raise CommandError(
-            f"a clip can't become {result.name}: name a .webm, .mp4 or .mov, or take --format png and a folder"
+            f"can't write a clip to {result.name}: use .webm, .mp4 or .mov, or --format png with a folder"
         )
     return wanted
 
 
 def network(server: Client, parallel: int) -> Network:
-    """The network behind `server`. Frames go there at its own size, unpacked, and are never archived."""
+    """The network of `server`. Frames are sent at its input size, uncompressed, and are never archived."""
     import cv2
     import numpy as np
 
@@ -75,10 +75,10 @@ def network(server: Client, parallel: int) -> Network:
 def work(
     server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, force: bool, stays: bool = True
 ) -> Made:
-    """Make one clip. stays: whether a result that is stopped half way is there for a second run to go on with.
+    """Convert one clip. stays: whether an interrupted result stays for a second run to resume.
 
     Raises:
-        CommandError: stopped by Ctrl-C, with what is done in place.
+        CommandError: interrupted by Ctrl-C; the finished part is kept.
         ClipError, HumansegError, OSError: see `humanseg.video.convert.convert` and `humanseg.client.errors`.
     """
     from humanseg.video.backdrop import backdrop
@@ -115,8 +115,8 @@ def work(
                 warn=warnings.append,
             )
     except KeyboardInterrupt:
-        there = f": {job.result} plays up to there; run the same command again to go on" if stays else ""
-        raise CommandError(f"stopped after {done} frames{there}") from None
+        there = f": {job.result} plays up to there; run the same command again to resume" if stays else ""
+        raise CommandError(f"interrupted after {done} frames{there}") from None
     return Made(job, outcome, asks.version, tuple(warnings))
 
 
@@ -124,12 +124,12 @@ def _known(background: str) -> str:
     from humanseg.video.backdrop import named_in
 
     if not named_in(background) and not Path(background).is_file():
-        raise CommandError(f"--background {background} is neither '#rrggbb', 'blur', nor a file")
+        raise CommandError(f"--background {background} is not a colour (#rrggbb), blur, or an existing file")
     return background
 
 
 def in_front(content: bytes, backdrop: Pixels, format: str) -> bytes:
-    """A cut-out, as PNG bytes, laid over a picture that is scaled to cover it, as a file of `format`."""
+    """Composite a cut-out (PNG bytes) onto a picture that is scaled to cover it, encoded as `format`."""
     import cv2
     import numpy as np
 
@@ -145,7 +145,7 @@ def in_front(content: bytes, backdrop: Pixels, format: str) -> bytes:
 
 
 def behind_photos(asked: Mapping[str, Any]) -> Pixels | None:
-    """The picture that --background names for photos; None where it names a colour, a blur, or nothing."""
+    """The picture of --background for photos; None for a colour, blur, or no background."""
     background = asked["background"]
     if background is None or asked["output"] != "composite" or not Path(background).is_file():
         return None

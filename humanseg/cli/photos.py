@@ -11,7 +11,7 @@ from pathlib import Path
 from humanseg.cli.console import CommandError
 from humanseg.cli.jobs import Job, Source
 
-# What the server reads, and the clips whose frames it does.
+# Photo formats that the server accepts, and clip formats.
 JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 SUFFIXES = JPEG | {".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib", ".heic", ".heif", ".avif"}
 CLIPS = {
@@ -36,20 +36,22 @@ def find(pattern: str, out: Path | None) -> list[Source]:
     """The photos that a file, a folder or a pattern names. Earlier results below the folder `out` are no photos.
 
     Raises:
-        CommandError: there are none, or the results would go among them.
+        CommandError: no photos found, or the results would be written among them.
     """
     path = Path(pattern)
     if path.is_file():
         return [Source(path, Path(path.name))]
     if path.is_dir():
         if out is not None and out.resolve() == path.resolve():
-            raise CommandError(f"the results can't go to the folder of the photos, {pattern}; give another with -o")
+            raise CommandError(
+                f"can't write the results into the photos' folder, {pattern}; choose another one with -o"
+            )
         pictures = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES | CLIPS)
-        base, what = path, "holds no photos or clips"
+        base, what = path, "contains no photos or clips"
     else:
         # pathlib's glob takes no absolute patterns
         pictures = (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-        base, what = _fixed_part(path), "is no file, no folder and no pattern that matches a file"
+        base, what = _fixed_part(path), "is not a file, a folder, or a pattern that matches a file"
     ours = out.resolve() if out is not None and base.resolve() in out.resolve().parents else None
     inside = sorted(p for p in pictures if p.is_file() and ours not in p.resolve().parents)
     if not inside:
@@ -85,7 +87,7 @@ def to_folder(sources: Iterable[Source], folder: Path, suffix: Callable[[Source]
 
 
 def _fixed_part(pattern: Path) -> Path:
-    # the folders before the first wildcard, which all matches have in common
+    # the folders before the first wildcard, common to all matches
     parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     return Path(*parts) if parts else Path()
 
@@ -105,9 +107,9 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
     for job in jobs:
         result = job.result.resolve()
         if result in photos:
-            raise CommandError(f"the result {job.result} would replace a photo; give another folder with -o")
+            raise CommandError(f"the result {job.result} would overwrite a photo; choose another folder with -o")
         if result in taken:
             raise CommandError(
-                f"{taken[result]} and {job.source} would both go to {job.result}; run them apart, into two folders"
+                f"{taken[result]} and {job.source} have the same result {job.result}; run them into two folders"
             )
         taken[result] = job.source

@@ -1,4 +1,4 @@
-"""`humanseg segment`: photos and clips through a server; a second run goes on where the first stopped."""
+"""`humanseg segment`: segment photos and clips with a server; a second run resumes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def segment(
     photos: Annotated[
         list[str],
         typer.Argument(
-            help="Photos, clips, folders of them, patterns like '*.jpg', - for standard input, https:// addresses, "
+            help="Photos, clips, folders, patterns like '*.jpg', - for standard input, https:// addresses, "
             "s3://bucket/key or s3://bucket/folder/."
         ),
     ],
@@ -40,38 +40,42 @@ def segment(
         typer.Option(
             "-o",
             "--out",
-            help="File for one photo, folder for more; - for standard output; s3://bucket/key or folder/.",
+            help="Output file for one photo, folder for several; - for standard output; s3://bucket/key or folder/.",
         ),
     ],
-    output: Annotated[Output, typer.Option(help="What to make.")] = Output.mask,
-    format: Annotated[Format | None, typer.Option(help="File format; by -o's ending, else png.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Between 0 and 1; the model's own if not given.")] = None,
+    output: Annotated[Output, typer.Option(help="Kind of result.")] = Output.mask,
+    format: Annotated[
+        Format | None, typer.Option(help="File format. Default: from the suffix of -o, else png.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Between 0 and 1. Default: the model's own.")] = None,
     background: Annotated[
-        str | None, typer.Option(help="For composite: '#rrggbb', 'blur', or a picture or clip.")
+        str | None, typer.Option(help="For composite: '#rrggbb', 'blur', a picture, or a clip.")
     ] = None,
     quality: Annotated[
-        Quality | None, typer.Option(help="One look at the photo, or up to four: slower, better for small people.")
+        Quality | None, typer.Option(help="best: test-time augmentation, slower, better for small people.")
     ] = None,
-    keep: Annotated[Keep | None, typer.Option(help="All person regions, or the largest only.")] = None,
-    crop: Annotated[Crop | None, typer.Option(help="Cut down to the person.")] = None,
+    keep: Annotated[Keep | None, typer.Option(help="Keep all person regions, or only the largest.")] = None,
+    crop: Annotated[Crop | None, typer.Option(help="Crop the result to the person.")] = None,
     archive: Annotated[
-        bool | None, typer.Option("--archive/--no-archive", help="Agree or object to the photos being kept.")
+        bool | None, typer.Option("--archive/--no-archive", help="Give or refuse consent to archive the photos.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="A word to be kept with the archived photos.")] = None,
-    parallel: Annotated[int, typer.Option("-j", "--parallel", min=1, max=64, help="Requests at a time.")] = 4,
-    force: Annotated[bool, typer.Option("--force", help="Make every result again, and replace any file.")] = False,
+    label: Annotated[str | None, typer.Option(help="Label to store with the archived photos.")] = None,
+    parallel: Annotated[
+        int, typer.Option("-j", "--parallel", min=1, max=64, help="Number of concurrent requests.")
+    ] = 4,
+    force: Annotated[bool, typer.Option("--force", help="Redo every result, and overwrite existing files.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
     timeout: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Find the people in photos and clips: a mask, a cut-out or another picture for each.
+    """Segment people in photos and clips: write a mask, a cut-out or another result for each.
 
-    A folder's results repeat its tree.
+    Results of a folder mirror its tree.
 
-    Run it again to go on where it stopped: what was done before with the same options is skipped.
+    Run the same command again to resume: finished results with the same options are skipped.
 
-    A table at the end names what failed, and the exit status is then 1.
+    Failures are listed in a table at the end, and the exit status is 1.
     """
     format = format or (None if output is Output.json else FORMAT.get(Path(out).suffix.lower()))
     asked: dict[str, Any] = {

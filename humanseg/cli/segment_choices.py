@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Output(str, Enum):
-    """What to make of a photo."""
+    """The kind of result."""
 
     mask = "mask"
     probability = "probability"
@@ -17,7 +17,7 @@ class Output(str, Enum):
 
 
 class Format(str, Enum):
-    """The file format of the result: png, webp and jpeg of photos; webm, mp4, mov, and png in a folder of clips."""
+    """The file format of the result: png, webp and jpeg for photos; webm, mp4, mov, and png in a folder for clips."""
 
     png = "png"
     webp = "webp"
@@ -28,7 +28,7 @@ class Format(str, Enum):
 
 
 class Quality(str, Enum):
-    """How closely to look."""
+    """Speed or quality."""
 
     fast = "fast"
     best = "best"
@@ -42,7 +42,7 @@ class Keep(str, Enum):
 
 
 class Crop(str, Enum):
-    """What to cut the result down to."""
+    """How to crop the result."""
 
     none = "none"
     person = "person"

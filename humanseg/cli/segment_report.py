@@ -21,7 +21,7 @@ def report(tally: Tally, results: Results, *, as_json: bool, results_on_stdout: 
     if tally.failed:
         print_table("Failed", ("photo", "cause"), tally.failed, sys.stderr if results_on_stdout else sys.stdout)
     parts = [f"{len(tally.done) + len(tally.clips)} done"]
-    parts += [f"{len(tally.skipped)} were done before"] if tally.skipped else []
+    parts += [f"{len(tally.skipped)} skipped (already done)"] if tally.skipped else []
     parts += [f"{len(tally.failed)} failed"] if tally.failed else []
     parts += [f"{len(tally.untried)} not tried"] if tally.untried else []
     err().print(", ".join(parts), highlight=False)

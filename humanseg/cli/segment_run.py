@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """What became of the jobs. failed: the photo as the user named it, and the reason."""
+    """The outcome of all jobs. failed: the photo as the user named it, and the reason."""
 
     done: list[tuple[Job, Segmentation]] = field(default_factory=list)
     clips: list[Made] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Run:
                 self.tally.skipped.append(job)
             elif state is State.FOREIGN:
                 name = self.results.name(job)
-                reason = f"{name} exists and is not this command's; --force replaces it"
+                reason = f"{name} exists and was not written by this command; use --force to overwrite it"
                 self.tally.failed.append((str(job.source), reason))
             else:
                 still.append(job)
@@ -83,7 +83,7 @@ class Run:
                         queue = self._settle(running.pop(future), future, queue)
                         bar.advance(task)
             except KeyboardInterrupt:
-                raise CommandError("stopped; run the same command again to go on") from None
+                raise CommandError("interrupted; run the same command again to resume") from None
 
     def _settle(self, job: Job, future: Future[Segmentation], queue: Iterator[Job]) -> Iterator[Job]:
         """Note what became of one photo; returns what is left to do."""
@@ -102,14 +102,14 @@ class Run:
 
         self.tally.failed.append((str(job.source), str(error)))
         if isinstance(error, (UnauthorizedError, UnreachableError)):
-            self.tally.untried += queue  # all the others would fail alike
+            self.tally.untried += queue  # all others would fail, too
             return iter(())
         return queue
 
     def _photo(self, job: Job, behind: Pixels | None) -> Segmentation:
         asked, source = self.asked, job.source
         if asked["format"] in CONTAINERS:
-            raise ValueError(f"a photo can't become {asked['format']}: take --format png, webp or jpeg")
+            raise ValueError(f"a photo can't be written as {asked['format']}: use --format png, webp or jpeg")
         if source.download:
             source.download(source.path)
         if behind is None:
@@ -124,10 +124,11 @@ class Run:
         self.results.deliver(job)
         if source.download:
             source.path.unlink()
-        return dataclasses.replace(answer, content=b"", document=None)  # only the facts: a run may be of thousands
+        # without the bytes: a run may have thousands of photos
+        return dataclasses.replace(answer, content=b"", document=None)
 
     def clips(self, jobs: Sequence[Job]) -> None:
-        """Make clips, one after the other, each with `parallel` frames at a time."""
+        """Process one clip after another, each with `parallel` concurrent frames."""
         import av  # noqa: F401  (first: where the extra is missing, this is the name that says which one)
 
         from humanseg.client import HumansegError
@@ -153,7 +154,7 @@ class Run:
         source = job.source
         if source.download:
             source.download(source.path)
-        # What is known to be ours may be replaced, unless it can be gone on with.
+        # A result in the log may be overwritten, unless it can be resumed.
         again = self.force or (self.results.resumes and not is_begun(job.result))
         stays = self.results.name(job) == str(job.result)
         made = work(self.server, job, self.asked, self.parallel, force=again, stays=stays)

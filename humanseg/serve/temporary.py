@@ -32,7 +32,7 @@ def temporary_folder(settings: ServeSettings) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
             os.close(descriptor)
     if folder.is_symlink() or folder.exists():
-        raise StartError(f"{folder} belongs to someone else. Remove it, or set TMPDIR to another folder.")
+        raise StartError(f"{folder} belongs to another user. Remove it, or set TMPDIR to another folder.")
     descriptor = _made(folder)
     try:
         yield folder

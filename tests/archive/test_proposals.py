@@ -198,7 +198,7 @@ def test_who_erases_the_photo_erases_its_corrections(bucket: Bucket, run: Run, t
     assert bucket.ids() == [second]
     left = [row["of"] for table in bucket.reader.corrections.days_rows() for row in table.to_pylist()]
     assert left == ["another-photo"]
-    kept = [bucket.reader.get(key) for key in bucket.reader.keys_under(f"{bucket.store.target.prefix}/")]
+    kept = [bucket.reader.get(key) for key in bucket.reader.keys_under(f"{bucket.store.destination.prefix}/")]
     assert not any(first.encode() in data for data in kept if not data.startswith(b'{"time"'))
     assert verify(bucket.reader).problems == []
 

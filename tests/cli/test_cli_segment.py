@@ -137,11 +137,11 @@ def test_results_below_the_photos_are_no_photos_next_time(humanseg: Run, server:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("photos", "-o", "photos"), "give another with -o"),
-        (("photos/b.png", "-o", "photos/b.png"), "would replace a photo"),
-        (("photos/b.png", "photos/a.jpg", "-o", "photos"), "would replace a photo"),
-        (("nothing-here", "-o", "out"), "no file, no folder and no pattern"),
-        (("empty", "-o", "out"), "holds no photos"),
+        (("photos", "-o", "photos"), "choose another one with -o"),
+        (("photos/b.png", "-o", "photos/b.png"), "would overwrite a photo"),
+        (("photos/b.png", "photos/a.jpg", "-o", "photos"), "would overwrite a photo"),
+        (("nothing-here", "-o", "out"), "not a file, a folder, or a pattern"),
+        (("empty", "-o", "out"), "contains no photos"),
         (("photos", "-o", "out", "--output", "cutout", "--background", "blur"), "Use --output composite"),
         (("photos", "-o", "out", "--output", "json", "--format", "webp"), "--format webp has no effect"),
         (("photos", "-o", "out", "--background", "photos/b.png"), "only a composite has a background"),
