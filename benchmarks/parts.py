@@ -180,25 +180,11 @@ def gpu(bench: Bench, group: ProcessGroup) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", str(bench.model), str(bench.photos["typical"])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    say("no GPU here" if found["gpu"] is None else f"GPU: {found['gpu']}")
-    bench.save("gpu", found)
-
-
-def int8(bench: Bench, group: ProcessGroup) -> None:
-    """Quantization, where photographs with masks are at hand."""
-    if bench.photographs is None:
-        say("int8 left out: it needs --data FOLDER (ccp/train and the measured sets)")
+    if found["gpu"] is None:
+        say("gpu left out: there is none here")
         return
-    out = DATA / "int8.json"
-    command = [
-        str(HERE / ".venv" / "int8" / "bin" / "python"),
-        "-m",
-        "benchmarks.int8",
-        str(bench.photographs),
-    ]
-    quick = ["--calibration", "50", "--most", "20"] if bench.quick else []
-    subprocess.run([*command, "--model", str(bench.model), "--out", str(out), *quick], check=True, cwd=ROOT)
-    bench.save("int8", json.loads(out.read_text()))
+    say(f"GPU: {found['gpu']}")
+    bench.save("gpu", found)
 
 
 def rim(bench: Bench, group: ProcessGroup) -> None:
@@ -217,5 +203,5 @@ def rim(bench: Bench, group: ProcessGroup) -> None:
 RUNNERS: dict[str, Callable[[Bench, ProcessGroup], None]] = {
     "race": race, "cost": cost, "sweep": sweep, "open": open_rates, "outputs": outputs, "forward": forward,
     "memory": memory,
-    "gpu": gpu, "int8": int8, "rim": rim,
+    "gpu": gpu, "rim": rim,
 }  # fmt: skip

@@ -11,6 +11,7 @@ from handler.metrics import Metrics
 from handler.options import Options
 from handler.request import PhotoRequest
 from handler.response import Origin, Response
+from humanseg.archive.capture.correction import Correction
 from humanseg.archive.capture.hook import Archive
 from humanseg.archive.capture.record import Exchange
 from humanseg.archive.capture.settings import ArchiveSettings
@@ -64,6 +65,10 @@ class PhotoArchive:
             appearance=lambda: astuple(appearance_of(photo.pixels)),
         )
         return str(self._archive.keep(exchange).value)
+
+    def keep_correction(self, correction: Correction) -> str:
+        """Spool a corrected mask. Never raises; "spooled", "declined" or "dropped"."""
+        return str(self._archive.keep_correction(correction).value)
 
 
 def is_mask(options: Options) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from handler.errors import BadOption, Busy
-from handler.options import Options
+from handler.options import Options, refuse_without_effect
 from handler.response import Response
 from humanseg.common.files import try_lock, write_whole
 from humanseg.common.names import state_dir
@@ -111,12 +111,7 @@ def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Re
 
 
 def _container(options: Options) -> str:
-    if options.output == "json":
-        raise BadOption("output=json is for photos: a clip has a mask for each frame. Use output=mask.")
-    if options.crop == "person":
-        raise BadOption("crop=person is for photos: in a clip the person's bounding box changes from frame to frame.")
-    if options.quality == "best":
-        raise BadOption("quality=best is for photos: a clip's frames are segmented once and smoothed over time.")
+    refuse_without_effect(options, clip=True)
     if options.format in ("webp", "jpeg"):
         raise BadOption(f"format={options.format} is for photos. For a clip use webm, mp4 or mov.")
     if options.output == "cutout" and options.format == "mp4":

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
 from handler.errors import BadOption, UnknownOption
+from humanseg.common.effects import OUTPUTS, without_effect
 from humanseg.video.kinds import CONTAINERS
 
-OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite", "json")
 FORMATS = ("png", "webp", "jpeg", *CONTAINERS)
 QUALITY = ("fast", "best")
 KEEP = ("all", "largest")
@@ -72,6 +72,13 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
         label=_label(given["label"], max_label) if "label" in given else None,
         progress=_progress(given["progress"]) if "progress" in given else None,
     )
+
+
+def refuse_without_effect(options: Options, *, clip: bool) -> None:
+    """Raise BadOption for an option that would change nothing in the answer to this photo or clip."""
+    given = {name: None if value is None else str(value) for name, value in vars(options).items()}
+    if reason := without_effect(given, clip=clip):
+        raise BadOption(reason)
 
 
 def some(names: Collection[str]) -> str:

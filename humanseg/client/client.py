@@ -87,14 +87,16 @@ class Client:
     ) -> Segmentation:
         """Segment the people in one photo. None uses the server's default.
 
+        The server refuses an option that would change nothing in the answer (BadRequestError).
+
         Args:
             photo: encoded bytes (JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC, AVIF), a path, an open binary file,
                 or a Pillow image (sent as PNG).
             output: `mask` (0/255), `probability` (8-bit grey), `cutout` (RGBA), `overlay` (colour over the
                 person), `composite` (person on `background`) or `json` (metadata and an RLE mask).
-            format: `png`, `webp` or `jpeg` (not with alpha).
+            format: `png`, `webp` or `jpeg` (not with alpha); not with `json`.
             threshold: decision threshold, 0..1 exclusive.
-            background: `#rrggbb` or `blur`, for `composite`.
+            background: `#rrggbb` or `blur`, with `composite` only.
             quality: `fast`, or `best` for test-time augmentation: better masks, especially of small people, but
             slower.
             keep: `all`, or `largest` for the largest connected person region only.

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
+from typing import Protocol
 
 from humanseg.archive.capture.tar import header, padding
 
@@ -114,6 +115,11 @@ class StoredRecord:
         check_request_id(str(found["request_id"]))
         return cls(**{**found, "time": parse_time(found["time"])})
 
+    @property
+    def photo_id(self) -> str:
+        """The request id of the photo: whoever erases that erases this."""
+        return self.request_id
+
     def parts(self) -> dict[str, tuple[int, str]]:
         """Size and SHA-256 of each member before the JSON, by extension, in the order of the segment."""
         return {
@@ -125,11 +131,20 @@ class StoredRecord:
 _NAMES = {one.name for one in fields(StoredRecord)}
 
 
+class Timed(Protocol):
+    """What a segment is named by."""
+
+    @property
+    def time(self) -> datetime:
+        """When it came, in UTC."""
+        ...
+
+
 @dataclass(frozen=True)
 class Record:
-    """A record in a segment's layout, as buffers for one `writev`: a whole number of tar blocks."""
+    """A record or correction in a segment's layout, as buffers for one `writev`: a whole number of tar blocks."""
 
-    stored: StoredRecord
+    stored: Timed
     blocks: tuple[bytes, ...]
 
     @property
