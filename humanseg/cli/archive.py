@@ -87,6 +87,7 @@ def list_records(
     model: Annotated[str, typer.Option(help="Only this model version, or NAME/VERSION.")] = "",
     below_confidence: Annotated[float, typer.Option(min=0, max=1, help="Only below this confidence.")] = 1.0,
     label: Annotated[str, typer.Option(help="Only with this x-label.")] = "",
+    clip: Annotated[str, typer.Option(help="Only the frames of the clip with this id.", metavar="ID")] = "",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="One record a line, whole.")] = False,
 ) -> None:
@@ -102,7 +103,9 @@ def list_records(
         first = moment(parse_day(date))
         last = first + timedelta(days=1) if first else None
     with plain_errors():
-        found = rows(reader().records, Filter(first, last, model, below_confidence, label), limit, whole=as_json)
+        found = rows(
+            reader().records, Filter(first, last, model, below_confidence, label, clip), limit, whole=as_json
+        )
         if as_json:
             for row in found:
                 typer.echo(stored_record(row).to_json())
@@ -117,10 +120,21 @@ def list_records(
                 f"{row['confidence']:.3f}",
                 row["sampling_reason"],
                 row["label"] or "",
+                "" if row["clip_seconds"] is None else f"{row['clip_seconds']:.2f} s",
             )
             for row in found
         ]
-    columns = ("time (UTC)", "request id", "version", "photo", "coverage", "confidence", "kept for", "label")
+    columns = (
+        "time (UTC)",
+        "request id",
+        "version",
+        "photo",
+        "coverage",
+        "confidence",
+        "kept for",
+        "label",
+        "in clip",
+    )
     print_table(f"{len(table)} records", columns, table)
 
 
@@ -222,14 +236,15 @@ def erase(
 ) -> None:
     """Erase records for good: from their segments in all versions, corrected masks, copies in this STATE_DIR's spool.
 
-    Prints what is gone and which exports hold a copy. Exit status 4: an id was found nowhere.
+    The id of a clip, or of a request with several photos, stands for all their records. Prints what is gone and which
+    exports hold a copy. Exit status 4: an id was found nowhere.
     """
     from humanseg.archive.capture.hook import open_spool
     from humanseg.archive.read.erasing import erase as run
     from humanseg.archive.ship.command import read_settings
 
     if not yes:
-        typer.confirm(f"Erase {len(request_ids)} records with all their versions?", abort=True)
+        typer.confirm(f"Erase what {len(request_ids)} requests sent, with all their versions?", abort=True)
     with plain_errors():
         settings = read_settings(config)
         erased = run(reader(settings), open_spool(state_dir()), request_ids)

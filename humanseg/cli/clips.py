@@ -135,8 +135,9 @@ def refuse(asked: Mapping[str, Any]) -> None:
         raise CommandError("--crop person is for photos: in a clip the person's box changes from frame to frame")
     if asked["quality"] == "best":
         raise CommandError("--quality best is for photos: a clip's frames are looked at once and steadied instead")
-    if asked["archive"]:
-        raise CommandError("--archive is for photos: clips are not archived")
+    for name in ("archive", "label"):
+        if asked[name]:
+            raise CommandError(f"--{name} is for photos: the frames of a clip are not archived")
 
 
 def in_front(content: bytes, backdrop: Pixels, format: str) -> bytes:

@@ -29,7 +29,7 @@ def run(
     deadline: float,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, Any]:
-    """Work on one clip, and return what the child says of it: {"frames", "width", "height", "warnings"}.
+    """Work on one clip, and return what the child says of it: {"frames", "warnings", "sampled"}.
 
     Args:
         job: what to do.

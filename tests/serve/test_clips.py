@@ -39,6 +39,7 @@ def test_a_clip_is_answered_with_a_clip(server: Server, portrait: Path, tmp_path
     answer = post(server, portrait.read_bytes(), output="overlay")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4"), answer.text
     assert (answer.headers["x-frames"], answer.headers["x-archived"]) == ("12", "declined")
+    assert answer.headers["x-archived-frames"] == "0"
     (tmp_path / "out.mp4").write_bytes(answer.content)
     assert [time for time, _ in shown(tmp_path / "out.mp4")] == [time for time, _ in shown(portrait)]
     assert sound_packets(tmp_path / "out.mp4") == sound_packets(portrait)
@@ -69,6 +70,8 @@ CASES = [
     ("crop", None, {"crop": "person"}, 400, "crop=person is for photos"),
     ("best", None, {"quality": "best"}, 400, "quality=best is for photos"),
     ("jpeg", None, {"format": "jpeg"}, 400, "webm, mp4 or mov"),
+    ("png", None, {"format": "png"}, 400, "--format png"),
+    ("a picture behind it", None, {"output": "composite", "background": "beach.jpg"}, 400, "neither a colour"),
     ("a cut-out as MP4", None, {"output": "cutout", "format": "mp4"}, 400, "no transparency"),
     ("a header alone", b"\0\0\0\x20ftypisom" + bytes(40), {}, 400, "no clip"),
     ("a bad token", PHOTO, {"progress": "../../x"}, 400, "hexadecimal"),

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from humanseg.archive.capture.bounds import Bounds, SpoolFullError
 from humanseg.archive.capture.record import Exchange, build_record, checked_label
-from humanseg.archive.capture.sampling import choose
+from humanseg.archive.capture.sampling import allowed, choose
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.capture.strip_metadata import strip_metadata
@@ -130,6 +130,10 @@ class Archive:
             return self._drop("error", repr(error))
         self._metrics_count("archive_spooled_total")
         return Outcome.SPOOLED
+
+    def wants_frames(self, consent: bool | None) -> bool:
+        """Whether frames of a clip are to be kept, by the settings and what its request said (None: nothing)."""
+        return self.settings.video == "sampled" and allowed(self.settings, consent)
 
     def close(self) -> None:
         """Seals the open segment and ends the threads and the uploader. A process that dies does no less."""

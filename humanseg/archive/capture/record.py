@@ -29,6 +29,19 @@ STAGES = ("decode", "forward", "encode")
 
 
 @dataclass(frozen=True)
+class ClipFrame:
+    """Which clip a photo is a frame of. seconds: the frame's time in it. sha256: of the clip as it was sent.
+
+    id: of the request that brought the clip. Frames of clips with one sha256 are near-duplicates: a split of photos
+    into a training and a held-out part must keep them together.
+    """
+
+    id: str
+    seconds: float
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Exchange:
     """What the handler hands to the archive about one photo that it answered with 200.
 
@@ -36,7 +49,7 @@ class Exchange:
     mask (0/255, one channel, the photo's upright size) as PNG bytes, `appearance` the photo's brightness,
     contrast and sharpness; they are called only when the record is kept. `time` must be timezone-aware.
     `coverage` and `confidence` are 0..1. `consent` is what the request said with `archive=yes|no` (None:
-    nothing), `label` its x-label header.
+    nothing), `label` its x-label header. `clip` is set where the photo is a frame of a clip, encoded by the server.
     """
 
     request_id: str
@@ -57,6 +70,7 @@ class Exchange:
     label: str | None = None
     orientation: int | None = None  # EXIF's, 1..8, as the photo was read; None: the archive looks it up
     appearance: Callable[[], tuple[float, float, float]] = lambda: (0.0, 0.0, 0.0)
+    clip: ClipFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ class StoredRecord:
     """A record's JSON, and its row in the table. Sizes in bytes, sides in pixels, shares 0..1, time in UTC.
 
     `passed_over_*` count the photos that the same worker answered but did not keep since its record before.
+    `clip_*` are None of a photo, and of a clip's frame what `ClipFrame` says.
     """
 
     request_id: str
@@ -97,6 +112,9 @@ class StoredRecord:
     passed_over_sampled_out: int
     passed_over_dropped: int
     label: str | None
+    clip_id: str | None
+    clip_seconds: float | None
+    clip_sha256: str | None
 
     def to_json(self) -> str:
         """One line of JSON, after record.schema.json."""
@@ -169,6 +187,7 @@ def build_record(
         ValueError: an id that can't be a member's name, a time without a zone, a number that is none.
     """
     options = {str(name): str(value) for name, value in exchange.options.items()}
+    clip = exchange.clip
     seconds = {name: round(float(exchange.stage_seconds.get(name, 0.0)), 6) for name in STAGES}
     brightness, contrast, sharpness = (round(float(value), 4) for value in exchange.appearance())
     stored = StoredRecord(
@@ -203,6 +222,9 @@ def build_record(
         passed_over_sampled_out=passed_over["sampled_out"],
         passed_over_dropped=passed_over["dropped"],
         label=checked_label(exchange.label),
+        clip_id=check_request_id(clip.id) if clip else None,
+        clip_seconds=round(float(clip.seconds), 6) if clip else None,
+        clip_sha256=clip.sha256 if clip else None,
     )
     contents = (photo, mask, stored.to_json().encode())
     return Record(stored, sample_blocks(stored.request_id, stored.time, (*stored.parts(), JSON), contents))

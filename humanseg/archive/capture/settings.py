@@ -4,6 +4,7 @@
       mode: opt-out            # all | opt-out | opt-in | off
       sample: 1.0              # share of ordinary photos kept, 0..1
       low_confidence: 0.5      # photos below this confidence are always kept; 0 turns it off
+      video: none              # none | sampled: of a clip a frame a second, at most 30
       fsync: false             # true survives power loss, and costs what benchmarks/ARCHIVE.md says
 
 Every key is optional. `ArchiveSettings.from_mapping(section)` raises `SettingsError`, which names the key.
@@ -33,6 +34,9 @@ class ArchiveSettings:
     # True: every record is forced to the disk before the answer goes out (survives power loss).
     # False: survives a killed process. benchmarks/ARCHIVE.md has the price.
     fsync: bool = flag(False)
+    # Clips: "none" are kept, or "sampled", a frame a second and at most 30 of one clip, each as a photo is. Consent,
+    # mode and `sample` hold for them as for photos.
+    video: str = one_of("none", "sampled")
     # A segment is sealed at this size, or after three quarters of this time since its first record. Both are also the
     # uploader's: it joins small segments up to the size, and puts at most one that is not full in this time. Larger
     # and longer: fewer PUTs and a longer wait until a record is in the bucket.

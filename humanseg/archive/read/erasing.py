@@ -37,6 +37,7 @@ from humanseg.archive.ship import groups
 from humanseg.archive.ship.table import record_row, to_parquet
 
 SPOOL_SECONDS = 60.0  # as long as an upload under way may take
+MOST_PARTS = 32  # records of one request, ID-0, ID-1, ...: KServe's instances, and a clip's frames are no more
 
 
 @dataclass
@@ -57,21 +58,31 @@ class Erased:
 def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
     """Erases the records of `request_ids` and says, for each, what is gone and who exported it.
 
-    The spool comes first, so that no uploader puts again what was deleted.
+    The id of a request with several records (a clip's frames, KServe's instances) stands for all of them, and each
+    that was there is named. The spool comes first, so that no uploader puts again what was deleted.
 
     Raises:
         ArchiveError: a spool copy is held by an upload that does not end, somebody else rewrites the archive now, or
             the store refused a deletion.
         ValueError: an id that can't be one.
     """
-    results = {check_request_id(request_id): Erased(request_id) for request_id in request_ids}
+    parts = {
+        check_request_id(request_id): [f"{request_id}-{number}" for number in range(MOST_PARTS)]
+        for request_id in request_ids
+    }
+    results = {one: Erased(one) for request_id in parts for one in (request_id, *parts[request_id])}
     half_put = _from_spool(spool, results)
     with lease(reader) as held:
         remove(reader, reader.records, half_put)
         for shelf in (reader.records, reader.labels):
             _from_shelf(reader, shelf, results, held)
     _note_exports(reader, results)
-    return list(results.values())
+    return [one for request_id in parts for one in _of_request(results, request_id, parts[request_id])]
+
+
+def _of_request(results: dict[str, Erased], request_id: str, parts: list[str]) -> list[Erased]:
+    found = [one for one in (results[name] for name in (request_id, *parts)) if one.found]
+    return found or [results[request_id]]
 
 
 # ---------------------------------------------------------------------- the spool
