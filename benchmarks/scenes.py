@@ -20,6 +20,8 @@ SIZE = (480, 360)
 FRAMES = 40
 NOISE = (4.0, 8.0)  # grey levels, standard deviation: at least, at most
 BREATH = 0.04  # of the brightness, up and down
+EDGE = np.ones((9, 9), np.uint8)  # what lies within 4 pixels of the person, such as a mask that is a little too wide,
+# moves with the person and not with the background: it is an error of the mask, which the IoU counts, and no flicker
 
 Pixels = NDArray[np.uint8]
 Affine = NDArray[np.float32]  # [2, 3], from the cut-out's pixels to the frame's
@@ -148,7 +150,9 @@ def clip(plan: Plan, person: Pixels, alpha: Pixels, seed: int = 0) -> Iterator[M
     if plan.mirrored:
         person, alpha = np.ascontiguousarray(person[:, ::-1]), np.ascontiguousarray(alpha[:, ::-1])
     grid = np.dstack(np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))).astype(np.float32)
-    before: tuple[Affine, NDArray[np.bool_], int, NDArray[np.bool_]] | None = None
+    before: tuple[Affine, NDArray[np.bool_], int, NDArray[np.bool_]] | None = (
+        None  # place, layer, background, covered
+    )
     for index in range(FRAMES):
         time = index * plan.pace
         left, top, scale = plan.person(time)
@@ -168,19 +172,24 @@ def clip(plan: Plan, person: Pixels, alpha: Pixels, seed: int = 0) -> Iterator[M
             covered[:, max(0, int(bar)) : max(0, int(bar) + 40)] = True
             picture[covered] = (70, 60, 50)
         truth = (shape > 127) & ~covered
+        layer = _grown(truth)
         picture *= 1 + BREATH * np.sin(index * 1.7 + phase)
         picture += random.normal(0, noise, picture.shape)
         back, known = grid.copy(), np.zeros(SIZE[::-1], bool)
         if before is not None and before[2] == plan.background(time):
-            last, mask, _, hidden = before
+            last, layer_before, _, hidden = before
             earlier = last[:, 2] + (grid - place[:, 2]) * (last[0, 0] / scale)
-            back = np.where(truth[..., None], earlier, grid)
-            mask_there = cv2.remap(mask.astype(np.uint8), back, None, cv2.INTER_NEAREST) > 0
+            back = np.where(layer[..., None], earlier, grid)
+            layer_there = cv2.remap(layer_before.astype(np.uint8), back, None, cv2.INTER_NEAREST) > 0
             hidden_there = cv2.remap(hidden.astype(np.uint8), back, None, cv2.INTER_NEAREST) > 0
             inside = ((back >= 0) & (back <= np.array(SIZE) - 1)).all(axis=2)
-            known = inside & (mask_there == truth) & ~covered & ~hidden_there
-        before = (place, truth, plan.background(time), covered)
+            known = inside & (layer_there == layer) & ~_grown(covered) & ~hidden_there
+        before = (place, layer, plan.background(time), _grown(covered))
         yield Moment(np.clip(picture, 0, 255).astype(np.uint8), truth, back.astype(np.float32), known)
+
+
+def _grown(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.asarray(cv2.dilate(region.astype(np.uint8), EDGE), bool)
 
 
 def flicker(now: NDArray[np.float32], before: NDArray[np.float32], moment: Moment) -> float:

@@ -85,7 +85,7 @@ class Transport:
         *,
         params: Mapping[str, str] | None = None,
         data: Mapping[str, str] | None = None,
-        files: Mapping[str, tuple[str, bytes]] | None = None,
+        files: Mapping[str, tuple[str | None, bytes]] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         retries: int | None = None,

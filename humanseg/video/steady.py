@@ -1,9 +1,11 @@
 """Masks that do not flicker: each frame's probability is averaged with the ones before it, along the motion.
 
 The motion is dense optical flow between two network-sized frames (DIS: Kroeger et al., "Fast Optical Flow using
-Dense Inverse Search", 2016). What the frames before said is carried along it. Where the picture itself does not
-follow the motion (what was hidden comes into view, a light goes on), or where one thing moves over another, the past
-counts for less, and after a cut for nothing.
+Dense Inverse Search", 2016). Where one thing moves over another the flow is not exact, and that is where the mask
+has its edge. A person's edge moves with the person: around a person whose motion is known, it takes the flow's place.
+What the frames before said is carried along the motion. Where the picture itself does not follow (what was hidden
+comes into view, something passes in front), the past counts for less; where the network is sure, too; after a cut not
+at all.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from humanseg.segmentation.photo import Pixels
 
 Map = NDArray[np.float32]
 
-PAST = 0.85  # the weight of the past where the picture follows the motion
+PAST = 0.85  # the weight of the past where the picture follows the motion and the network is unsure
+SURE = 0.5  # by how much of it less where the network is certain: a person may come or go without a cut
 MISMATCH = 10.0  # grey levels between the frame and the one before, moved, at which that weight has fallen to 1/e
-SHEAR = 1.5  # pixels that the motion differs by within 3 pixels, at which it has: there something moves over another
 CUT = 0.35  # share of pixels that do not follow the motion, above which it was a cut
-NEAR = np.ones((7, 7), np.uint8)
+WINDOW = (5, 5)  # pixels over which the two frames are compared
+AROUND = (15, 15)  # pixels over which a person's motion is taken, and reaches beyond the edge
+NEAR = 0.05  # share of such a window that must be person
 
 
 class Steady:
@@ -42,14 +46,30 @@ class Steady:
             self._grid = _grid(*grey.shape)
         elif self._grey is not None and self._past is not None:
             flow = self._flow.calc(grey, self._grey, None)  # type: ignore[call-overload]
-            motion = np.asarray(flow, np.float32)
-            where = self._grid + motion
-            apart = _mismatch(grey, _moved(self._grey, where))
-            if float((apart > 2 * MISMATCH).mean()) <= CUT:
-                weight = PAST * np.exp(-np.square(apart / MISMATCH) - np.square(_shear(motion) / SHEAR))
-                steady = np.asarray(probability + weight * (_moved(self._past, where) - probability), np.float32)
+            before = np.dstack((_in_light_of(self._grey, grey), self._past))
+            steady = _blended(probability, grey, before, np.asarray(flow, np.float32), self._grid)
         self._grey, self._past = grey, steady
         return steady
+
+
+def _blended(probability: Map, grey: Pixels, before: Map, flow: Map, grid: Map) -> Map:
+    """The probability with its past. before: [h, w, 2], the frame before in grey levels, and what was said of it."""
+    now = grey.astype(np.float32)
+    moved = _moved(before, grid + flow)
+    apart = np.abs(_mean(now - moved[..., 0], WINDOW))
+    if float((apart > 2 * MISMATCH).mean()) > CUT:
+        return probability
+    person = np.square(np.clip(np.minimum(probability, moved[..., 1]) * 2 - 1, 0, 1)) * _follows(apart) + 1e-6
+    around = _mean(np.dstack((flow * person[..., None], person)), AROUND)
+    share = around[..., 2:]
+    near = np.clip(share / NEAR, 0, 1)
+    moved = _moved(before, grid + flow + near * (around[..., :2] / share - flow))
+    # Beside its edge the background does not follow the person's motion, and need not.
+    weight = np.maximum(probability, 0.02)
+    beside = _mean(np.dstack(((now - moved[..., 0]) * weight, weight)), WINDOW)
+    apart = np.where(near[..., 0] > 0.5, np.abs(beside[..., 0] / beside[..., 1]), apart)
+    past = PAST * _follows(apart) * (1 - SURE * np.square(np.square(2 * probability - 1)))
+    return np.asarray(probability + past * (moved[..., 1] - probability), np.float32)
 
 
 def _grid(height: int, width: int) -> Map:
@@ -57,19 +77,20 @@ def _grid(height: int, width: int) -> Map:
     return np.dstack((across, down))
 
 
-def _moved(picture: NDArray[Any], where: Map) -> Map:
-    moved = cv2.remap(picture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    return np.asarray(moved, np.float32)
+def _moved(picture: Map, where: Map) -> Map:
+    at = np.asarray(where, np.float32)
+    return np.asarray(cv2.remap(picture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)  # type: ignore[call-overload]
 
 
-def _mismatch(grey: Pixels, before: Map) -> Map:
-    """Grey levels by which small windows differ. A change of the whole picture's brightness is no difference."""
-    now = grey.astype(np.float32)
-    same_light = before * (max(1.0, float(now.mean())) / max(1.0, float(before.mean())))
-    return np.abs(np.asarray(cv2.blur(now - same_light, (5, 5)), np.float32))
+def _mean(values: NDArray[Any], window: tuple[int, int]) -> Map:
+    return np.asarray(cv2.blur(values.astype(np.float32, copy=False), window), np.float32)
 
 
-def _shear(motion: Map) -> Map:
-    """By how much the motion differs around each pixel: where one thing moves over another the flow is not exact."""
-    spread = np.asarray(cv2.dilate(motion, NEAR), np.float32) - np.asarray(cv2.erode(motion, NEAR), np.float32)
-    return np.asarray(spread.max(axis=2), np.float32)
+def _follows(apart: Map) -> Map:
+    """1 where the picture follows the motion, falling to 0."""
+    return np.asarray(np.exp(-np.square(apart / np.float32(MISMATCH))), np.float32)
+
+
+def _in_light_of(before: Pixels, now: Pixels) -> Map:
+    """The frame before, as bright on the whole as the one now: a light that goes on is no cut."""
+    return before.astype(np.float32) * np.float32(max(1.0, float(now.mean())) / max(1.0, float(before.mean())))
