@@ -1,11 +1,10 @@
-"""Masks that do not flicker: each frame's probability is averaged with the ones before it, along the motion.
+"""Temporal smoothing of masks: each frame's probability is averaged with the previous ones along the motion.
 
 The motion is dense optical flow between two network-sized frames (DIS: Kroeger et al., "Fast Optical Flow using
-Dense Inverse Search", 2016). Where one thing moves over another the flow is not exact, and that is where the mask
-has its edge. A person's edge moves with the person: around a person whose motion is known, it takes the flow's place.
-What the frames before said is carried along the motion. Where the picture itself does not follow (what was hidden
-comes into view, something passes in front), the past counts for less; where the network is sure, too; after a cut not
-at all.
+Dense Inverse Search", 2016). At object boundaries the flow is inaccurate, and a mask's edge is such a boundary. The
+edge moves with the person: around a person the mean motion of the person replaces the flow. The previous probability
+is warped along this motion. Where the picture does not follow (disocclusion, something passes in front) the past has
+a lower weight; where the network is certain, too; after a cut none.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from humanseg.segmentation.photo import Pixels
 
 Map = NDArray[np.float32]
 
-PAST = 0.85  # the weight of the past where the picture follows the motion and the network is unsure
-SURE = 0.5  # by how much of it less where the network is certain: a person may come or go without a cut
-MISMATCH = 10.0  # grey levels between the frame and the one before, moved, at which that weight has fallen to 1/e
-CUT = 0.35  # share of pixels that do not follow the motion, above which it was a cut
+PAST = 0.85  # the weight of the past where the picture follows the motion and the network is uncertain
+SURE = 0.5  # reduction of that weight where the network is certain: a person may come or go without a cut
+MISMATCH = 10.0  # difference in grey levels from the warped previous frame at which that weight falls to 1/e
+CUT = 0.35  # share of pixels that do not follow the motion, above which it is a cut
 WINDOW = (5, 5)  # pixels over which the two frames are compared
-AROUND = (15, 15)  # pixels over which a person's motion is taken, and reaches beyond the edge
+AROUND = (15, 15)  # pixels over which a person's motion is averaged; it extends so far beyond the edge
 NEAR = 0.05  # share of such a window that must be person
 
 
 class Steady:
-    """Smooths the probabilities of one clip, frame after frame. Not to be shared between clips."""
+    """Smooths the probabilities of one clip, frame by frame. Use one instance per clip."""
 
     def __init__(self) -> None:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
@@ -39,7 +38,7 @@ class Steady:
         self._grid: Map | None = None
 
     def __call__(self, probability: Map, frame: Pixels) -> Map:
-        """One frame's probability, float32 [h, w] in 0..1, steadied; `frame` is uint8 [h, w, 3] RGB, of that size."""
+        """Smooth one frame's probability, float32 [h, w] in 0..1; `frame` is uint8 [h, w, 3] RGB, of that size."""
         grey = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8)
         steady = probability
         if self._grid is None or self._grid.shape[:2] != grey.shape:

@@ -1,4 +1,4 @@
-"""Arrow tables of the archive as the plain columns that drift is computed from."""
+"""Converts Arrow tables of the archive to the columns for drift detection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-# All that drift looks at; a table may lack some.
+# All columns for drift detection; a table may lack some.
 NAMES = (
     *("time", "width", "height", "sent_format", "label", "coverage", "confidence"),
     *("brightness", "contrast", "sharpness", "features"),
@@ -20,10 +20,10 @@ NAMES = (
 
 
 def columns_of(tables: Iterable[pa.Table]) -> dict[str, NDArray[Any]]:
-    """The rows of all `tables` as numpy columns, without photos that were kept because their sender asked for it.
+    """The rows of all `tables` as numpy columns, without photos archived on request.
 
-    Nobody knows of how many photos such a one is the only one: people choose what they send. Frames of clips are left
-    out as well: those of one clip are alike, and a test of many photos would take them for as many.
+    Such photos have no known sampling probability: people choose what they send.
+    Frames of clips are excluded, too: the frames of one clip are not independent samples.
     """
     found = list(tables)
     if not found:
