@@ -47,12 +47,13 @@ SCHEMA = pa.schema(
         ("mask_rle", pa.string()),  # COCO's run-lengths at the photo's size
         ("seconds", pa.float64()),
         ("sampling_probability", pa.float64()),
+        ("clip_id", pa.string()),  # of a clip's frame
         ("problem", pa.string()),  # why there is no prediction
     ]
 )
 COLUMNS = [
     *("request_id", "time", "weights_sha256", "coverage", "confidence", "sampling_probability", "photo_sha256"),
-    *("photo_bytes", "mask_sha256", "mask_bytes", "segment", "photo_offset", "mask_offset"),
+    *("photo_bytes", "mask_sha256", "mask_bytes", "segment", "photo_offset", "mask_offset", "clip_id"),
 ]
 
 
@@ -125,6 +126,7 @@ def _predict(candidate: Candidate, row: dict[str, Any], found: tuple[bytes, byte
         "served_coverage": row["coverage"],
         "served_confidence": row["confidence"],
         "sampling_probability": row["sampling_probability"],
+        "clip_id": row["clip_id"],
     }
     if isinstance(found, str):
         return {**about, "problem": found}

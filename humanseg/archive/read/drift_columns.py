@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 # All columns for drift detection; a table may lack some.
 NAMES = (
     *("time", "width", "height", "sent_format", "label", "coverage", "confidence"),
     *("brightness", "contrast", "sharpness", "features"),
-    *("sampling_reason", "sampling_probability"),
+    *("sampling_reason", "sampling_probability", "clip_id"),
     *("passed_over_declined", "passed_over_sampled_out", "passed_over_dropped"),
 )
 
@@ -22,11 +23,14 @@ def columns_of(tables: Iterable[pa.Table]) -> dict[str, NDArray[Any]]:
     """The rows of all `tables` as numpy columns, without photos archived on request.
 
     Such photos have no known sampling probability: people choose what they send.
+    Frames of clips are excluded, too: the frames of one clip are not independent samples.
     """
     found = list(tables)
     if not found:
         return {}
     whole = pa.concat_tables(found, promote_options="default")
+    if "clip_id" in whole.column_names:
+        whole = whole.filter(pc.field("clip_id").is_null()).drop_columns("clip_id")
     columns = {name: _numpy(whole.column(name)) for name in NAMES if name in whole.column_names}
     if "sampling_reason" in columns:
         sampled = columns.pop("sampling_reason") != "request"

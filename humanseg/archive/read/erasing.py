@@ -37,6 +37,7 @@ from humanseg.archive.ship import groups
 from humanseg.archive.ship.table import KINDS, to_parquet
 
 SPOOL_SECONDS = 60.0  # maximum duration of an upload in progress
+MOST_PARTS = 32  # records of one request, ID-0, ID-1, ...: the limit of KServe instances; a clip has fewer frames
 
 
 @dataclass
@@ -57,14 +58,19 @@ class Erased:
 def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
     """Erases the records of `request_ids` and reports for each what was erased and who exported it.
 
-    The spool is erased first, so that no uploader uploads a deleted record again.
+    The id of a request with several records (frames of a clip, KServe instances) stands for all of them; each one
+    that existed is listed. The spool is erased first, so that no uploader uploads a deleted record again.
 
     Raises:
         ArchiveError: an upload holds a spool copy for too long, another process rewrites the archive, or the store
         refused a deletion.
         ValueError: an invalid id.
     """
-    results = {check_request_id(request_id): Erased(request_id) for request_id in request_ids}
+    parts = {
+        check_request_id(request_id): [f"{request_id}-{number}" for number in range(MOST_PARTS)]
+        for request_id in request_ids
+    }
+    results = {one: Erased(one) for request_id in parts for one in (request_id, *parts[request_id])}
     half_put = _from_spool(spool, results)
     with lease(reader) as held:
         for shelf in (reader.records, reader.corrections):
@@ -72,7 +78,12 @@ def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
         for shelf in (reader.records, reader.labels, reader.corrections):
             _from_shelf(reader, shelf, results, held)
     _note_exports(reader, results)
-    return list(results.values())
+    return [one for request_id in parts for one in _of_request(results, request_id, parts[request_id])]
+
+
+def _of_request(results: dict[str, Erased], request_id: str, parts: list[str]) -> list[Erased]:
+    found = [one for one in (results[name] for name in (request_id, *parts)) if one.found]
+    return found or [results[request_id]]
 
 
 # ---------------------------------------------------------------------- the spool
