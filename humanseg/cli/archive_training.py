@@ -30,7 +30,7 @@ def export(
         int | None,
         typer.Option(min=1, help="Those most worth labelling, at most so many; needs humanseg[train]."),
     ] = None,
-    model: Annotated[Path, typer.Option(help="Weights that choose: those that run.", metavar="WEIGHTS")] = Path(
+    model: Annotated[Path, typer.Option(help="The model that chooses: a .mar, or weights.", metavar="FILE")] = Path(
         "model_store/human_segmentation.safetensors"
     ),
     pool: Annotated[int, typer.Option(min=1, help="Photos that the model looks at to choose from.")] = 2000,
@@ -95,26 +95,26 @@ def export(
 
 
 def _choose(
-    weights: Path, count: int, pool: int, seed: int, since: datetime, until: datetime | None, bar: Progress
+    model: Path, count: int, pool: int, seed: int, since: datetime, until: datetime | None, bar: Progress
 ) -> dict[str, dict[str, Any]]:
     """Why and with what probability each photo was chosen, by request id."""
-    from humanseg.loop.choose import pick
-    from humanseg.segmentation.weights import load_weights
-    from humanseg.training.encoder import Encoder
+    from tempfile import TemporaryDirectory
 
-    loaded = load_weights(weights)
+    from humanseg.loop.choose import pick
+    from humanseg.training.encoder import load_encoder
+
     task = bar.add_task("looked at", total=None)
-    picked = pick(
-        reader(),
-        Encoder(loaded.network, loaded.spec),
-        loaded.sha256,
-        count=count,
-        since=since,
-        until=until,
-        pool=pool,
-        seed=seed,
-        progress=lambda done, total: bar.update(task, completed=done, total=total),
-    )
+    with TemporaryDirectory(prefix="choose-") as scratch:
+        picked = pick(
+            reader(),
+            load_encoder(model, Path(scratch)),
+            count=count,
+            since=since,
+            until=until,
+            pool=pool,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     if not picked.chosen:
         raise CommandError("there are no photos in that time that nobody has labelled; give an earlier --since")
     reasons = [str(one["why"]) for one in picked.chosen.values()]

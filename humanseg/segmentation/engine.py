@@ -70,7 +70,7 @@ class OpenVinoEngine:
     def _one(self, frame: Batch) -> Batch:
         """What the network says of one frame; the next one overwrites it."""
         self._request.infer([to_input(frame[None], self._spec)], share_inputs=True)
-        said: Batch = self._request.get_output_tensor().data
+        said: Batch = self._request.get_output_tensor(0).data
         return said
 
 

@@ -350,8 +350,19 @@ def _row(choice: Choice, photo: Path, share: float) -> dict[str, Any]:
     }
 
 
-def register(reader: Reader, place: Path, fmt: str, request_ids: list[str], now: datetime) -> None:
-    """Leave a note in the bucket of who made a copy of these photos, where, so that `erase` can name it."""
+def register(
+    reader: Reader,
+    place: Path,
+    fmt: str,
+    request_ids: list[str],
+    now: datetime,
+    *,
+    period: tuple[datetime, datetime] | None = None,
+) -> None:
+    """Leave a note in the bucket of who made a copy of these photos, where, so that `erase` can name it.
+
+    period: of all photos with its first <= time < its last, too.
+    """
     note = {
         "time": rfc3339(now),
         "by": getpass.getuser() if "USER" in os.environ else str(os.getuid()),
@@ -359,6 +370,7 @@ def register(reader: Reader, place: Path, fmt: str, request_ids: list[str], now:
         "folder": str(place.resolve()),
         "format": fmt,
         "request_ids": sorted(request_ids),
+        **({} if period is None else {"since": rfc3339(period[0]), "until": rfc3339(period[1])}),
     }
     key = f"{reader.store.target.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
     reader.store.put_new(key, json.dumps(note).encode())
