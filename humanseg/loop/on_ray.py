@@ -8,8 +8,10 @@ anew when its machine dies. A segment that has killed RETRIES workers is left ou
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +82,9 @@ def on_ray(address: str, model: Path, job: Job) -> Work:
         except (ConnectionError, RuntimeError) as error:
             raise ConnectionError(f"the Ray cluster at {address} can't be joined: {error}") from error
         again: Any = [ArchiveError, BotoCoreError, ClientError]  # the store may be back by then
-        try:
+        # Ray prints what happens to nodes on stdout, which is for results.
+        with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as last:
+            last.callback(ray.shutdown)
             task = ray.remote(_task).options(num_cpus=job.threads, max_retries=RETRIES, retry_exceptions=again)
             parts = ray.put(model.read_bytes())
             waiting = list(reversed(segments))
@@ -98,8 +102,6 @@ def on_ray(address: str, model: Path, job: Job) -> Work:
                 except ray.exceptions.RayError:
                     continue  # it killed its workers; whoever asked sees that it is missing
                 yield listed, None if packed is None else pq.read_table(io.BytesIO(packed))
-        finally:
-            ray.shutdown()
 
     return work
 
