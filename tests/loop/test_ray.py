@@ -67,6 +67,7 @@ def cluster(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv(name, bucket.environment[name])
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     with tempfile.TemporaryDirectory(
         prefix="ray-", ignore_cleanup_errors=True
     ) as folder:  # its sockets want a short path
@@ -77,7 +78,8 @@ def cluster(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             nodes.wait_for_nodes()
             yield nodes
         finally:
-            nodes.shutdown()
+            for each in [*nodes.worker_nodes, nodes.head_node]:
+                nodes.remove_node(each, allow_graceful=False)
 
 
 def rows_in(folder: Path) -> list[dict[str, Any]]:

@@ -163,6 +163,22 @@ def test_a_segment_that_is_rewritten_during_a_replay_is_done_under_its_new_name(
     assert sorted(row["request_id"] for row in rows_in(tmp_path / "replay")) == sorted(ids)
 
 
+def test_a_segment_that_ends_its_workers_is_named_and_tried_again_by_the_next_run(
+    tmp_path: Path, local_store: LocalStore, weights: Path
+) -> None:
+    bucket = bucket_of(local_store)
+    ids = [one for hour in range(3) for one in archive_photos(tmp_path, bucket, 1, time=NOON + timedelta(hours=hour))]
+    encoder = load_encoder(weights, tmp_path / "graph")
+    to, window = tmp_path / "replay", Window(SINCE)
+    work = here(bucket.reader, encoder, window)
+    digest = encoder.candidate.weights_sha256
+    done = replay(bucket.reader, digest, to, window, lambda segments: work(segments[1:]))
+    assert (done.segments, len(done.failed)) == (2, 1)
+    assert not (to / f"{done.failed[0]}.parquet").exists()
+    assert replay(bucket.reader, digest, to, window, work).failed == ()
+    assert sorted(row["request_id"] for row in rows_in(to)) == sorted(ids)
+
+
 def test_a_summary_weighs_photos_and_counts_what_could_not_be_read() -> None:
     rows = [
         {"request_id": "a", "disagreement": 0.4, "sampling_probability": 1.0, "seconds": 0.1},
