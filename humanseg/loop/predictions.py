@@ -103,6 +103,11 @@ def _predict(encoder: Encoder, row: dict[str, Any], parts: tuple[bytes, bytes] |
     seconds = time.perf_counter() - started
     summary = segmentation.summary(encoder.candidate.spec.calibration)
     served = np.asarray(Image.open(io.BytesIO(mask)).convert("L"))
+    if served.shape != segmentation.mask.shape:
+        return {
+            **about,
+            "problem": f"the mask that was served is {served.shape}, its photo {segmentation.mask.shape}",
+        }
     return {
         **about,
         "coverage": summary.coverage,
