@@ -31,7 +31,7 @@ def export(
         typer.Option(min=1, help="Those most worth labelling, at most so many; needs humanseg[train]."),
     ] = None,
     model: Annotated[Path, typer.Option(help="The model that chooses: a .mar, or weights.", metavar="FILE")] = Path(
-        "model_store/human_segmentation.safetensors"
+        "model_store/human_segmentation.mar"
     ),
     pool: Annotated[int, typer.Option(min=1, help="Photos that the model looks at to choose from.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the random part of the choice.")] = 0,
