@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -79,7 +81,17 @@ def cluster(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             yield nodes
         finally:
             for each in [*nodes.worker_nodes, nodes.head_node]:
-                nodes.remove_node(each, allow_graceful=False)
+                kill(nodes, each)
+
+
+def kill(cluster: Any, node: Any) -> None:
+    """As a machine is lost: nothing of it is left."""
+    (raylet,) = node.all_processes["raylet"]
+    workers = psutil.Process(raylet.process.pid).children(recursive=True)
+    cluster.remove_node(node, allow_graceful=False)
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.kill()
 
 
 def rows_in(folder: Path) -> list[dict[str, Any]]:
@@ -116,7 +128,7 @@ def test_a_replay_on_two_nodes_of_which_one_is_killed_is_the_replay_without_ray(
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         try:
             assert proxy.both_at_work.wait(120)
-            cluster.remove_node(cluster.second, allow_graceful=False)
+            kill(cluster, cluster.second)
             proxy.go.set()
             said, _ = process.communicate(timeout=240)
         finally:
