@@ -1,11 +1,10 @@
-"""Photos a second that `humanseg replay` takes: the loop of one process, and Ray with one and two workers.
+"""Throughput of `humanseg replay`: one process without Ray, and Ray with one and two workers.
 
-    .venv/bin/python -m benchmarks.replay     about a minute; needs humanseg[scale]. Results: ARCHIVE.md
+    .venv/bin/python -m benchmarks.replay     about a minute; needs the extra `scale`. Results: ARCHIVE.md
 
-Each runs over the same archive in the embedded store of this machine. A rate counts what follows the first segment of
-each worker; what comes before (start of processes, model) is said by itself. The loop runs first and last, so that
-what else the machine does meanwhile can be seen. CPU is that of all processes: the embedded store's, Ray's own, and
-the workers'.
+All runs read the same archive in this machine's embedded store. The throughput is measured after the first segment of
+each worker; the startup before it is a separate column. The process without Ray runs first and last, which shows the
+influence of other load on the machine. CPU time includes all processes: the embedded store, Ray itself, the workers.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from benchmarks.usage import cpu_seconds
 from humanseg.archive.capture.hook import Archive
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.read.reader import Reader
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.local_store import LocalStore
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from humanseg.loop.on_ray import Job, Place, on_ray
 from humanseg.loop.predictions import Window
 from humanseg.loop.replay import Work, here, replay
@@ -81,8 +80,8 @@ def compare(folder: Path, segments: int, each: int, name: str) -> dict[str, Any]
         # Ray gives its workers a low priority, which on a busy machine is most of the difference.
         os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"})
         fill(folder, segments, each, name)
-        target = Target.find(os.environ, folder)
-        reader = Reader(Store.open(target, BucketSettings.of(ArchiveSettings()), retries=4))
+        destination = Destination.find(os.environ, folder)
+        reader = Reader(Store.open(destination, BucketSettings.of(ArchiveSettings()), retries=4))
         window = Window(START)
         encoder = load_encoder(MODEL, folder / "graph")
 

@@ -1,4 +1,4 @@
-"""`humanseg replay`: the archive's photos through another model, by the way of serving."""
+"""`humanseg replay`: run another model on archived photos, through the serving pipeline."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ app = typer.Typer()
 
 @app.command()
 def replay(
-    mar: Annotated[Path, typer.Option(help="The model: a .mar, or weights.")],
-    to: Annotated[Path, typer.Option(help="Folder for the predictions; running it again resumes.", metavar="DIR")],
+    mar: Annotated[Path, typer.Option(help="The model to run: a .mar, or weights.")],
+    to: Annotated[
+        Path, typer.Option(help="Folder for the predictions; run the command again to resume.", metavar="DIR")
+    ],
     since: Since,
     until: Until = "",
-    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Engine threads.")] = 1,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="On the Ray cluster at HOST:PORT, or auto; needs humanseg[scale]."),
+        typer.Option(
+            metavar="ADDRESS", help="Run on the Ray cluster at HOST:PORT, or auto; needs the extra `scale`."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What another model would have answered to the archive's photos: a Parquet file a segment, and what differs.
+    """Run another model on archived photos and compare it with the served answers: one Parquet file per segment.
 
-    Exit status 1: segments are missing; run it again to try them anew.
+    Exit status 1: segments are missing; run the command again to retry them.
     """
     from tempfile import TemporaryDirectory
 
@@ -49,7 +53,7 @@ def replay(
     with plain_errors(), TemporaryDirectory(prefix="replay-") as scratch, Progress(*columns, console=err()) as bar:
         task = bar.add_task("segments", total=None)
         archive = reader()
-        # With Ray, too: a file that is no model is refused here and not by each machine.
+        # With Ray, too: an invalid model is rejected here and not on every node.
         encoder = load_encoder(mar, Path(scratch), threads=threads)
         if ray is None:
             work = here(archive, encoder, window)
@@ -71,8 +75,7 @@ def replay(
         print_json(found)
     else:
         typer.echo(
-            f"{done.photos} photos of {done.segments} segments in {done.seconds:.1f} s, {done.skipped} were there "
-            "already"
+            f"{done.photos} photos of {done.segments} segments in {done.seconds:.1f} s, {done.skipped} already there"
         )
         if found["photos"]:
             typer.echo(
@@ -81,9 +84,9 @@ def replay(
                 + ", ".join(one["request_id"] for one in found["most"][:3])
             )
         if found["problems"]:
-            typer.echo(f"{found['problems']} photos could not be read; see the column problem", err=True)
+            typer.echo(f"{found['problems']} photos could not be read; see the column `problem`", err=True)
     if done.failed:
         raise CommandError(
-            f"{len(done.failed)} segments are missing, {done.failed[0]} first: they ended the processes that worked "
-            "on them. Run this again to try them anew"
+            f"{len(done.failed)} segments are missing ({done.failed[0]}, ...): they crashed their workers. Run the "
+            "command again to retry them"
         )

@@ -1,9 +1,9 @@
-"""Replay on a Ray cluster: one task a segment, on as many machines as there are.
+"""Replay on a Ray cluster: one task per segment.
 
-A machine gets the model's bytes, once, and the place of the archive; the keys to it are its own (boto3's chain), for
-what is given to Ray can be read by all who use the cluster. Answers come back to the one process that writes, so
-that a segment is written once, by its name, however often a machine was lost while it was at work. Ray starts a task
-anew when its machine dies. A segment that has killed RETRIES workers is left out and named: the others go on.
+Each node receives the model once, and the location of the archive. It uses its own credentials (boto3's chain),
+because every user of a cluster can read what is passed to Ray. Predictions return to the driver, which writes each
+segment once, by its name, however often a node was lost meanwhile. Ray retries the task of a lost node. A segment
+that crashed RETRIES workers is skipped and listed; the others continue.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import ArchiveError
 from humanseg.archive.read.reader import Reader
 from humanseg.archive.read.shelf import Listed
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from humanseg.loop.predictions import Window, predict
 from humanseg.loop.replay import Predicted, Work
 from humanseg.training.encoder import Encoder, load_encoder
 
 RETRIES = 5
-AT_ONCE = 4  # tasks given out for each task that the cluster runs at a time: what waits tells it to grow
+AT_ONCE = 4  # submitted tasks per running one: pending tasks make an autoscaling cluster grow
 _PLACE = ("ARCHIVE_BUCKET", "ARCHIVE_PREFIX", "ARCHIVE_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the archive is: variables without keys, and where a machine finds the embedded store's."""
+    """The location of the archive: variables without credentials; `state_dir` has those of the embedded store."""
 
     variables: dict[str, str]
     state_dir: Path
 
     @classmethod
     def of(cls, state_dir: Path) -> Place:
-        """The place that this process's environment means."""
+        """Read it from this process's environment."""
         return cls({name: os.environ[name] for name in _PLACE if name in os.environ}, state_dir.resolve())
 
     def reader(self) -> Reader:
-        """A reader of it, with the keys that this machine has."""
-        target = Target.find(self.variables, self.state_dir)
-        return Reader(Store.open(target, BucketSettings.of(ArchiveSettings()), retries=4))
+        """A reader with this machine's credentials."""
+        destination = Destination.find(self.variables, self.state_dir)
+        return Reader(Store.open(destination, BucketSettings.of(ArchiveSettings()), retries=4))
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every task of a replay must know. name: of the model's file, for its suffix."""
+    """What all tasks of a replay share. name: the model's file name; its suffix is the format."""
 
     place: Place
     window: Window
@@ -65,13 +65,13 @@ class Job:
 
 
 def on_ray(address: str, model: Path, job: Job) -> Work:
-    """The work done by the Ray cluster at `address`.
+    """Process the segments on the Ray cluster at `address`.
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
-        ConnectionError: when work begins and the cluster can't be joined.
+        ConnectionError: the cluster can't be joined, when the first segment is requested.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray tells its makers otherwise
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage by default
     import ray
 
     def work(segments: list[Listed]) -> Iterator[Predicted]:
@@ -81,8 +81,8 @@ def on_ray(address: str, model: Path, job: Job) -> Work:
             ray.init(address=address, log_to_driver=False, logging_level="warning")
         except (ConnectionError, RuntimeError) as error:
             raise ConnectionError(f"the Ray cluster at {address} can't be joined: {error}") from error
-        again: Any = [ArchiveError, BotoCoreError, ClientError]  # the store may be back by then
-        # Ray prints what happens to nodes on stdout, which is for results.
+        again: Any = [ArchiveError, BotoCoreError, ClientError]  # the store may be temporarily unavailable
+        # Ray prints events of its nodes to stdout, which is for results.
         with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as last:
             last.callback(ray.shutdown)
             task = ray.remote(_task).options(num_cpus=job.threads, max_retries=RETRIES, retry_exceptions=again)
@@ -100,25 +100,25 @@ def on_ray(address: str, model: Path, job: Job) -> Work:
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from error
                 except ray.exceptions.RayError:
-                    continue  # it killed its workers; whoever asked sees that it is missing
+                    continue  # it crashed its workers: the caller lists it as missing
                 yield listed, None if packed is None else pq.read_table(io.BytesIO(packed))
 
     return work
 
 
 def _slots(ray: Any, threads: int) -> int:
-    """How many tasks the cluster runs at a time, as it is now."""
+    """The number of tasks that the cluster currently runs in parallel."""
     return int(ray.cluster_resources().get("CPU", 0)) // threads
 
 
-# ---------------------------------------------------------------------- on the machines
+# ---------------------------------------------------------------------- on the nodes
 
 
-_ready: dict[str, tuple[Encoder, Reader, TemporaryDirectory[str]]] = {}  # of this process, for the next task
+_ready: dict[str, tuple[Encoder, Reader, TemporaryDirectory[str]]] = {}  # cached for the next task of this process
 
 
 def _task(job: Job, parts: list[Any], listed: Listed) -> bytes | None:
-    """The predictions on one segment as a Parquet file; None when it has been rewritten."""
+    """The predictions for one segment as a Parquet file; None if it was rewritten."""
     encoder, reader = _get_ready(job, parts[0])
     rows = predict(reader, encoder, listed, job.window)
     if rows is None:
@@ -129,7 +129,7 @@ def _task(job: Job, parts: list[Any], listed: Listed) -> bytes | None:
 
 
 def _get_ready(job: Job, parts: Any) -> tuple[Encoder, Reader]:
-    """The model and the reader, made once in each process of Ray's."""
+    """The model and the reader, created once per Ray worker process."""
     import ray
 
     if parts.hex() not in _ready:

@@ -1,4 +1,4 @@
-"""What a model says of the photos in one segment of the archive, a row a record; and figures of many such tables."""
+"""A model's predictions for one segment of the archive, one row per record, and statistics of such tables."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COLUMNS = [
     *("request_id", "time", "weights_sha256", "coverage", "confidence", "sampling_probability", "photo_sha256"),
     *("photo_bytes", "mask_sha256", "mask_bytes", "segment", "photo_offset", "mask_offset"),
 ]
-FIGURES = ["request_id", "disagreement", "sampling_probability", "seconds", "problem"]  # what a summary reads
+STATISTICS = ["request_id", "disagreement", "sampling_probability", "seconds", "problem"]  # the columns of a summary
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Window:
 
 
 def predict(reader: Reader, encoder: Encoder, listed: Listed, window: Window) -> pa.Table | None:
-    """The predictions on one segment's photos of that time; None when it has been rewritten since it was listed.
+    """The predictions for one segment's photos in the window; None if it was rewritten after it was listed.
 
-    Raises ArchiveError when its table is there and can't be read.
+    Raises ArchiveError if its table exists and can't be read.
     """
     where = pc.field("time") >= pa.scalar(window.since, _TIME)
     if window.until is not None:
@@ -120,11 +120,11 @@ def _predict(encoder: Encoder, row: dict[str, Any], parts: tuple[bytes, bytes] |
 
 
 def summary_of(tables: Iterable[pa.Table], most: int = 10) -> dict[str, Any]:
-    """Figures of a replay, weighted by 1 / sampling_probability, and the photos where both models differ most.
+    """Statistics of a replay, weighted by 1 / sampling_probability, and the photos with the largest disagreement.
 
-    tables: the columns FIGURES of its files.
+    tables: the columns STATISTICS of its files.
     """
-    whole = pa.concat_tables([SCHEMA.empty_table().select(FIGURES), *tables])
+    whole = pa.concat_tables([SCHEMA.empty_table().select(STATISTICS), *tables])
     good = whole.filter(pc.is_null(whole["problem"]))
     if not len(good):
         return {

@@ -1,10 +1,10 @@
-"""Replay: what another model would have answered to the archive's photos. No user waits for it.
+"""Replay: runs another model on archived photos, offline.
 
-Photos go the way of serving (decode, frame, engine, mask), without TorchServe between. Each segment of the archive
-becomes one Parquet file of the same name, written whole: a replay that was cut off goes on with what is missing, and
-no record is counted twice. A segment that `compact` or `erase` replaced meanwhile is replayed under its new name, and
-the file of the old one goes: what was erased is not kept here. DuckDB joins these files with the archive's own tables
-by `request_id`.
+Photos pass the serving pipeline (decode, frame, engine, mask) without TorchServe. Each segment of the archive becomes
+one Parquet file of the same name, written atomically: an interrupted replay resumes with the missing segments, and no
+record is counted twice. A segment that `compact` or `erase` replaced is replayed under its new name and the file of
+the old one is deleted, with the predictions for erased records. DuckDB joins these files with the archive's own
+tables by `request_id`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from humanseg.archive.read.export import register
 from humanseg.archive.read.reader import Reader
 from humanseg.archive.read.shelf import TRIES, Listed
 from humanseg.common.files import write_whole
-from humanseg.loop.predictions import FIGURES, Window, predict, summary_of
+from humanseg.loop.predictions import STATISTICS, Window, predict, summary_of
 from humanseg.training.encoder import Encoder
 
-ABOUT = "replay.json"  # what the folder is of
-Predicted = tuple[Listed, pa.Table | None]  # None: the segment has been rewritten since it was listed
-Work = Callable[[list[Listed]], Iterable[Predicted]]  # in any order; a segment that is left out has failed
+ABOUT = "replay.json"  # the model and time range of the folder
+Predicted = tuple[Listed, pa.Table | None]  # None: the segment was rewritten after it was listed
+Work = Callable[[list[Listed]], Iterable[Predicted]]  # in any order; an omitted segment has failed
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """segments: done now. skipped: there already. photos, problems: of those done now. failed: names of segments."""
+    """segments: processed now. skipped: already there. photos, problems: of those processed now. failed: names."""
 
     segments: int = 0
     skipped: int = 0
@@ -48,7 +48,7 @@ class Replayed:
 
 
 def here(reader: Reader, encoder: Encoder, window: Window) -> Work:
-    """The work done by this process, one segment after the other."""
+    """Process the segments sequentially in this process."""
 
     def work(segments: list[Listed]) -> Iterator[Predicted]:
         for listed in segments:
@@ -67,19 +67,20 @@ def replay(
     asked: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Replayed:
-    """Replay the photos of `window` into the folder `to`; again, to go on.
+    """Replay the photos of `window` into the folder `to`; a repeated call resumes.
 
-    asked: the words for the window, see `resumed`. progress: is told of segments that are done, of all.
+    asked: the window as the user wrote it, see `resumed`. progress: called with the numbers of finished and of all
+    segments.
 
     Raises:
-        ValueError: the folder is of another model or another time.
-        ArchiveError: segments are rewritten all the time.
+        ValueError: the folder belongs to another model or time range.
+        ArchiveError: segments are rewritten continuously.
     """
     _claim(to, weights_sha256, window, asked)
     started = time.monotonic()
     now = datetime.now(timezone.utc)
     until = min(window.until or now, now)
-    register(reader, to, "replay", [], now, period=(window.since, until))  # before the first mask lies here
+    register(reader, to, "replay", [], now, period=(window.since, until))  # before the first mask is stored here
     done = Replayed()
     for again in range(TRIES):
         days = reader.records.days(window.since, window.until)
@@ -106,11 +107,11 @@ def replay(
             progress(done.skipped + done.segments, len(living))
         if not rewritten:
             return replace(done, failed=tuple(sorted(missing)), seconds=time.monotonic() - started)
-    raise ArchiveError("the archive is being rewritten all the time; run this again later, and it goes on")
+    raise ArchiveError("the archive is being rewritten continuously; run this again later to resume")
 
 
 def resumed(to: Path, asked: str) -> Window | None:
-    """The window of the replay in `to` if it was begun with the same words: 7d is another time each day."""
+    """The window of the replay in `to` if it was started with the same text: the meaning of 7d changes daily."""
     path = to / ABOUT
     found = json.loads(path.read_text()) if path.is_file() else {}
     if found.get("asked") != asked:
@@ -120,12 +121,12 @@ def resumed(to: Path, asked: str) -> Window | None:
 
 
 def summary(to: Path) -> dict[str, Any]:
-    """Figures of all that lies in `to`."""
-    return summary_of(pq.read_table(path, columns=FIGURES) for path in sorted(to.glob("*.parquet")))
+    """Statistics of all predictions in `to`."""
+    return summary_of(pq.read_table(path, columns=STATISTICS) for path in sorted(to.glob("*.parquet")))
 
 
 def _claim(to: Path, weights_sha256: str, window: Window, asked: str) -> None:
-    """Make the folder one of this model and time, or find that it is."""
+    """Mark the folder with this model and time range, or verify its mark."""
     to.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = {
         "weights_sha256": weights_sha256,
@@ -139,11 +140,11 @@ def _claim(to: Path, weights_sha256: str, window: Window, asked: str) -> None:
     found = json.loads(path.read_text())
     for name, value in about.items():
         if found.get(name) != value:
-            raise ValueError(f"{to} is a replay with {name} {found.get(name)}; give another folder")
+            raise ValueError(f"{to} contains a replay with {name} {found.get(name)}; use another folder")
 
 
 def _leave_only(to: Path, names: set[str]) -> None:
-    """Delete the files of segments that are no longer there: their records have moved, or were erased."""
+    """Delete the files of segments that no longer exist: their records were moved or erased."""
     for path in to.glob("*.parquet"):
         if path.stem not in names and parse_name(path.name):
             path.unlink()

@@ -1,4 +1,4 @@
-"""How the memory of the machine, or of the container, is shared out: frontend, workers, photos."""
+"""Divides the memory of the machine or container between frontend, workers and photos."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from pathlib import Path
 
 import psutil
 
-FRONTEND_SHARE = 0.25  # Java's heap: a body of 64 MB lies in it two to three times while it is handed on
+FRONTEND_SHARE = 0.25  # Java's heap: it holds a body of 64 MB two to three times while passing it on
 USABLE = 0.9
 STORE_BYTES = 250_000_000  # the embedded store
 WORKER_BYTES = 450_000_000  # a worker between photos
-BYTES_A_PIXEL = 40  # the most that a worker was seen to take: 2 GB for a 16-bit PNG of 50 megapixels, as a cutout
+BYTES_A_PIXEL = 40  # measured maximum of a worker: 2 GB for a 16-bit PNG of 50 megapixels, as a cutout
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def memory_bytes() -> int:
-    """What this process and all that it starts may take."""
+    """The memory limit of this process and its children."""
     total = int(psutil.virtual_memory().total)
     for path in CGROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        with contextlib.suppress(OSError, ValueError):  # "max" is not a number
             total = min(total, int(Path(path).read_text()))
     return total
 
 
 def pixel_budget(memory: int, workers: int) -> int:
-    """Megapixels that all workers together may have decoded at a time, at least 1.
+    """Megapixels that all workers together may hold decoded at the same time, at least 1.
 
     >>> pixel_budget(4 * 2**30, 2), pixel_budget(32 * 2**30, 4)
     (41, 507)

@@ -1,4 +1,4 @@
-"""What a network's own encoder sees in a photo: one vector, in which photos that look alike to it lie close."""
+"""A network's embedding of a photo: similar photos have close vectors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ EMBEDDED = 32  # numbers of an embedding
 
 
 class EncoderEngine(OpenVinoEngine):
-    """An engine that also tells what the deepest layer answered, averaged over the picture.
+    """An engine that also keeps the output of the network's deepest layer, averaged over the picture.
 
-    The deepest layer is the last one with the smallest picture in it: a U-Net's bottleneck, whatever its name.
+    The deepest layer is the last one with the smallest spatial size: a U-Net's bottleneck, whatever its name.
     """
 
     def __init__(self, graph: Any, spec: Spec, *, threads: int, precision: str) -> None:
-        """As `OpenVinoEngine`. Raises ValueError when no layer answers with a picture."""
+        """See `OpenVinoEngine`. Raises ValueError if no layer has a spatial output."""
         from humanseg.segmentation.quiet_openvino import core
 
         model = core().read_model(str(graph)) if isinstance(graph, Path) else graph
@@ -45,7 +45,7 @@ class EncoderEngine(OpenVinoEngine):
 
 @dataclass(frozen=True)
 class Seen:
-    """A photo as the network sees it.
+    """The network's view of a photo.
 
     features: float32 [D], of length 1. confidence, disagreement (with its mirror): 0..1. mask: uint8 [H, W], 0/255.
     """
@@ -58,19 +58,19 @@ class Seen:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A model that answers as serving does, and tells what its encoder saw."""
+    """A model with the serving pipeline's answers and its encoder's features."""
 
     candidate: Candidate
     engine: EncoderEngine
 
     def segment(self, pixels: Pixels) -> tuple[Segmentation, Features]:
-        """Of a photo, uint8 [H, W, 3] RGB: the answer, and the deepest layer's mean, float32 [D] of length 1."""
+        """Segment a photo, uint8 [H, W, 3] RGB: the answer, and its features, float32 [D] of length 1."""
         found = self.candidate.segment(pixels)
         vector = self.engine.features
         return found, vector / np.float32(max(1e-12, float(np.linalg.norm(vector))))
 
     def look(self, pixels: Pixels) -> Seen:
-        """See a photo, uint8 [H, W, 3] RGB, and its mirror."""
+        """Process a photo, uint8 [H, W, 3] RGB, and its mirror image."""
         found, features = self.segment(pixels)
         mirrored = self.candidate.segment(np.ascontiguousarray(pixels[:, ::-1])).mask[:, ::-1]
         confidence = found.summary(self.candidate.spec.calibration).confidence
@@ -78,10 +78,10 @@ class Encoder:
 
 
 def load_encoder(path: Path, scratch: Path, *, threads: int = 1) -> Encoder:
-    """The model in `path`, a .mar or any file of weights; its graph lies in the folder `scratch` while it runs.
+    """Load the model in `path`, a .mar or any weights file. Its graph is stored in the folder `scratch`.
 
     Raises:
-        WeightsError, ValueError: the file holds no model that can be run.
+        WeightsError, ValueError: the file contains no usable model.
     """
     candidate = load_candidate(path, scratch, threads=threads, engine=EncoderEngine)
     assert isinstance(candidate.engine, EncoderEngine)
@@ -89,17 +89,17 @@ def load_encoder(path: Path, scratch: Path, *, threads: int = 1) -> Encoder:
 
 
 def embed(features: Features) -> NDArray[np.float16]:
-    """`features`, float32 [D] of length 1, in few numbers: float16 [EMBEDDED], by a fixed random projection.
+    """Compress `features`, float32 [D] of length 1, to float16 [EMBEDDED] by a fixed random projection.
 
-    Distances stay about what they were (Achlioptas, "Database-friendly random projections", 2003). The signs come
-    from NumPy's legacy generator, whose numbers are the same in every version.
+    The projection approximately preserves distances (Achlioptas, "Database-friendly random projections", 2003). Its
+    signs come from NumPy's legacy generator, which returns the same numbers in every version.
     """
     signs = np.random.RandomState(0).randint(0, 2, (len(features), EMBEDDED)) * 2.0 - 1.0
     return np.asarray(features @ signs / np.sqrt(EMBEDDED), np.float16)
 
 
 def _with_deepest(model: Any, spec: Spec) -> Any:
-    """`model` with a second output: the mean of its deepest layer over the picture, float32 [1, channels]."""
+    """Add a second output to `model`: the spatial mean of its deepest layer, float32 [1, channels]."""
     from humanseg.segmentation.quiet_openvino import openvino
 
     width, height = spec.input_size
@@ -112,11 +112,11 @@ def _with_deepest(model: Any, spec: Spec) -> Any:
     }
     pictures = {name: size for name, size in sizes.items() if size > 1}
     if not pictures:
-        raise ValueError("the network has no layer that answers with a picture; its features can't be compared")
+        raise ValueError("the network has no layer with a spatial output; its features can't be used")
     smallest = min(pictures.values())
     deepest = [name for name, size in pictures.items() if size == smallest][-1]
     node = next(each for each in model.get_ordered_ops() if each.get_friendly_name() == deepest)
-    # OpenVINO runs a layer and its enlargement as one: taken apart, bfloat16 rounds otherwise, and the mask changes.
+    # OpenVINO fuses a layer with its upsampling: an output in between changes bfloat16 rounding, and the mask.
     grown = [one.get_node() for one in node.output(0).get_target_inputs()]
     if len(grown) == 1 and grown[0].get_type_name() == "Interpolate":
         node = grown[0]
@@ -125,7 +125,7 @@ def _with_deepest(model: Any, spec: Spec) -> Any:
 
 
 def _from_input(model: Any) -> Iterator[Any]:
-    """The nodes of a graph that depend on the photo, in their order; kernels and other constants are left out."""
+    """The nodes of a graph that depend on the photo, in topological order, without weights and other constants."""
     reached = {parameter.get_friendly_name() for parameter in model.get_parameters()}
     for node in model.get_ordered_ops():
         if any(one.get_node().get_friendly_name() in reached for one in node.input_values()):

@@ -23,7 +23,7 @@ from humanseg.archive.read.compact import compact
 from humanseg.archive.read.erasing import erase
 from humanseg.archive.ship.local_store import LocalStore
 from humanseg.cli.replay import app
-from humanseg.loop.predictions import FIGURES, SCHEMA, Window, summary_of
+from humanseg.loop.predictions import SCHEMA, STATISTICS, Window, summary_of
 from humanseg.loop.replay import Replayed, here, replay
 from humanseg.segmentation.photo import Pixels, read_photo
 from humanseg.segmentation.result import Segmentation
@@ -69,6 +69,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_replay_that_was_cut_off_goes_on_and_counts_each_photo_once(
     tmp_path: Path,
     local_store: LocalStore,
@@ -105,7 +106,7 @@ def test_a_replay_that_was_cut_off_goes_on_and_counts_each_photo_once(
     assert rows[0]["embedding"] == embed(plain.segment(pixels)[1]).tolist()
 
     other = dataclasses.replace(plain, candidate=dataclasses.replace(plain.candidate, weights_sha256="0" * 64))
-    with pytest.raises(ValueError, match="is a replay with weights_sha256"):
+    with pytest.raises(ValueError, match="contains a replay with weights_sha256"):
         run(bucket, other, to)
 
 
@@ -128,7 +129,7 @@ def test_the_command_goes_on_with_the_same_words_though_the_time_they_mean_has_m
     assert (first["skipped"], first["photos"], len(first["most"])) == (0, 12, 10)
     again = call("2d")
     assert (again["segments"], again["skipped"], again["photos"]) == (0, first["segments"], 12)
-    with pytest.raises(ValueError, match="is a replay with since"):
+    with pytest.raises(ValueError, match="contains a replay with since"):
         call("3d")
 
 
@@ -185,7 +186,7 @@ def test_a_summary_weighs_photos_and_counts_what_could_not_be_read() -> None:
         {"request_id": "b", "disagreement": 0.0, "sampling_probability": 0.25, "seconds": 0.1},
         {"request_id": "c", "sampling_probability": 1.0, "problem": "it is damaged"},
     ]
-    found = summary_of([pa.Table.from_pylist(rows, schema=SCHEMA).select(FIGURES)])
+    found = summary_of([pa.Table.from_pylist(rows, schema=SCHEMA).select(STATISTICS)])
     assert (found["photos"], found["problems"]) == (2, 1)
     assert found["mean_disagreement"] == pytest.approx(0.08)
     assert found["share_over_10_percent"] == pytest.approx(0.2)

@@ -1,4 +1,4 @@
-"""Arrow tables of the archive as the plain columns that drift is computed from."""
+"""Converts Arrow tables of the archive to the columns for drift detection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-# All that drift looks at; a table may lack some.
+# All columns for drift detection; a table may lack some.
 NAMES = (
     *("request_id", "time", "width", "height", "sent_format", "label", "coverage", "confidence"),
     *("brightness", "contrast", "sharpness"),
@@ -20,10 +20,10 @@ NAMES = (
 
 
 def columns_of(tables: Iterable[pa.Table], predictions: pa.Table | None = None) -> dict[str, NDArray[Any]]:
-    """The rows of all `tables` as numpy columns, without photos that were kept because their sender asked for it.
+    """The rows of all `tables` as numpy columns, without photos archived on request.
 
-    Nobody knows of how many photos such a one is the only one: people choose what they send.
-    predictions: `request_id` and `embedding` of a replay; photos that it lacks have NaN in `embedding`.
+    Such photos have no known sampling probability: people choose what they send.
+    predictions: columns `request_id` and `embedding` of a replay; other photos have NaN in `embedding`.
     """
     found = list(tables)
     if not found:
@@ -46,7 +46,7 @@ def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 def _embeddings(ids: pa.ChunkedArray, predictions: pa.Table) -> NDArray[np.float32]:
-    """The embedding of each id, [N, D]; NaN where the replay has none."""
+    """The embedding of each id, [N, D]; NaN if the replay has none."""
     known = predictions.filter(pc.is_valid(predictions["embedding"]))
     places = pc.fill_null(pc.index_in(ids, value_set=known["request_id"].combine_chunks()), -1).to_numpy()
     if not len(known):
