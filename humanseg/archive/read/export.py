@@ -358,8 +358,19 @@ def _row(choice: Choice, photo: Path, share: float) -> dict[str, Any]:
     }
 
 
-def register(reader: Reader, place: Path, fmt: str, request_ids: list[str], now: datetime) -> None:
-    """Record in the bucket who copied these photos, and where, so that `erase` can list the copies."""
+def register(
+    reader: Reader,
+    place: Path,
+    fmt: str,
+    request_ids: list[str],
+    now: datetime,
+    *,
+    period: tuple[datetime, datetime] | None = None,
+) -> None:
+    """Record in the bucket who copied these photos, and where, so that `erase` can list the copies.
+
+    period: the copy also includes all photos with since <= time < until.
+    """
     note = {
         "time": rfc3339(now),
         "by": getpass.getuser() if "USER" in os.environ else str(os.getuid()),
@@ -367,6 +378,7 @@ def register(reader: Reader, place: Path, fmt: str, request_ids: list[str], now:
         "folder": str(place.resolve()),
         "format": fmt,
         "request_ids": sorted(request_ids),
+        **({} if period is None else {"since": rfc3339(period[0]), "until": rfc3339(period[1])}),
     }
     key = f"{reader.store.destination.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
     reader.store.put_new(key, json.dumps(note).encode())
