@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from humanseg.archive.capture.correction import decode
 from humanseg.archive.capture.names import parse_name, segment_key, table_key
-from humanseg.archive.capture.record import StoredRecord, check_request_id, parse_time
+from humanseg.archive.capture.record import check_request_id, parse_time
 from humanseg.archive.capture.segment import Whole, scan
 from humanseg.archive.capture.spool import Spool, claimed, records_of, remove_folder, segment_name
 from humanseg.archive.errors import ArchiveError
