@@ -75,7 +75,7 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if isinstance(value, (bytes, bytearray)):
         value = bytes(value[: TEXT + 1]).decode("utf-8", "replace")
     if not isinstance(value, str) or len(value) > TEXT:
-        raise BadRequest(f"{name} is no short text.")
+        raise BadRequest(f"{name} must be a short text.")
     return value.strip()
 
 
@@ -93,7 +93,7 @@ def _mask(data: Any, max_pixels: int, admit: Callable[[int], None]) -> np.ndarra
             admit(image.width * image.height)
             grey = image.convert("L")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise NotAnImage("The correction is no PNG that can be read.") from None
+        raise NotAnImage("The correction is not a readable PNG.") from None
     if any(grey.histogram()[1:255]):
         raise NotAnImage("The mask has other values than 0 and 255.")
     return np.asarray(grey)

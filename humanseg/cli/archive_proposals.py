@@ -12,7 +12,7 @@ from humanseg.cli.console import CommandError, print_json, print_table
 
 
 def proposals(
-    whole: Annotated[bool, typer.Option("--all", help="Also those that are accepted or can't be.")] = False,
+    whole: Annotated[bool, typer.Option("--all", help="Include accepted and invalid ones.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the corrected masks that users sent back and nobody has accepted yet, the newest of each photo.
@@ -33,7 +33,7 @@ def proposals(
 
 def accept(
     request_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Request ids of the photos.")],
-    by: Annotated[str, typer.Option(help="Who has looked at them.", envvar="USER", show_default=False)],
+    by: Annotated[str, typer.Option(help="Reviewer's name.", envvar="USER", show_default=False)],
     as_json: Json = False,
 ) -> None:
     """Make labels of corrected masks that users sent back, after you have looked at each. All, or none."""
@@ -48,4 +48,4 @@ def accept(
     if as_json:
         print_json(vars(done))
     else:
-        typer.echo(f"{len(done.accepted)} corrected masks are labels now; every later export has them")
+        typer.echo(f"{len(done.accepted)} corrected masks are now labels; later exports include them")

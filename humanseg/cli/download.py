@@ -37,9 +37,11 @@ def save(chunks: Iterable[bytes], path: Path, origin: str, *, seconds: float = f
                 most = MAX_CLIP if is_clip(start) else MAX_BODY
             size += len(chunk)
             if size > most:
-                raise DownloadError(f"{origin} has more than {most / 1e6:,.0f} MB, the most that is taken")
+                raise DownloadError(f"{origin} is larger than the limit of {most / 1e6:,.0f} MB")
             if most == MAX_BODY and time.monotonic() > until:
-                raise DownloadError(f"{origin} did not come whole within {seconds:g} s; give a longer --timeout")
+                raise DownloadError(
+                    f"the download of {origin} took longer than {seconds:g} s; use a longer --timeout"
+                )
             digest.update(chunk)
             file.write(chunk)
     if not size:
@@ -80,7 +82,7 @@ def download(address: str, path: Path, *, timeout: float) -> str:
                     raise DownloadError(f"{address} answered {answer.status_code} {answer.reason}")
                 declared = answer.headers.get("content-length", "")
                 if declared.isdigit() and int(declared) > MAX_CLIP:
-                    raise DownloadError(f"{address} has {int(declared) / 1e6:,.0f} MB, more than is taken")
+                    raise DownloadError(f"{address} has {int(declared) / 1e6:,.0f} MB, more than the limit")
                 return save(answer.iter_content(CHUNK), path, address, seconds=timeout)
         except requests.TooManyRedirects:
             raise DownloadError(f"{address} redirects more than {MAX_REDIRECTS} times") from None
@@ -89,4 +91,4 @@ def download(address: str, path: Path, *, timeout: float) -> str:
         except requests.RequestException as error:
             if isinstance(error.args[0] if error.args else None, ReadTimeoutError):  # in the middle of the body
                 raise DownloadError(f"{address} sent nothing for {timeout:g} s") from None
-            raise DownloadError(f"{address} can't be fetched: {type(error).__name__}") from None
+            raise DownloadError(f"could not download {address}: {type(error).__name__}") from None

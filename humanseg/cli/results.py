@@ -48,7 +48,7 @@ class Stdout(OneFile):
 
     def __post_init__(self) -> None:
         if sys.stdout.isatty():
-            raise CommandError("-o - writes the result's bytes to standard output, which is a terminal: pipe it on")
+            raise CommandError("-o - writes binary data to standard output, which is a terminal: pipe or redirect it")
 
     def name(self, job: Job) -> str:
         """As the user names it."""

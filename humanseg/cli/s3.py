@@ -125,6 +125,6 @@ def _plain_errors(address: str) -> Iterator[None]:
     except ClientError as error:
         said = error.response.get("Error", {})
         why = f"{said.get('Code', '')} {said.get('Message', '')}".strip()
-        raise DownloadError(f"{address}: the store refuses {error.operation_name}: {why}") from error
+        raise DownloadError(f"{address}: the store rejected {error.operation_name}: {why}") from error
     except BotoCoreError as error:
         raise DownloadError(f"{address}: {error}") from error

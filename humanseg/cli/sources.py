@@ -49,7 +49,7 @@ def gather(texts: list[str], out: Path | None, scratch: Path, *, timeout: float)
         CommandError: an argument names nothing.
     """
     if texts.count(STDIN) > 1:
-        raise CommandError("standard input can be read once: give - once")
+        raise CommandError("standard input can only be read once: use - once")
     found = Gathered()
     for number, text in enumerate(texts):
         if not is_address(text):
@@ -87,7 +87,7 @@ def _from_folder(address: s3.Address, folder: Path) -> Iterator[Source]:
         path = folder / f"{number}{one.name.suffix.lower()}"  # a key may be longer than a file's name
         yield Source(path, one.name, str(one.address), one.version, partial(s3.fetch, one.address))
     if not number:
-        raise DownloadError(f"{address} holds no photos or clips")
+        raise DownloadError(f"{address} contains no photos or clips")
 
 
 def _is_read(name: Path) -> bool:

@@ -29,13 +29,15 @@ class Effect:
 
 EFFECTS = {
     "format": Effect(PICTURES, PICTURES, "JSON holds no picture", "png"),
-    "threshold": Effect(OUTPUTS, THRESHOLDED, "a clip of probabilities is what comes before the threshold"),
+    "threshold": Effect(OUTPUTS, THRESHOLDED, "a clip of probabilities has no threshold applied"),
     "background": Effect(("composite",), ("composite",), "only a composite has a background", "#ffffff"),
-    "quality": Effect(OUTPUTS, (), "a clip's frames are looked at once and steadied instead", "fast"),
-    "keep": Effect(OUTPUTS, THRESHOLDED, "regions are parts of a mask, which a clip of probabilities has not", "all"),
-    "crop": Effect(OUTPUTS, (), "in a clip the person's box changes from frame to frame", "none"),
-    "archive": Effect(OUTPUTS, PICTURES, "it is consent to archive what is sent"),
-    "label": Effect(OUTPUTS, PICTURES, "it is kept with what is archived"),
+    "quality": Effect(OUTPUTS, (), "a clip's frames are segmented once and smoothed over time", "fast"),
+    "keep": Effect(
+        OUTPUTS, THRESHOLDED, "regions are parts of a mask, which a clip of probabilities does not have", "all"
+    ),
+    "crop": Effect(OUTPUTS, (), "in a clip the person's bounding box changes from frame to frame", "none"),
+    "archive": Effect(OUTPUTS, PICTURES, "it is the consent to archive"),
+    "label": Effect(OUTPUTS, PICTURES, "it is stored with archived photos only"),
     "progress": Effect((), PICTURES, "a photo is answered at once"),
 }
 

@@ -188,7 +188,7 @@ def test_redirects_are_followed_so_far_and_no_further(
     done = humanseg("segment", f"{site.url}/five", "-o", out, "--url", server.url)
     assert done.returncode == 0, done.stdout
     assert out.read_bytes() == mask
-    for path, sentence in (("loop", "redirects more than 5 times"), ("file", "can't be fetched")):
+    for path, sentence in (("loop", "redirects more than 5 times"), ("file", "could not download")):
         done = humanseg("segment", f"{site.url}/{path}", "-o", tmp_path / "no.png", "--url", server.url)
         assert done.returncode == 1
         assert sentence in done.stdout

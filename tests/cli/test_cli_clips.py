@@ -138,7 +138,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
         (("-o", "out.jpg", "--format", "jpeg"), "--format png and a folder"),
         (("-o", "out.webm", "--output", "composite", "--background", "beach"), "not a colour"),
         (("-o", "out.webm", "--background", "blur"), "Use --output composite"),
-        (("-o", "out.webm", "--output", "probability", "--threshold", "0.3"), "what comes before the threshold"),
+        (("-o", "out.webm", "--output", "probability", "--threshold", "0.3"), "has no threshold applied"),
     ],
 )
 def test_what_no_clip_takes_is_one_sentence(

@@ -37,8 +37,8 @@ class Proposal:
 STATES = {
     "proposed": "waits for a person",
     "accepted": "is the photo's label",
-    "no photo": "no committed record has this id (any more, or yet)",
-    "other size": "its photo has another size, so that it can't be its mask",
+    "no photo": "no committed record has this id",
+    "other size": "its photo has another size",
 }
 
 
@@ -123,7 +123,7 @@ def _checked(data: bytes, proposal: Proposal) -> bytes:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.mode != "L" or image.size != (proposal.width, proposal.height):
-                raise ArchiveError("its mask is not as its row says")
+                raise ArchiveError("its mask does not match its row")
             levels = image.histogram()
     except (OSError, ValueError, SyntaxError) as error:
         raise ArchiveError(f"its mask can't be read: {error}") from error
