@@ -142,7 +142,7 @@ def test_what_is_sent_waits_until_a_person_accepts_it(bucket: Bucket, run: Run, 
     width = (shown.shape[1] - 20) // 3
     middle = shown[:, width + 10 : 2 * width + 10] > 127
     assert abs(middle.mean() - 30 / 96) < 0.01
-    assert "1 corrected masks are labels" in run("accept", first, "--by", "ada").stdout
+    assert "1 corrected masks are now labels" in run("accept", first, "--by", "ada").stdout
     assert json.loads(run("proposals", "--json").stdout) == []
     assert "accepted" in run("ls").stdout
     run(*export, "--to", "after")

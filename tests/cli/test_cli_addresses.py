@@ -116,7 +116,7 @@ def test_a_terminal_gets_no_bytes_and_gives_none(server: Server, astronaut_jpeg:
     [
         (("a.jpg", "b.jpg", "-o", "-"), "one photo or clip"),
         ((".", "-o", "-"), "one photo or clip"),
-        (("-", "-", "-o", "out"), "give - once"),
+        (("-", "-", "-o", "out"), "use - once"),
         (("a.jpg", "-o", "-", "--json"), "both write to standard output"),
         (("a.jpg", "b.jpg", "-o", "s3://bucket/out"), "end it in /"),
         (("a.jpg", "-o", "s3:///key"), "names no bucket"),
