@@ -37,7 +37,7 @@ def save(chunks: Iterable[bytes], path: Path, origin: str, *, seconds: float = f
                 most = MAX_CLIP if is_clip(start) else MAX_BODY
             size += len(chunk)
             if size > most:
-                raise DownloadError(f"{origin} is larger than the limit of {most / 1e6:,.0f} MB")
+                raise DownloadError(f"{origin} has more than {most / 1e6:,.0f} MB, the limit")
             if most == MAX_BODY and time.monotonic() > until:
                 raise DownloadError(
                     f"the download of {origin} took longer than {seconds:g} s; use a longer --timeout"
