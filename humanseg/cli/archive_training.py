@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +16,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+class Format(str, Enum):
+    """What an export can be."""
+
+    folder = "folder"
+    webdataset = "webdataset"
+    coco = "coco"
+    label_studio = "label-studio"
+
+
 def export(
     to: Annotated[Path, typer.Option(help="Output folder; run the command again to resume.", metavar="DIR")],
     since: Since,
     until: Until = "",
-    fmt: Annotated[
-        str, typer.Option("--format", help="Output format: folder, webdataset, coco or label-studio.")
-    ] = "folder",
+    fmt: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.folder,
     corrected_only: Annotated[
         bool, typer.Option("--corrected-only", help="Only photos with a corrected mask.")
     ] = False,
@@ -75,7 +83,7 @@ def export(
             since=first,
             until=moment(until),
             now=datetime.now(timezone.utc),
-            fmt=fmt,
+            fmt=fmt.value,
             corrected_only=corrected_only,
             only=only,
             chosen_as=chosen,

@@ -39,12 +39,13 @@ SCHEMA = pa.schema(
         ("embedding", pa.list_(pa.float16())),  # see `humanseg.training.encoder.embed`
         ("seconds", pa.float64()),
         ("sampling_probability", pa.float64()),
+        ("clip_id", pa.string()),  # of a clip's frame
         ("problem", pa.string()),  # why there is no prediction
     ]
 )
 COLUMNS = [
     *("request_id", "time", "weights_sha256", "coverage", "confidence", "sampling_probability", "photo_sha256"),
-    *("photo_bytes", "mask_sha256", "mask_bytes", "segment", "photo_offset", "mask_offset"),
+    *("photo_bytes", "mask_sha256", "mask_bytes", "segment", "photo_offset", "mask_offset", "clip_id"),
 ]
 STATISTICS = ["request_id", "disagreement", "sampling_probability", "seconds", "problem"]  # the columns of a summary
 
@@ -91,6 +92,7 @@ def _predict(encoder: Encoder, row: dict[str, Any], parts: tuple[bytes, bytes] |
         "served_coverage": row["coverage"],
         "served_confidence": row["confidence"],
         "sampling_probability": row["sampling_probability"],
+        "clip_id": row["clip_id"],
     }
     if isinstance(parts, str):
         return {**about, "problem": parts}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 NAMES = (
     *("request_id", "time", "width", "height", "sent_format", "label", "coverage", "confidence"),
     *("brightness", "contrast", "sharpness"),
-    *("sampling_reason", "sampling_probability"),
+    *("sampling_reason", "sampling_probability", "clip_id"),
     *("passed_over_declined", "passed_over_sampled_out", "passed_over_dropped"),
 )
 
@@ -23,12 +23,15 @@ def columns_of(tables: Iterable[pa.Table], predictions: pa.Table | None = None) 
     """The rows of all `tables` as numpy columns, without photos archived on request.
 
     Such photos have no known sampling probability: people choose what they send.
+    Frames of clips are excluded, too: the frames of one clip are not independent samples.
     predictions: columns `request_id` and `embedding` of a replay; other photos have NaN in `embedding`.
     """
     found = list(tables)
     if not found:
         return {}
     whole = pa.concat_tables(found, promote_options="default")
+    if "clip_id" in whole.column_names:
+        whole = whole.filter(pc.field("clip_id").is_null()).drop_columns("clip_id")
     columns = {name: _numpy(whole.column(name)) for name in NAMES if name in whole.column_names}
     ids = columns.pop("request_id", None)
     if predictions is not None and ids is not None:
