@@ -19,7 +19,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks.archive import disc, exchange, uploader_of
+from benchmarks.archive.samples import disc, exchange, uploader_of
 from benchmarks.photos import SIZES, make_photo
 from benchmarks.servers import ROOT
 from benchmarks.usage import cpu_seconds

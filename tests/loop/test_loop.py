@@ -96,7 +96,7 @@ def test_five_commands_make_a_released_model_of_what_users_sent(loop_server: Ser
     said = humanseg(
         server, "archive", "export", "--to", to, "--since", "1d", "--choose", CHOSEN, "--format", "label-studio"
     )
-    assert f"chosen {CHOSEN} of {PHOTOS} photos" in said
+    assert f"chose {CHOSEN} of {PHOTOS} photos" in said
     rows = [json.loads(line) for line in (to / "manifest.jsonl").read_text().splitlines()]
     assert len(rows) == CHOSEN
     assert {row["chosen"]["why"] for row in rows} >= {"new", "doubt", "random"}
