@@ -27,7 +27,7 @@ SHARES = (0.5, 0.8, 0.95)
 
 
 def onnx_file(bench: Bench) -> Path:
-    """Our network for rembg, written anew."""
+    """Our network for rembg, rewritten."""
     path = DATA / "humanseg.onnx"
     command = [sys.executable, "-m", "benchmarks.rembg_model", str(bench.model), str(path)]
     subprocess.run(command, check=True, cwd=ROOT)
@@ -35,14 +35,14 @@ def onnx_file(bench: Bench) -> Path:
 
 
 def start_all(bench: Bench) -> None:
-    """Peers and rembg, where they don't run yet."""
+    """Start peers and rembg, if they are not running."""
     for spec in (*peers(bench.model), rembg(onnx_file(bench))):
         if spec.name not in bench.running:
             bench.start(spec)
 
 
 def race(bench: Bench, group: ProcessGroup) -> None:
-    """Limit, ours, peers and rembg, one after the other, round by round."""
+    """Limit, ours, peers and rembg, one after another, in rounds."""
     start_all(bench)
     found: dict[str, Any] = {"limit": {}, "servers": {}, "agreement": {}, "start": {}, "resident": {}}
     for name, server in bench.running.items():
@@ -67,7 +67,7 @@ def race(bench: Bench, group: ProcessGroup) -> None:
 
 
 def cost(bench: Bench, group: ProcessGroup) -> None:
-    """CPU time a photo, over exactly counted photos: what holds on a busy machine, too."""
+    """CPU time per photo, over an exact number of photos: valid on a busy machine, too."""
     found: dict[str, Any] = {"limit": {}, "servers": {}, "resident": {}}
     start_all(bench)
     log = bench.scratch / "h2load.log"
@@ -114,7 +114,7 @@ def sweep(bench: Bench, group: ProcessGroup) -> None:
 
 
 def open_rates(bench: Bench, group: ProcessGroup) -> None:
-    """Ours under a fixed rate: shares of what it just did at saturation."""
+    """Ours at fixed rates: shares of its measured capacity."""
     found: dict[str, Any] = {}
     for name in (OURS_OFF, OURS):
         for photo in bench.photos:

@@ -20,11 +20,12 @@ CROP = ("none", "person")
 class Options:
     """The requested result. `None` means the server's setting (threshold) or not given.
 
+    format: None means png for a photo, and for a clip webm (cutout) or mp4.
     progress: an id chosen by the client for polling the progress of a clip.
     """
 
     output: str = "mask"
-    format: str = "png"
+    format: str | None = None
     threshold: float | None = None
     background: str = "#ffffff"
     quality: str = "fast"
@@ -33,6 +34,16 @@ class Options:
     archive: str | None = None
     label: str | None = None
     progress: str | None = None
+
+    @property
+    def picture_format(self) -> str:
+        """In what a photo is answered."""
+        return self.format or "png"
+
+    @property
+    def consent(self) -> bool | None:
+        """Whether the sender agrees to be archived; None: nothing was said."""
+        return None if self.archive is None else self.archive == "yes"
 
     def given(self) -> dict[str, str]:
         """The options that differ from their defaults, as strings, without consent and label."""
@@ -57,12 +68,12 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
             f"The photo goes in 'image', 'data' or 'file'; options are {', '.join(OPTION_NAMES)}."
         )
     output = _choice(given, "output", OUTPUTS)
-    picture_format = _choice(given, "format", FORMATS)
-    if output == "cutout" and picture_format == "jpeg":
+    wanted = _choice(given, "format", FORMATS) if "format" in given else None
+    if output == "cutout" and wanted == "jpeg":
         raise BadOption("format=jpeg has no transparency, which output=cutout needs. Use format=png or format=webp.")
     return Options(
         output=output,
-        format=picture_format,
+        format=wanted,
         threshold=_threshold(given["threshold"]) if "threshold" in given else None,
         background=_background(given.get("background", "#ffffff")),
         quality=_choice(given, "quality", QUALITY),

@@ -200,7 +200,7 @@ class SegmentationHandler:
             job.response = progress_response(request.options.progress)
             return
         if wants_clip(request.photo, request.options):
-            job.response = make_clip(request.photo, request.options, self.clips, self.version)
+            job.response = make_clip(request, self.clips, self.origin(job), self.archive)
             return
         refuse_without_effect(request.options, clip=False)
         start = time.perf_counter()
@@ -259,7 +259,7 @@ class SegmentationHandler:
             keep=options.keep,
         )
         summary = segmentation.summary(self.model.spec.calibration)
-        origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
+        origin = self.origin(job)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
         if job.request.photo != PROBE:
             observe_photo(self.metrics, summary, job.seconds)
@@ -267,6 +267,10 @@ class SegmentationHandler:
         job.response.headers["x-archived"] = self.archive.keep(
             job.request, photo, segmentation, summary, origin, job.seconds, now, job.response
         )
+
+    def origin(self, job: Job) -> response.Origin:
+        """Who answers a photo."""
+        return response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
 
     def guarded(self, job: Job, step: Any, *arguments: Any) -> None:
         """Run one step for one photo and turn an error into its response."""

@@ -92,6 +92,7 @@ def list_records(
     model: Annotated[str, typer.Option(help="Only this model version, or NAME/VERSION.")] = "",
     below_confidence: Annotated[float, typer.Option(min=0, max=1, help="Only below this confidence.")] = 1.0,
     label: Annotated[str, typer.Option(help="Only with this x-label.")] = "",
+    clip: Annotated[str, typer.Option(help="Only the frames of the clip with this id.", metavar="ID")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of records.")] = 1_000_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one complete JSON record per line.")] = False,
 ) -> None:
@@ -109,7 +110,7 @@ def list_records(
         last = first + timedelta(days=1) if first else None
     with plain_errors():
         archive = reader()
-        found = rows(archive.records, Filter(first, last, model, below_confidence, label), limit, whole=as_json)
+        found = rows(archive.records, Filter(first, last, model, below_confidence, label, clip), limit, whole=as_json)
         if as_json:
             for row in found:
                 typer.echo(stored_record(row).to_json())
@@ -125,11 +126,22 @@ def list_records(
                 f"{row['confidence']:.3f}",
                 row["sampling_reason"],
                 row["label"] or "",
+                "" if row["clip_seconds"] is None else f"{row['clip_seconds']:.2f} s",
                 *([states.get(row["request_id"], "")] if states else []),
             )
             for row in found
         ]
-    columns = ["time (UTC)", "request id", "version", "photo", "coverage", "confidence", "kept for", "label"]
+    columns = [
+        "time (UTC)",
+        "request id",
+        "version",
+        "photo",
+        "coverage",
+        "confidence",
+        "kept for",
+        "label",
+        "in clip",
+    ]
     columns += ["correction"] if states else []
     print_table(f"{len(table)} records", columns, table)
     note_backlog()
@@ -244,14 +256,15 @@ def erase(
 ) -> None:
     """Erase records permanently: all object versions, corrected masks, and copies in the spool of this STATE_DIR.
 
-    Prints what was erased and which exports contain a copy. Exit status 4: an id was not found.
+    The id of a clip, or of a request with several photos, stands for all its records. Prints what was erased and
+    which exports contain a copy. Exit status 4: an id was not found.
     """
     from humanseg.archive.capture.hook import open_spool
     from humanseg.archive.read.erasing import erase as run
     from humanseg.archive.ship.command import read_settings
 
     if not yes:
-        typer.confirm(f"Erase {len(request_ids)} records with all their versions?", abort=True)
+        typer.confirm(f"Erase what {len(request_ids)} requests sent, with all their versions?", abort=True)
     with plain_errors():
         settings = read_settings(config)
         erased = run(reader(settings), open_spool(state_dir()), request_ids)

@@ -126,6 +126,12 @@ def refuse(asked: Mapping[str, Any], *, clip: bool) -> None:
     def spell(name: str, value: str) -> str:
         return f"--{name}" if name == "archive" else f"--{name} {value}"
 
+    for name in ("archive", "label"):
+        if clip and given[name] not in (None, "no"):
+            raise CommandError(
+                f"{spell(name, str(given[name]))} is for photos: this command sends a clip's frames one by one, "
+                "and they are not archived"
+            )
     if reason := without_effect(given, clip=clip, spell=spell):
         raise CommandError(reason)
 

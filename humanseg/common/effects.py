@@ -34,8 +34,8 @@ EFFECTS = {
     "quality": Effect(OUTPUTS, (), "a clip's frames are looked at once and steadied instead", "fast"),
     "keep": Effect(OUTPUTS, THRESHOLDED, "regions are parts of a mask, which a clip of probabilities has not", "all"),
     "crop": Effect(OUTPUTS, (), "in a clip the person's box changes from frame to frame", "none"),
-    "archive": Effect(OUTPUTS, (), "clips are not archived", "no"),
-    "label": Effect(OUTPUTS, (), "it is kept with the archived photo, and clips are not archived"),
+    "archive": Effect(OUTPUTS, PICTURES, "it is consent to archive what is sent"),
+    "label": Effect(OUTPUTS, PICTURES, "it is kept with what is archived"),
     "progress": Effect((), PICTURES, "a photo is answered at once"),
 }
 

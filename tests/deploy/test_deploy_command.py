@@ -197,7 +197,7 @@ def test_a_fleet_and_its_update(moto: moto_server.Moto, mar: Path) -> None:
 
     again = humanseg(*given, **moto.environment)
     assert again.returncode == 0, again.stderr
-    assert "Nothing to change in crowd." in again.stdout
+    assert "crowd is up to date." in again.stdout
 
 
 def test_the_outputs_say_where_to_send_photos(moto: moto_server.Moto, mar: Path) -> None:

@@ -27,7 +27,7 @@ VALUES = {
     "archive": "no",
     "progress": "0123456789abcdef",
 }
-CLIP_VALUES = {**VALUES, "format": "mov", "archive": "yes", "label": "booth-3"}
+CLIP_VALUES = {**VALUES, "format": "mov"}
 DEFAULTS = {"format": "png", "background": "#ffffff", "quality": "fast", "keep": "all", "crop": "none"}
 TIMES = ("server-timing", "x-request-id", "date", "connection", "content-length")
 
@@ -92,7 +92,7 @@ def test_of_a_photo_each_option_changes_the_answer_or_is_refused(
 def test_of_a_clip_each_option_changes_the_answer_or_is_refused(server: Server, clip: bytes, output: str) -> None:
     _, plain = answer(server, clip, {"output": output})
     for name, value in CLIP_VALUES.items():
-        if name == "progress":  # is asked for by another request (tests/serve/test_clips.py)
+        if name in ("progress", "archive", "label"):  # seen by another request, or in the archive (test_clips.py)
             continue
         status, other = answer(server, clip, {"output": output, name: value})
         if output in EFFECTS[name].clip:
@@ -104,7 +104,7 @@ def test_of_a_clip_each_option_changes_the_answer_or_is_refused(server: Server, 
 
 
 def test_defaults_of_a_clip_ask_for_nothing(server: Server, clip: bytes) -> None:
-    status, _ = answer(server, clip, {**DEFAULTS, "archive": "no"})
+    status, _ = answer(server, clip, {**DEFAULTS, "format": "mp4", "archive": "no"})
     assert status == 200
 
 

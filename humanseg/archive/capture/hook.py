@@ -30,7 +30,7 @@ from pathlib import Path
 from humanseg.archive.capture.bounds import Bounds, SpoolFullError
 from humanseg.archive.capture.correction import Correction, build_correction
 from humanseg.archive.capture.record import Exchange, Record, build_record, checked_label
-from humanseg.archive.capture.sampling import decide
+from humanseg.archive.capture.sampling import allowed, decide
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.capture.strip_metadata import strip_metadata
@@ -133,6 +133,10 @@ class Archive:
         if self.settings.mode == "off":
             return Outcome.DECLINED
         return self._dropping(lambda: self._append(build_correction(correction)), photo=False)
+
+    def wants_frames(self, consent: bool | None) -> bool:
+        """Whether frames of a clip are to be kept, by the settings and what its request said (None: nothing)."""
+        return self.settings.video == "sampled" and allowed(self.settings, consent)
 
     def close(self) -> None:
         """Seals the open segment and stops the threads and the uploader. A crash has the same effect."""

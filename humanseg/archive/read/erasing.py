@@ -9,6 +9,7 @@ import io
 import json
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from humanseg.archive.capture.correction import decode
 from humanseg.archive.capture.names import parse_name, segment_key, table_key
-from humanseg.archive.capture.record import check_request_id
+from humanseg.archive.capture.record import check_request_id, parse_time
 from humanseg.archive.capture.segment import Whole, scan
 from humanseg.archive.capture.spool import Spool, claimed, records_of, remove_folder, segment_name
 from humanseg.archive.errors import ArchiveError
@@ -37,6 +38,7 @@ from humanseg.archive.ship import groups
 from humanseg.archive.ship.table import KINDS, to_parquet
 
 SPOOL_SECONDS = 60.0  # maximum duration of an upload in progress
+MOST_PARTS = 32  # records of one request, ID-0, ID-1, ...: the limit of KServe instances; a clip has fewer frames
 
 
 @dataclass
@@ -57,22 +59,33 @@ class Erased:
 def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
     """Erases the records of `request_ids` and reports for each what was erased and who exported it.
 
-    The spool is erased first, so that no uploader uploads a deleted record again.
+    The id of a request with several records (frames of a clip, KServe instances) stands for all of them; each one
+    that existed is listed. The spool is erased first, so that no uploader uploads a deleted record again.
 
     Raises:
         ArchiveError: an upload holds a spool copy for too long, another process rewrites the archive, or the store
         refused a deletion.
         ValueError: an invalid id.
     """
-    results = {check_request_id(request_id): Erased(request_id) for request_id in request_ids}
+    parts = {
+        check_request_id(request_id): [f"{request_id}-{number}" for number in range(MOST_PARTS)]
+        for request_id in request_ids
+    }
+    results = {one: Erased(one) for request_id in parts for one in (request_id, *parts[request_id])}
+    times: dict[str, datetime] = {}
     half_put = _from_spool(spool, results)
     with lease(reader) as held:
         for shelf in (reader.records, reader.corrections):
             remove(reader, shelf, half_put)
         for shelf in (reader.records, reader.labels, reader.corrections):
-            _from_shelf(reader, shelf, results, held)
-    _note_exports(reader, results)
-    return list(results.values())
+            times |= _from_shelf(reader, shelf, results, held)
+    _note_exports(reader, results, times)
+    return [one for request_id in parts for one in _of_request(results, request_id, parts[request_id])]
+
+
+def _of_request(results: dict[str, Erased], request_id: str, parts: list[str]) -> list[Erased]:
+    found = [one for one in (results[name] for name in (request_id, *parts)) if one.found]
+    return found or [results[request_id]]
 
 
 # ---------------------------------------------------------------------- the spool
@@ -175,14 +188,16 @@ def _take_inventory(reader: Reader, shelf: Shelf) -> _Inventory:
     return _Inventory(tables, segments, old)
 
 
-def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: Lease) -> None:
+def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: Lease) -> dict[str, datetime]:
+    """Removes the records, or labels, from the bucket; returns the times of the removed records."""
     there = _take_inventory(reader, shelf)
     finish(reader, shelf, list(there.tables.values()), there.segments, held)
     there = _take_inventory(reader, shelf)
     if shelf is not reader.labels and _commit(reader, shelf, there, results):
         there = _take_inventory(reader, shelf)
     ids = pc.field(shelf.photo_id).isin(list(results))
-    rows = shelf.dataset(there.tables.values()).to_table(columns=[shelf.photo_id, "segment"], filter=ids)
+    columns = [shelf.photo_id, "segment", *(["time"] if shelf is reader.records else [])]
+    rows = shelf.dataset(there.tables.values()).to_table(columns=columns, filter=ids)
     by_segment: dict[str, set[str]] = {}
     for row in rows.to_pylist():
         name = parse_name(row["segment"])
@@ -195,6 +210,8 @@ def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: 
             deleted = remove(reader, shelf, [text])
         _note(results, gone, deleted)
     _from_old_versions(reader, shelf, there, results)
+    records = shelf is reader.records  # a label has the time of its import
+    return {row["request_id"]: row["time"] for row in rows.to_pylist()} if records else {}
 
 
 def _commit(reader: Reader, shelf: Shelf, there: _Inventory, results: dict[str, Erased]) -> bool:
@@ -243,11 +260,15 @@ def _note(results: dict[str, Erased], ids: set[str], deleted: Deleted) -> None:
             results[one].versions[key] = results[one].versions.get(key, 0) + number
 
 
-def _note_exports(reader: Reader, results: dict[str, Erased]) -> None:
+def _note_exports(reader: Reader, results: dict[str, Erased], times: dict[str, datetime]) -> None:
     keys = [
         key for key in reader.keys_under(f"{reader.store.destination.prefix}/exports/v1/") if key.endswith(".json")
     ]
     for data in parallel(reader.get, keys):
         note = json.loads(data)
-        for one in set(note.pop("request_ids")) & results.keys():
+        shown = set(note.pop("request_ids"))
+        if "since" in note:
+            since, until = parse_time(note["since"]), parse_time(note["until"])
+            shown |= {one for one, time in times.items() if since <= time < until}
+        for one in shown & results.keys():
             results[one].exports.append(note)

@@ -65,6 +65,9 @@ RECORDS = pa.schema(
         ("passed_over_sampled_out", pa.int32()),
         ("passed_over_dropped", pa.int32()),
         ("label", pa.string()),
+        ("clip_id", pa.string()),
+        ("clip_seconds", pa.float64()),
+        ("clip_sha256", pa.string()),
         ("photo_offset", pa.int64()),
         *_PLACE,
     ]
