@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from humanseg.cli.console import CommandError, err
+from humanseg.cli.console import CommandError, err, s3_refusal
 from humanseg.common.names import state_dir
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def plain_errors() -> Iterator[None]:
     except ArchiveError as error:
         raise CommandError(str(error)) from error
     except ClientError as error:
-        details = error.response.get("Error", {})
-        why = f"{details.get('Code')} {details.get('Message', '')}".strip()
-        raise CommandError(f"the store rejected {error.operation_name}: {why}") from error
+        raise CommandError(s3_refusal(error)) from error
     except BotoCoreError as error:
         raise CommandError(f"the store can't be reached: {error}") from error
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from humanseg.cli.table import print_table as print_table
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from rich.console import Console
 
 
@@ -64,6 +65,13 @@ def explain(error: Exception) -> int:
             file=sys.stderr,
         )
     return 1
+
+
+def s3_refusal(error: ClientError) -> str:
+    """What S3 rejected and why, in one sentence."""
+    details = error.response.get("Error", {})
+    why = f"{details.get('Code')} {details.get('Message', '')}".strip()
+    return f"the store rejected {error.operation_name}: {why}"
 
 
 def print_json(value: Any) -> None:

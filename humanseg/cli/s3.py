@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from humanseg.cli.console import CommandError
+from humanseg.cli.console import CommandError, s3_refusal
 from humanseg.cli.download import CHUNK, DownloadError, save
 
 SCHEME = "s3://"
@@ -123,8 +123,6 @@ def _plain_errors(address: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        said = error.response.get("Error", {})
-        why = f"{said.get('Code', '')} {said.get('Message', '')}".strip()
-        raise DownloadError(f"{address}: the store rejected {error.operation_name}: {why}") from error
+        raise DownloadError(f"{address}: {s3_refusal(error)}") from error
     except BotoCoreError as error:
         raise DownloadError(f"{address}: {error}") from error

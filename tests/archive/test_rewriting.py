@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from humanseg.archive.capture.hook import Outcome
 from humanseg.archive.capture.names import parse_name
@@ -22,7 +22,6 @@ from humanseg.archive.read.query import query
 from humanseg.archive.read.reader import Damaged, Gone, Reader
 from humanseg.archive.read.rewriting import Busy, lease
 from humanseg.archive.ship import groups
-from humanseg.cli.archive import app
 from tests.archive.helpers import NOON, Bucket, digest, exchange
 from tests.archive.test_uploader import fill, spool_at, uploader_for, wait_for, waiting, writer
 
@@ -190,21 +189,6 @@ def test_what_is_damaged_is_left_where_it_is(tmp_path: Path, bucket: Bucket) -> 
     assert bucket.reader.get(row["segment"]) == bytes(data)
     with pytest.raises(Damaged):
         bucket.reader.photo_and_mask(row)
-
-
-@pytest.fixture
-def run(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs `humanseg archive ARGUMENTS` against this test's bucket."""
-    for name, value in {**bucket.environment, "STATE_DIR": str(tmp_path)}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object, status: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(one) for one in arguments])
-        assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
-        return result
-
-    return call
 
 
 def everything(bucket: Bucket) -> bytes:

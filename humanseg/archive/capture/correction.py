@@ -22,6 +22,7 @@ from humanseg.archive.capture.record import (
     StoredRecord,
     check_request_id,
     parse_time,
+    parsed,
     rfc3339,
     sample_blocks,
 )
@@ -64,14 +65,9 @@ class StoredCorrection:
     @classmethod
     def from_json(cls, text: str | bytes) -> StoredCorrection:
         """The correction that `to_json` wrote; raises ValueError for anything else."""
-        found = json.loads(text)
-        if not isinstance(found, dict) or found.pop("correction_version", None) != SCHEMA_VERSION:
-            raise ValueError(f"no correction of version {SCHEMA_VERSION}")
-        if set(found) != _NAMES:
-            raise ValueError(f"a correction with other fields: {sorted(_NAMES ^ set(found))}")
-        for name in ("request_id", "of"):
-            check_request_id(str(found[name]))
-        return cls(**{**found, "time": parse_time(found["time"])})
+        found = parsed(text, _NAMES, "correction_version", SCHEMA_VERSION)
+        check_request_id(str(found["of"]))
+        return cls(**found)
 
     def parts(self) -> dict[str, tuple[int, str]]:
         """Size and SHA-256 of the member before the JSON."""

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
-from typing import Protocol
+from typing import Any, Protocol
 
 from humanseg.archive.capture.tar import header, padding
 
@@ -125,13 +125,7 @@ class StoredRecord:
     @classmethod
     def from_json(cls, text: str | bytes) -> StoredRecord:
         """Parse the output of `to_json`; raises ValueError for anything else."""
-        found = json.loads(text)
-        if not isinstance(found, dict) or found.pop("schema_version", None) != SCHEMA_VERSION:
-            raise ValueError(f"no record of schema version {SCHEMA_VERSION}")
-        if set(found) != _NAMES:
-            raise ValueError(f"a record with other fields: {sorted(_NAMES ^ set(found))}")
-        check_request_id(str(found["request_id"]))
-        return cls(**{**found, "time": parse_time(found["time"])})
+        return cls(**parsed(text, _NAMES, "schema_version", SCHEMA_VERSION))
 
     @property
     def photo_id(self) -> str:
@@ -147,6 +141,17 @@ class StoredRecord:
 
 
 _NAMES = {one.name for one in fields(StoredRecord)}
+
+
+def parsed(text: str | bytes, names: set[str], version_key: str, version: int) -> dict[str, Any]:
+    """The fields `names` of a stored JSON, with `time` as a datetime; raises ValueError for anything else."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or found.pop(version_key, None) != version:
+        raise ValueError(f"no JSON with {version_key} {version}")
+    if set(found) != names:
+        raise ValueError(f"a JSON with other fields: {sorted(names ^ set(found))}")
+    check_request_id(str(found["request_id"]))
+    return {**found, "time": parse_time(found["time"])}
 
 
 class Timed(Protocol):
