@@ -170,7 +170,9 @@ def through_rembg(clip: Path, out: Path, environment: Path, onnx: Path) -> None:
     extras = json.dumps({"model_path": str(onnx)})
     words = [str(environment / "bin" / "rembg"), "b", *map(str, SIZE), "-o", f"{out}/%05u.png"]
     words += ["-m", "u2net_custom", "-x", extras]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    # Where rembg looks for models, and where its Numba keeps what it compiles.
+    variables = {**os.environ, "REMBG_HOME": str(onnx.parent), "NUMBA_CACHE_DIR": str(onnx.parent)}
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=variables) as process:
         assert process.stdin
         for frame in frames(probe(clip)):
             process.stdin.write(frame.pixels.tobytes())
