@@ -170,7 +170,10 @@ def through_rembg(clip: Path, out: Path, environment: Path, onnx: Path) -> None:
     extras = json.dumps({"model_path": str(onnx)})
     words = [str(environment / "bin" / "rembg"), "b", *map(str, SIZE), "-o", f"{out}/%05u.png"]
     words += ["-m", "u2net_custom", "-x", extras]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    # Where rembg looks for models, and where its Numba keeps what it compiles.
+    variables = {**os.environ, "REMBG_HOME": str(onnx.parent), "NUMBA_CACHE_DIR": str(onnx.parent)}
+    quiet = subprocess.DEVNULL  # a file as stdout ends it: it takes pipes and devices only
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, env=variables) as process:
         assert process.stdin
         for frame in frames(probe(clip)):
             process.stdin.write(frame.pixels.tobytes())
@@ -271,6 +274,7 @@ def main() -> None:
     parser.add_argument("--rembg", type=Path)
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without", nargs="+", default=[], help="Ways to leave out.")
     parser.add_argument("--only", choices=("speed", "steady"))
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[11], help="Of the scenes; steady.py was set on 1 and 2."
@@ -284,10 +288,10 @@ def main() -> None:
         if given.only != "speed":
             tell_steadiness(net, given.seeds)
         if given.only != "steady":
-            speed(folder, net, given.frames, given.rounds, given.rembg)
+            speed(folder, net, given.frames, given.rounds, given.rembg, given.without)
 
 
-def speed(folder: Path, net: Network, count: int, rounds: int, rembg: Path | None) -> None:
+def speed(folder: Path, net: Network, count: int, rounds: int, rembg: Path | None, without: list[str]) -> None:
     """Every way in turn, then a photo beside a clip, and the memory of the command."""
     clip = make_clip(folder / "clip.mp4", count)
     look = Look("cutout", backdrop("#ffffff"))
@@ -306,6 +310,7 @@ def speed(folder: Path, net: Network, count: int, rounds: int, rembg: Path | Non
         }
         if rembg:
             ways["rembg"] = lambda out: through_rembg(clip, out / "rembg", rembg, onnx)
+        ways = {name: work for name, work in ways.items() if name not in without}
         found: dict[str, list[Spent]] = {name: [] for name in ways}
         print(f"{count} frames, {rounds} rounds; load of this machine before: {os.getloadavg()[0]:.1f}", flush=True)
         for number in range(rounds):

@@ -9,6 +9,7 @@ that crashed RETRIES workers is skipped and listed; the others continue.
 from __future__ import annotations
 
 import contextlib
+import logging
 import io
 import os
 import sys
@@ -78,7 +79,7 @@ def on_ray(address: str, model: Path, job: Job) -> Work:
         if not segments:
             return
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="warning")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, RuntimeError) as error:
             raise ConnectionError(f"the Ray cluster at {address} can't be joined: {error}") from error
         again: Any = [ArchiveError, BotoCoreError, ClientError]  # the store may be temporarily unavailable

@@ -135,7 +135,7 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
         (("-o", "out.webm", "--quality", "best"), "--quality best is for photos"),
         (("-o", "out.webm", "--archive"), "--archive is for photos"),
         (("-o", "out.webm", "--label", "stand 3"), "--label stand 3 is for photos"),
-        (("-o", "out.jpg", "--format", "jpeg"), "--format png and a folder"),
+        (("-o", "out.jpg", "--format", "jpeg"), "--format png with a folder"),
         (("-o", "out.webm", "--output", "composite", "--background", "beach"), "not a colour"),
         (("-o", "out.webm", "--background", "blur"), "Use --output composite"),
         (("-o", "out.webm", "--output", "probability", "--threshold", "0.3"), "has no threshold applied"),

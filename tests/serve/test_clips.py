@@ -104,8 +104,8 @@ LOCKED = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "ab" * 16, "enc
 DOT = [np.full((1, 1, 3), 255, np.uint8)] * 3
 HUGE = [np.full((4320, 7680, 3), 90, np.uint8)] * 2
 BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
-    "sound alone": (write_sound, 400, "sound alone"),
-    "no video stream": (_other_data, 400, "no video stream"),
+    "sound alone": (write_sound, 400, "audio only"),
+    "no video stream": (_other_data, 400, "no video"),
     "encrypted": (lambda p: write_clip(p, disc_frames(5), container_options=LOCKED), 415, "encrypted"),
     "8K": (lambda p: write_clip(p, HUGE, codec="mjpeg", pixels="yuvj420p", codec_options={}), 413, "7680x4320"),
     "an hour": (lambda p: write_clip(p, disc_frames(2), times=[0, 3600], base=Fraction(1)), 413, "humanseg segment"),
@@ -132,7 +132,7 @@ def test_a_clip_that_breaks_off_is_answered_up_to_there_with_a_warning(server: S
     answer = post(server, whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     assert answer.status_code == 200, answer.text
     assert 10 < int(answer.headers["x-frames"]) < 36
-    assert "broken after frame" in answer.headers["x-warning"]
+    assert "damaged after frame" in answer.headers["x-warning"]
 
 
 @pytest.mark.slow
