@@ -9,8 +9,8 @@ that crashed RETRIES workers is skipped and listed; the others continue.
 from __future__ import annotations
 
 import contextlib
-import logging
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
