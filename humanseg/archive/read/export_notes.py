@@ -1,0 +1,75 @@
+"""Notes in the bucket of who made copies of which photos, and where: `erase` names them, and takes its ids out.
+
+PREFIX/exports/v1/2026-11-20-HEX.json
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import uuid
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from humanseg.archive.capture.record import rfc3339
+from humanseg.archive.read.reader import Reader, parallel
+from humanseg.archive.read.rewriting import delete_versions, lease, versions_under
+
+NAME_LENGTH = 20
+
+
+def photo_name(photo_sha256: str) -> str:
+    """What a photo is called in an export."""
+    return photo_sha256[:NAME_LENGTH]
+
+
+def register(reader: Reader, place: Path, fmt: str, request_ids: Collection[str], now: datetime) -> None:
+    """Leave a note in the bucket of who made a copy of these photos, where, so that `erase` can name it."""
+    note = {
+        "time": rfc3339(now),
+        "by": getpass.getuser() if "USER" in os.environ else str(os.getuid()),
+        "host": socket.gethostname(),
+        "folder": str(place.resolve()),
+        "format": fmt,
+        "request_ids": sorted(request_ids),
+    }
+    _put(reader, note)
+
+
+def notes(reader: Reader) -> dict[str, dict[str, Any]]:
+    """All notes, by key."""
+    keys = [key for key in reader.keys_under(_root(reader)) if key.endswith(".json")]
+    return dict(zip(keys, map(json.loads, parallel(reader.get, keys)), strict=True))
+
+
+def redact(reader: Reader, request_ids: Collection[str]) -> int:
+    """Takes these ids out of every note, in all its versions; returns how many notes named one.
+
+    Raises:
+        Busy: somebody rewrites the archive now; run it again later.
+        ArchiveError: the store refused a deletion.
+    """
+    gone, changed = set(request_ids), 0
+    with lease(reader) as held:
+        for key, note in notes(reader).items():
+            if not gone & set(note["request_ids"]):
+                continue
+            changed += 1
+            if kept := [one for one in note["request_ids"] if one not in gone]:
+                _put(reader, {**note, "request_ids": kept})  # under a new key: what is interrupted is done again
+            held.check()
+            delete_versions(reader, versions_under(reader, key))
+    return changed
+
+
+def _put(reader: Reader, note: dict[str, Any]) -> None:
+    key = f"{_root(reader)}{note['time'][:10]}-{uuid.uuid4().hex}.json"
+    reader.store.put_new(key, json.dumps(note).encode())
+
+
+def _root(reader: Reader) -> str:
+    return f"{reader.store.target.prefix}/exports/v1/"
