@@ -54,7 +54,7 @@ def is_visit(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
 def is_description(headers: Mapping[str, str]) -> bool:
     """Whether the management API asks for what the model says of itself (`?customized=true`).
 
-    TorchServe says so in a header, which any client can send as well: what is answered must be no secret.
+    TorchServe says so in a header, which any client can send as well: it opens no door that a key closes.
     """
     return headers.get("describe") == "True"
 

@@ -31,6 +31,7 @@ from handler.pixel_budget import open_budget
 from handler.request import PhotoRequest, is_description, is_visit, parse_requests, wanted_type
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
+from humanseg.common.apikeys import ApiKey
 from humanseg.common.probe import PROBE
 from humanseg.segmentation import pipeline
 from humanseg.segmentation.engine import make_engine, warm_up
@@ -60,10 +61,11 @@ class SegmentationHandler:
             # The container sets it: a JSON line for each request costs throughput, access_log.log has them without.
             self.log_requests = os.environ.get("LOG_REQUESTS") == "1"
             keys = os.environ.get("API_KEYS_FILE")
-            self.keys = KeyRing(Path(keys), os.environ.get("HEALTH_KEY_HASH")) if keys else None
+            state = Path(os.environ.get("STATE_DIR", folder))
+            health = os.environ.get("HEALTH_KEY_HASH")
+            self.keys = KeyRing(Path(keys), health, used=state / "keys-used") if keys else None
             self.key_limit = None
             if self.settings.photos_per_key:
-                state = Path(os.environ.get("STATE_DIR", folder))
                 self.key_limit = KeyLimit(state / "key-slots", self.settings.photos_per_key)
             self.model = ModelInfo.read(folder)
             self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
@@ -124,6 +126,7 @@ class SegmentationHandler:
     def decode(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """A request to the network's frame; what needs no network, and several photos in one, to the response."""
         if is_description(headers):
+            self.authorize(job, row, headers)
             job.response = response.document_response(
                 json.dumps(public_facts(self.facts)).encode(), "application/json"
             )
@@ -131,22 +134,23 @@ class SegmentationHandler:
         if is_visit(row, headers):
             job.response = self.visited(job, row, headers)
             return
-        self.authorize(job, row, headers)
+        key = self.authorize(job, row, headers)
         row = {name: value for name, value in row.items() if name != KEY_FIELD}
         requests = parse_requests(row, headers, max_label=self.settings.max_label)
+        if key and self.key_limit:
+            self.key_limit.take(key, len(requests))
         if len(requests) > 1:
             self.predict_each(job, requests)
         else:
             self.read(job, requests[0], self.most_pixels)
 
-    def authorize(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        """Check the API key where the server has keys, and its bound on photos at a time."""
+    def authorize(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> ApiKey | None:
+        """Check the API key where the server has keys; None where it has none."""
         if self.keys is None:
-            return
+            return None
         key = self.keys.check(sent_key(headers, row))
         job.key = key.name
-        if self.key_limit:
-            self.key_limit.take(key)
+        return key
 
     def visited(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> response.Response:
         """The page for a browser, the service's facts for who asks for JSON, and OpenAPI for who asks for YAML."""

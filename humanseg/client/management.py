@@ -73,6 +73,7 @@ class Management:
             loopback, or better on a socket, which neither web pages nor other users of the host reach.
         timeout: seconds to wait for an ordinary answer.
         retries: further attempts of the calls that only read. A change is sent once.
+        api_key: what a worker asks for before it says which network it runs, on servers started with API_KEYS_FILE.
     """
 
     def __init__(
@@ -81,10 +82,11 @@ class Management:
         *,
         timeout: float = 60.0,
         retries: int = 4,
+        api_key: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._transport = Transport(url.rstrip("/"), timeout, retries)
+        self._transport = Transport(url.rstrip("/"), timeout, retries, api_key)
         self._sleep = sleep
         self._clock = clock
 
@@ -130,7 +132,8 @@ class Management:
     def facts(self, model: str, version: str) -> dict[str, Any]:
         """What the workers of a version say of themselves, such as `["network"]["architecture"]`.
 
-        A worker that has photos to work on says it after them. Empty where no worker runs, or one of another handler.
+        A worker that has photos to work on says it after them. Empty where no worker runs, or one of another
+        handler; without "network" where it wants an API key.
 
         Raises:
             NotFoundError: no such model or version.

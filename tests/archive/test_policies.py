@@ -109,8 +109,9 @@ def test_the_scheduled_job_compacts_and_erases(people: dict[str, Reader], tmp_pa
     row = next(iter(reader.records.days_rows())).to_pylist()[0]
     (erased,) = erase(reader, spool_at(tmp_path), [row["request_id"]])
     assert erased.found
-    assert redact(reader, [erased.request_id]) == 1
-    assert [set(note["request_ids"]) for note in notes(people["all"]).values()] == [set(ids) - {erased.request_id}]
+    assert redact(reader, [erased.request_id]) > 0
+    named = {one for note in notes(people["all"]).values() for one in note["request_ids"]}
+    assert named == set(ids) - {erased.request_id}
     assert verify(people["read"]).records == 3
     with pytest.raises(ClientError, match="AccessDenied"):
         reader.store.client.put_object(Bucket=BUCKET, Key="others/x", Body=b"")
