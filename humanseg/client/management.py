@@ -17,7 +17,14 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from humanseg.client.errors import AnswerError, HumansegError, NotReadyError, ServerFaultError, StatusError
+from humanseg.client.errors import (
+    AnswerError,
+    HumansegError,
+    NotReadyError,
+    ServerFaultError,
+    StatusError,
+    UnauthorizedError,
+)
 from humanseg.client.transport import Transport
 
 READY = "READY"
@@ -132,13 +139,16 @@ class Management:
     def facts(self, model: str, version: str) -> dict[str, Any]:
         """What the workers of a version say of themselves, such as `["network"]["architecture"]`.
 
-        A worker that has photos to work on says it after them. Empty where no worker runs, or one of another
-        handler; without "network" where it wants an API key.
+        A worker that has photos to work on says it after them. Empty where no worker runs, one of another
+        handler, or one that wants an API key.
 
         Raises:
             NotFoundError: no such model or version.
         """
-        (said,) = self._get(_path(model, version), {"customized": "true"})
+        try:
+            (said,) = self._get(_path(model, version), {"customized": "true"})
+        except UnauthorizedError:
+            return {}
         found = said.get("customizedMetadata")
         try:
             found = json.loads(found) if isinstance(found, str) else found

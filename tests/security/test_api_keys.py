@@ -364,6 +364,18 @@ def test_whoever_manages_a_server_with_keys_brings_one(guarded: Server) -> None:
     address = f"{guarded.management_url}/models/{MODEL}?customized=true"
     assert "efficient_unet" not in requests.get(address, timeout=30).text
     assert "efficient_unet" in requests.get(address, headers={"x-api-key": "good"}, timeout=30).text
+    command = [
+        str(Path(sys.executable).parent / "humanseg"),
+        "status",
+        "--management-url",
+        guarded.management_url,
+        "--json",
+    ]
+    for key, network in (("", False), ("bad", False), ("good", True)):
+        environment = {**os.environ, "HUMANSEG_API_KEY": key}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("efficient_unet" in done.stdout) == network, "what else it shows needs no worker, and no key"
 
 
 @pytest.mark.slow
