@@ -51,7 +51,8 @@ class KeyRing:
         self._extra = (ApiKey(extra, "health"),) if extra else ()
         self._used = used
         if used:
-            used.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(OSError):  # what can't be remembered is asked for again
+                used.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._proven = {extra} if extra else set()
         self._seen = _version(path)
         self._keys = read_keys(path)
