@@ -2,13 +2,13 @@
 #
 #   docker build -t humanseg .                                         CPU
 #   docker build -t humanseg --build-arg DEVICE=cuda .                 CUDA, from PyPI
-#   docker build -t humanseg --platform linux/arm64 .                  Graviton and other arm64; each wheel is there
+#   docker build -t humanseg --platform linux/arm64 .                  Graviton and other arm64
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #     -v humanseg:/state -p 127.0.0.1:8080:8080 -e ARCHIVE_BUCKET=... humanseg
 #
-# DEVICE=cpu takes torch's CPU build, never PyPI's own, which brings gigabytes of CUDA: from TORCH_INDEX, or without a
-# network from a wheel laid into deploy/container/wheels/.
-# deploy/container/README.md has the settings, and what fills the image.
+# DEVICE=cpu uses torch's CPU build instead of PyPI's, which includes gigabytes of CUDA: from TORCH_INDEX, or offline
+# from a wheel in deploy/container/wheels/.
+# deploy/container/README.md has the settings and the contents of the image.
 
 # Checked, and renewed with the tag, by scripts/pin_images.py.
 ARG BASE=debian:bookworm-20250520-slim@sha256:90522eeb7e5923ee2b871c639059537b30521272f10ca86fdbbbb2b75a8c40cd
@@ -32,8 +32,8 @@ COPY pyproject.toml .
 COPY locks/image.txt locks/cuda.txt locks/torch-cpu.txt locks/
 ARG DEVICE=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# Each file by its hash (scripts/lock.sh); a lock of other pins is refused. torch's CPU build first, by its full version:
-# "+cpu" is found in no other index. Where its file is not in the lock, the build says so and goes on.
+# Each file is verified by its hash (scripts/lock.sh); an outdated lock is an error. torch's CPU build first, by its full version:
+# "+cpu" exists in no other index. If its file is not in the lock, the build prints a warning and continues.
 # hadolint ignore=DL3013,SC1091
 RUN --mount=type=bind,source=deploy/container/wheels,target=/wheels --mount=type=cache,target=/root/.cache/pip \
     . scripts/pins.sh && lock=locks/image.txt && \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh clone to a served model: ./serve.sh   (README.md has the settings; Ctrl-C stops everything)
 set -euo pipefail
-# Relative paths are meant from where the caller stands.
+# Relative paths are relative to the caller's folder.
 for name in STATE_DIR API_KEYS_FILE MODEL_MAR; do
   case "${!name:-}" in "" | /*) ;; *) export "$name=$PWD/${!name}" ;; esac
 done

@@ -49,10 +49,10 @@ from humanseg.archive.capture.record import Exchange
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.capture.telemetry import NoMetrics, RateLimitedLog
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.local_store import LocalStore
 from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.table import RECORDS, table_bytes
-from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.uploader import Uploader
 
 SMALL = replace(SIZES["small"], width=96, height=72)  # of `scale`, where bytes do not matter
@@ -121,7 +121,7 @@ def keep(folder: Path, number: int) -> dict[str, Any]:
 def uploader_of(folder: Path, settings: ArchiveSettings) -> Uploader:
     return Uploader(
         Spool(folder / "spool"),
-        lambda: Store.open(Target.find({}, folder), BucketSettings.of(settings)),
+        lambda: Store.open(Destination.find({}, folder), BucketSettings.of(settings)),
         settings,
         metrics=NoMetrics(),
         log=RateLimitedLog(logging.getLogger("archive")),
@@ -384,7 +384,7 @@ def scale(folder: Path, records: int, whole: int, a_segment: int) -> dict[str, A
     archive.close()
     with LocalStore(folder / "store") as local:
         store = local.open_store()
-        root, every = records_root(store.target.prefix), timedelta(days=30) * a_segment / records
+        root, every = records_root(store.destination.prefix), timedelta(days=30) * a_segment / records
         for number in range(records // a_segment):
             name = make_name(first + every * number, "0badcafe", number + 1)
             table = rows_of(a_segment, name.time, every.total_seconds() * 0.9, segment_key(root, name), draw)

@@ -69,10 +69,10 @@ def cost(found: Found) -> list[str]:
         rows.append(row)
     head = [""] + [cell for photo in PHOTOS for cell in (f"{photo}, CPU ms", "limit / it")]
     return [
-        "## CPU time a photo",
+        "## CPU time per photo",
         "",
-        "The server and all that it started, archive and store included, over an exact number of photos (h2load, 8 "
-        "clients, after a warm-up). This holds on a busy machine too, but for what its neighbours do to the caches.",
+        "The server and its child processes, archive and store included, over an exact number of photos (h2load, 8 "
+        "clients, after a warm-up). This is valid on a busy machine, too, except for effects on the caches.",
         "",
         *table(head, rows),
     ]
@@ -80,7 +80,7 @@ def cost(found: Found) -> list[str]:
 
 def sweep(found: Found) -> list[str]:
     """Ours by number of clients."""
-    lines = ["## Ours by number of clients (closed loop)"]
+    lines = ["## Throughput by number of clients (closed loop)"]
     for name, photos in found["servers"].items():
         for photo, levels in photos.items():
             rows = []
@@ -102,7 +102,7 @@ def open_loop(found: Found) -> list[str]:
                 sent = [f"{entry['rate']:.1f}", f"{entry['share']:.0%}"]
                 rows.append([f"{name}, {photo}", *sent, *waits([entry]), late, entry["bad"]])
     return [
-        "## Ours under a fixed rate (open loop)",
+        "## Latency at a fixed rate (open loop)",
         "",
         "h2load, a new connection for each photo, evenly spaced. Nothing waits for an answer, so there is no "
         "coordinated omission. `late`: how far the load tool itself was behind its plan (99th percentile).",
@@ -123,7 +123,7 @@ def outputs(found: Found) -> list[str]:
                 cells[-2:] = [f"{peer:.1f}", f"{own / max(peer, SLOWEST):.1f}"]
             rows.append(cells)
     head = ("", "limit, photos/s", "ours", "ours / limit", "rembg's server", "ours / rembg")
-    return ["## By what is asked for", "", "Archive off, 8 clients.", "", *table(head, rows)]
+    return ["## By output", "", "Archive off, 8 clients.", "", *table(head, rows)]
 
 
 def forward(found: Found) -> list[str]:

@@ -1,1 +1,1 @@
-"""The way of a photo: what runs inside a TorchServe worker. Goes whole into the .mar."""
+"""The request path: the code that runs inside a TorchServe worker. All of it is packed into the .mar."""

@@ -1,4 +1,4 @@
-"""Optional API keys: who may ask for a mask, until when, and for how many at a time (humanseg.common.apikeys)."""
+"""Optional API key authentication with expiry dates and concurrency limits (humanseg.common.apikeys)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from humanseg.segmentation.errors import TooLarge
 logger = logging.getLogger(__name__)
 
 KEY_FIELD = "x-api-key"  # gRPC has inputs only, no headers that reach a handler
-WRONG_KEYS = 30  # guesses that a worker looks at in WRONG_SECONDS; further ones are told to wait
+WRONG_KEYS = 30  # guesses that a worker checks in WRONG_SECONDS; further ones get 429
 WRONG_SECONDS = 10
-MARK = 16  # hexadecimal digits of a hash, by which a key that was used is remembered
-PLACES = 1024  # in the file of slots, for each key: the most that photos_per_key may be
+MARK = 16  # hexadecimal digits of a hash: the file name that marks a key as used
+PLACES = 1024  # slots per key in the slot file: the maximum of photos_per_key
 
 
 class KeyRing:
-    """The keys of a file, read again when it changes. One that can't be used any more leaves the last good keys.
+    """The keys of a file, reloaded when it changes. If the new file is invalid, the last good keys stay in force.
 
-    extra: a key of the host's own (health checks), by its hash. used: a folder that the workers share, in which a key
-    that was good once leaves its mark. Raises ValueError where the file is bad at the start.
+    extra: the hash of an additional key (health checks). used: a folder, shared by the workers, with a file for each
+    key that was accepted before. Raises ValueError if the file is invalid at the start.
 
-    A worker looks at WRONG_KEYS guesses in WRONG_SECONDS. What comes then is told to wait, right or wrong, so that
-    the answer says nothing; but a key that was good before passes, so that who guesses locks nobody out. To sleep on
-    a wrong key instead would hold a worker, and its other callers with it.
+    A worker checks WRONG_KEYS guesses in WRONG_SECONDS. Above that it answers 429 even to a correct key, so that the
+    answers reveal nothing. Keys that were accepted before still pass, so that an attacker locks nobody out. A delay
+    instead would block a worker, and its other callers with it.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class KeyRing:
         self._wrong: deque[float] = deque(maxlen=WRONG_KEYS)
 
     def check(self, key: str) -> ApiKey:
-        """The entry of `key`. Raises Unauthorized, or TooManyGuesses after many wrong ones.
+        """Return the entry of `key`. Raises Unauthorized, or TooManyGuesses after many wrong keys.
 
-        Every hash is compared, each in constant time, so that the time taken says nothing about the keys.
+        Every hash is compared in constant time, so that the duration reveals nothing about the keys.
         """
         self._read_again()
         if not key:
             raise Unauthorized(
-                "This server wants an API key: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
+                "This server requires an API key: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
             )
         digest = hashlib.sha256(key.encode()).hexdigest()
         found: list[ApiKey] = [
@@ -77,14 +77,14 @@ class KeyRing:
             return found[0]
         now = self._clock()
         if len(self._wrong) == WRONG_KEYS and now - self._wrong[0] < WRONG_SECONDS:
-            raise TooManyGuesses("Too many wrong API keys. Wait before the next try.", WRONG_SECONDS)
+            raise TooManyGuesses("Too many wrong API keys. Wait before you retry.", WRONG_SECONDS)
         if good:
             self._mark_used(found[0])
             return found[0]
         self._wrong.append(now)
         if found:
-            raise Unauthorized(f"This API key was good until {found[0].until}. Ask the operator for a new one.")
-        raise Unauthorized("The API key is not known to this server. Check it, or ask the operator for one.")
+            raise Unauthorized(f"This API key expired after {found[0].until}. Ask the operator for a new one.")
+        raise Unauthorized("This server does not know the API key. Check it, or ask the operator for one.")
 
     def _was_used(self, key: ApiKey) -> bool:
         if key.digest not in self._proven and self._used and (self._used / key.digest[:MARK]).exists():
@@ -105,9 +105,9 @@ class KeyRing:
         try:
             self._keys = read_keys(self._path)
         except ValueError as error:
-            logger.error("The API keys were not changed, %d stay good: %s", len(self._keys), error)
+            logger.error("The API keys were not reloaded, the last %d stay in force: %s", len(self._keys), error)
         else:
-            logger.info("API keys were read again: %s", ", ".join(key.name for key in self._keys))
+            logger.info("API keys reloaded: %s", ", ".join(key.name for key in self._keys))
 
 
 def _version(path: Path) -> tuple[int, int, int]:
@@ -119,9 +119,9 @@ def _version(path: Path) -> tuple[int, int, int]:
 
 
 def sent_key(headers: Mapping[str, str], row: Mapping[str, Any]) -> str:
-    """The key that came with a request; the empty string where none did.
+    """Return the key of a request, or the empty string.
 
-    In `Authorization: Bearer KEY`, in the header `x-api-key`, or, for gRPC, in the input of that name.
+    Reads `Authorization: Bearer KEY`, the header `x-api-key` or, for gRPC, the input of that name.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     scheme, _, bearer = lower.get("authorization", "").partition(" ")
@@ -133,25 +133,25 @@ def sent_key(headers: Mapping[str, str], row: Mapping[str, Any]) -> str:
 
 
 class KeyLimit:
-    """At most `photos` photos of one key at a time, over all workers of a server."""
+    """Limits the concurrent photos of a key to `photos`, over all workers of a server."""
 
     def __init__(self, path: Path, photos: int) -> None:
         self._slots, self.photos = Slots(path), photos
 
     def take(self, key: ApiKey, photos: int = 1) -> None:
-        """Take a place for each of the photos of a request, until `release`.
+        """Take a slot for each photo of a request until `release`.
 
-        Raises TooManyRequests where too few are left, TooLarge where there never are enough.
+        Raises TooManyRequests if too few are left, TooLarge if the request has more photos than the key has slots.
         """
         if photos > self.photos:
-            raise TooLarge(f"A request holds {photos} photos, and this API key may have {self.photos} at a time.")
+            raise TooLarge(f"The request has {photos} photos; the limit of this API key is {self.photos}.")
         first = int(key.digest[:10], 16) * PLACES  # two of a thousand keys share one in 10^6 servers
         if not self._slots.take(first, self.photos, photos):
             raise TooManyRequests(
-                f"This API key has {self.photos} photos under work, as many as it may have at a time. Wait for one.",
+                f"This API key has {self.photos} photos in progress, which is its limit. Wait until one is finished.",
                 1,
             )
 
     def release(self) -> None:
-        """Give everything back that this worker holds."""
+        """Release all slots of this worker."""
         self._slots.release()

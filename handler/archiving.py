@@ -1,4 +1,4 @@
-"""Between the handler and the archive: a segmented photo becomes an exchange, and a setting becomes an archive."""
+"""Connects the handler to the archive: turns a segmented photo into an exchange, and settings into an archive."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PhotoArchive:
     ) -> str:
         """Spool the record. Never raises; "spooled", "declined", "sampled-out" or "dropped"."""
         options = request.options
-        if request.photo == PROBE:  # readiness and health checks are nobody's photo
+        if request.photo == PROBE:  # readiness and health checks are not user photos
             return "declined"
         exchange = Exchange(
             request_id=origin.request_id,
@@ -67,11 +67,11 @@ class PhotoArchive:
 
 
 def is_mask(options: Options) -> bool:
-    """Whether the response itself is the whole mask as a PNG: then it need not be encoded twice."""
+    """Whether the response is the full mask as a PNG, so that it need not be encoded again."""
     return (options.output, options.format, options.crop) == ("mask", "png", "none")
 
 
 def open_archive(section: Mapping[str, Any] | None, metrics: Metrics) -> PhotoArchive:
-    """The archive that the `archive:` section and the environment ask for, with its uploader running."""
+    """Start the archive that the `archive:` section and the environment configure, with its uploader."""
     settings = ArchiveSettings.from_mapping(section)
     return PhotoArchive(Archive.start(settings, state_dir(), metrics=metrics))

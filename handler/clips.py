@@ -1,9 +1,9 @@
-"""A clip over HTTP: one at a time, in a process of its own, with this worker's network.
+"""Clips over HTTP: one at a time, in a separate process, with this worker's network.
 
-TorchServe gives a worker one request at a time, so a clip holds its worker until it is done. Photos must not wait for
-it: only one clip is at work on a server (others are answered 503), the other workers take the photos, and a server
-with one worker takes no clips. What costs CPU beside the network (decoding, drawing, encoding) runs in the child at
-a low priority: the kernel gives photos the cores first.
+TorchServe gives a worker one request at a time, so a clip occupies its worker until it is finished. Photos must not
+wait for it: a server processes one clip at a time (others get 503), the other workers serve the photos, and a server
+with one worker rejects clips. All CPU work except the network (decoding, drawing, encoding) runs in the child process
+at low priority: the kernel schedules photos first.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from humanseg.video.kinds import CONTAINERS, CONTENT_TYPE, LONGEST_START, is_cli
 
 GIF = b"GIF8"
 MAX_PIXELS = 8_900_000  # of a frame: 4K
-MAX_RESULT = 250_000_000  # bytes; config.properties lets 256 MB out
+MAX_RESULT = 250_000_000  # bytes; config.properties allows responses of 256 MB
 COMMAND = "humanseg segment clip.mp4 -o out.{container} --output {output}"
 
 
 @dataclass(frozen=True)
 class ClipRoom:
-    """What a worker lends to a clip.
+    """A worker's resources for a clip.
 
-    ask: a frame, uint8 [h, w, 3], to its probability, uint8 [h, w]. spec: of the network, as a mapping.
-    max_seconds: longer clips are refused; 0 refuses all. deadline: seconds that one may take.
+    ask: maps a frame, uint8 [h, w, 3], to its probability, uint8 [h, w]. spec: of the network, as a mapping.
+    max_seconds: longer clips are rejected; 0 rejects all. deadline: time limit of one clip in seconds.
     """
 
     ask: Callable[[Pixels], Pixels]
@@ -50,7 +50,7 @@ class ClipRoom:
 
 
 def wants_clip(data: bytes, options: Options) -> bool:
-    """Whether a request is about a clip. A GIF is a photo, unless a clip is asked for. Raises BadOption."""
+    """Whether a request contains a clip. A GIF is a photo unless a clip's format is requested. Raises BadOption."""
     as_clip = options.format in CONTAINERS
     if is_clip(data[:LONGEST_START]) or (as_clip and data.startswith(GIF)):
         return True
@@ -60,7 +60,7 @@ def wants_clip(data: bytes, options: Options) -> bool:
 
 
 def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Response:
-    """Work on a clip, and answer it.
+    """Process a clip and return its response.
 
     Raises:
         BadOption, Busy, TooLarge, UnsupportedFormat, ClipError: see `handler.errors.STATUS`.
@@ -70,9 +70,9 @@ def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Re
     if find_spec("av") is None:
         raise UnsupportedFormat(f"This is a clip, and this server reads photos only. Run: {command}")
     if os.environ.get("SERVE_WORKERS") == "1":
-        raise TooLarge(f"This server has one worker, which a clip would hold. Run: {command}")
+        raise TooLarge(f"This server has one worker, which a clip would occupy. Run: {command}")
     if room.max_seconds == 0:
-        raise TooLarge(f"This server takes no clips. Run: {command}")
+        raise TooLarge(f"This server does not accept clips. Run: {command}")
     from humanseg.video.child import ClipJob
     from humanseg.video.server_side import run
 
@@ -97,7 +97,7 @@ def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Re
         try:
             said = run(job, room.ask, deadline=room.deadline, progress=progress)
         except ClipTooLarge as error:
-            raise ClipTooLarge(f"{error} Without these bounds: {command}") from None
+            raise ClipTooLarge(f"{error} To process it without these limits: {command}") from None
         body = result.read_bytes()
     headers = {
         "x-frames": str(said["frames"]),
@@ -114,11 +114,11 @@ def _container(options: Options) -> str:
     if options.output == "json":
         raise BadOption("output=json is for photos: a clip has a mask for each frame. Use output=mask.")
     if options.crop == "person":
-        raise BadOption("crop=person is for photos: in a clip the person's box changes from frame to frame.")
+        raise BadOption("crop=person is for photos: in a clip the person's bounding box changes from frame to frame.")
     if options.quality == "best":
-        raise BadOption("quality=best is for photos: a clip's frames are looked at once and steadied instead.")
+        raise BadOption("quality=best is for photos: a clip's frames are segmented once and smoothed over time.")
     if options.format in ("webp", "jpeg"):
-        raise BadOption(f"format={options.format} is for photos. A clip is answered as webm, mp4 or mov.")
+        raise BadOption(f"format={options.format} is for photos. For a clip use webm, mp4 or mov.")
     if options.output == "cutout" and options.format == "mp4":
         raise BadOption("format=mp4 has no transparency, which output=cutout needs. Use format=webm or format=mov.")
     default = "webm" if options.output == "cutout" else "mp4"
@@ -127,11 +127,11 @@ def _container(options: Options) -> str:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Hold the only place for a clip on this server; the kernel frees it when this worker dies. Raises Busy."""
+    """Hold this server's only slot for a clip; the kernel frees it if this worker dies. Raises Busy."""
     state_dir().mkdir(parents=True, exist_ok=True)
     lock = try_lock(state_dir() / "clip.lock")
     if lock is None:
-        raise Busy("The server is at work on another clip. Try again in some seconds.", 5)
+        raise Busy("The server is processing another clip. Retry in a few seconds.", 5)
     try:
         yield
     finally:
@@ -140,7 +140,7 @@ def _alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress(token: str | None) -> Iterator[Callable[[int, int], None]]:
-    """A function that takes down how far a clip is, for `progress_response`."""
+    """Return a function that stores the progress of a clip for `progress_response`."""
     if token is None:
         yield lambda done, of: None
         return
@@ -157,7 +157,7 @@ def _progress(token: str | None) -> Iterator[Callable[[int, int], None]]:
 
 
 def progress_response(token: str) -> Response:
-    """How far the clip is that was sent with the option `progress`: {"state", "frames", "of"}."""
+    """The progress of the clip sent with the option `progress`: {"state", "frames", "of"}."""
     try:
         body = _progress_file(token).read_bytes()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What can be wrong with a request, and the one table from that, and from the core's errors, to an HTTP status.
+"""Errors of a request, and the single table that maps them and the core's errors to HTTP status codes.
 
-What is wrong with the photo itself is a `humanseg.segmentation.errors.PhotoError`; so is Busy, which is raised
-while one is read.
+Errors of the photo itself are `humanseg.segmentation.errors.PhotoError`; so is Busy, which is raised while a photo is
+read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from humanseg.video.errors import (
 
 
 class ClientError(Exception):
-    """The request is at fault. `str(error)` is one message that names the cause and the fix."""
+    """A client error. `str(error)` is one message with the cause and the fix."""
 
 
 class EmptyBody(ClientError):
@@ -34,15 +34,15 @@ class EmptyBody(ClientError):
 
 
 class BadRequest(ClientError):
-    """JSON that can't be read, or two photos in one request."""
+    """Invalid JSON, or two photos in one request."""
 
 
 class UnknownOption(ClientError):
-    """A field or key that no option has."""
+    """An unknown field or key."""
 
 
 class BadOption(ClientError):
-    """An option's value is out of its range, or two options exclude each other."""
+    """An option's value is out of range, or two options exclude each other."""
 
 
 class ConflictingOption(ClientError):
@@ -54,7 +54,7 @@ class Unauthorized(ClientError):
 
 
 class TooManyRequests(ClientError):
-    """Too many at a time. retry_after: seconds."""
+    """Rate limited. retry_after: seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class TooManyGuesses(TooManyRequests):
 
 
 class Busy(PhotoError):
-    """No fault of the caller: no memory for this photo, or no place for this clip, now. retry_after: seconds."""
+    """Temporarily no memory for this photo, or no slot for this clip. retry_after: seconds."""
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
@@ -98,7 +98,7 @@ STATUS: dict[type[Exception], int] = {
     Busy: 503,
 }
 
-# The `type` in an error's JSON is the class's name, but for these.
+# The `type` in an error's JSON is the class's name, with these exceptions.
 TYPES: dict[type[Exception], str] = {
     EmptyPhoto: EmptyBody.__name__,
     PictureTooLarge: BadOption.__name__,
@@ -110,7 +110,7 @@ TYPES: dict[type[Exception], str] = {
 
 
 def error_type(error: Exception) -> str:
-    """The `type` that an error's JSON and the metrics name."""
+    """The error's `type` in JSON and metrics."""
     return TYPES.get(type(error), type(error).__name__)
 
 

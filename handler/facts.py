@@ -1,4 +1,4 @@
-"""What the service says of itself: to a `GET` that asks for JSON, and to whoever manages it."""
+"""Service information: for a `GET` that accepts JSON, and for the management API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHOICES = {"output": OUTPUTS, "format": FORMATS, "keep": KEEP, "crop": CROP, "qu
 def service_facts(
     name: str, version: str, model: ModelInfo, engine: str, threshold: float, settings: HandlerSettings
 ) -> dict[str, Any]:
-    """The model, the network in it, what may be asked, and the limits, as plain values."""
+    """The model, its network, the options and the limits, as plain values."""
     return {
         "name": name,
         "version": version,
@@ -42,6 +42,6 @@ def service_facts(
 
 
 def public_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the facts is said without an API key: which network runs, and not which weights."""
+    """The facts that need no API key: which network runs, but not which weights."""
     network = {key: value for key, value in facts["network"].items() if key != "weights_sha256"}
     return {"name": facts["name"], "version": facts["version"], "network": network}

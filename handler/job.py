@@ -1,4 +1,4 @@
-"""One photo's way through a batch: what each step leaves for the next."""
+"""The state of one photo in a batch, passed from step to step."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from humanseg.segmentation.photo import Photo
 class Job:
     """One photo of a batch.
 
-    index: place in the batch. frame: float32 [3, H, W], None where several looks are asked for.
-    probability: float32 [H, W], the network's answer to `frame`, or the map of several looks. seconds: by stage.
+    index: position in the batch. frame: float32 [3, H, W], None for test-time augmentation.
+    probability: float32 [H, W], the network's output for `frame`, or the merged map of several views. seconds: by
+    stage.
 
-    Once `response` is set, no further step touches the photo. `error` names the client's error, if any;
-    `key` the API key that was sent.
-    `counted`: the photos of this request were counted one by one.
+    Once `response` is set, no further step processes the photo. `error` is the type of the client error, if any;
+    `key` is the name of the API key. `counted`: the photos of this request were counted one by one.
     """
 
     index: int

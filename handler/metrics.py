@@ -1,7 +1,7 @@
-"""Metrics: numbers of this worker on their way to TorchServe's Prometheus endpoint.
+"""Metrics of this worker for TorchServe's Prometheus endpoint.
 
-A worker has no port of its own. It writes a line to its log, which the frontend picks up; a metric that
-config/metrics.yaml does not declare is dropped there. Histograms have the frontend's buckets, 5 ms to 10 s.
+A worker has no port. It writes a log line, which the frontend parses; a metric that config/metrics.yaml does not
+declare is dropped. Histograms have the frontend's buckets, 5 ms to 10 s.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from humanseg.segmentation.result import Summary
 
 
 class Metrics(Protocol):
-    """Where a number goes. The archive counts through the same three methods (humanseg.archive.capture.telemetry)."""
+    """A metrics backend. The archive uses the same three methods (humanseg.archive.capture.telemetry)."""
 
     def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
         """Add `amount`."""
@@ -27,7 +27,7 @@ class Metrics(Protocol):
 
 
 class TorchServeMetrics:
-    """Writes to TorchServe's metrics cache, with the model's name and version behind the other labels."""
+    """Writes to TorchServe's metrics cache and appends the model's name and version to the labels."""
 
     def __init__(self, cache: Any, model_name: str, model_version: str) -> None:
         from ts.metrics.metric_type_enum import MetricTypes
@@ -37,7 +37,7 @@ class TorchServeMetrics:
         self._found: dict[str, Any] = {}
 
     def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
-        """Add to a counter. The values of `labels` stand in the order in which metrics.yaml declares their names."""
+        """Add to a counter. The values of `labels` are in the order in which metrics.yaml declares their names."""
         self._update(self._types.COUNTER, name, amount, tuple(labels.values()))
 
     def gauge(self, name: str, value: float) -> None:
@@ -51,7 +51,7 @@ class TorchServeMetrics:
     def _update(self, kind: Any, name: str, value: float, labels: tuple[str, ...]) -> None:
         if name not in self._found:
             cached = self._cache.cache.get(kind, {}).get(name)
-            # A plain TorchServe without our metrics.yaml does not know it; its frontend drops the line.
+            # TorchServe without our metrics.yaml does not know this metric; its frontend drops the line.
             names = [*(f"label{index}" for index in range(len(labels))), "model_name", "model_version"]
             self._found[name] = cached or self._cache.add_metric_to_cache(name, "Count", names, kind)
         self._found[name].add_or_update(value, [*labels, *self._model])
@@ -60,7 +60,7 @@ class TorchServeMetrics:
 def count_response(
     metrics: Metrics, response: Response, output: str, quality: str, error: str | None, key: str | None
 ) -> None:
-    """One answered request: by output, quality and status, by the client's error, and by the name of the API key."""
+    """Count one answered request: by output, quality and status, by client error, and by the API key's name."""
     labels = {"output": output, "quality": quality, "status": str(response.status)}
     metrics.count("humanseg_photos_total", labels)
     if error is not None:
@@ -70,7 +70,7 @@ def count_response(
 
 
 def observe_photo(metrics: Metrics, summary: Summary, seconds: Mapping[str, float]) -> None:
-    """One segmented photo: seconds by stage, coverage and confidence."""
+    """Observe one segmented photo: seconds by stage, coverage and confidence."""
     for stage, took in seconds.items():
         metrics.observe(f"humanseg_{stage}_seconds", took)
     metrics.observe("humanseg_coverage_ratio", summary.coverage)

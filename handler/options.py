@@ -1,4 +1,4 @@
-"""The options of a request: what to answer, validated, the same whichever way they came."""
+"""The validated options of a request, independent of how they were sent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CROP = ("none", "person")
 
 @dataclass(frozen=True)
 class Options:
-    """What to answer. `None` stands for the server's own setting (threshold) or no statement.
+    """The requested result. `None` means the server's setting (threshold) or not given.
 
-    progress: a word of the caller's, under which it may ask how far a clip is.
+    progress: an id chosen by the client for polling the progress of a clip.
     """
 
     output: str = "mask"
@@ -49,7 +49,7 @@ OPTION_NAMES = tuple(field.name for field in fields(Options))
 
 
 def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
-    """Validate option strings. Raises UnknownOption or BadOption, naming the option and what it takes."""
+    """Validate option strings. Raises UnknownOption or BadOption with the option's name and its valid values."""
     unknown = [name for name in given if name not in OPTION_NAMES]
     if unknown:
         raise UnknownOption(
@@ -75,7 +75,7 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
 
 
 def some(names: Collection[str]) -> str:
-    """At most three of the names that somebody sent, each cut to 40 characters, and how many more there are.
+    """Format at most three of the client's names, each truncated to 40 characters, and the number of the others.
 
     >>> some(["b", "a" * 50, "c", "d", "e"])
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'b', 'c' and 2 more"
@@ -104,7 +104,7 @@ def _threshold(text: str) -> float:
 def _background(text: str) -> str:
     value = text.strip().lower()
     if value != "blur" and not re.fullmatch(r"#[0-9a-f]{6}", value):
-        raise BadOption(f"background={text[:40]!r} is neither a colour such as #00ff88 nor 'blur'.")
+        raise BadOption(f"background={text[:40]!r} is neither a colour such as #00ff88 nor blur.")
     return value
 
 

@@ -1,7 +1,7 @@
-"""How many pixels all workers of a server may have in memory at a time.
+"""A limit on the pixels that all workers of a server hold in memory at the same time.
 
-Each worker alone keeps within `max_megapixels`, but several at their limit at once take more memory than a container
-has, and the kernel then kills them. A worker therefore takes a part of one budget before it decodes.
+Each worker respects `max_megapixels`, but several workers at this limit together need more memory than a container
+has, and the kernel kills them. A worker therefore reserves a part of a shared budget before it decodes.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from pathlib import Path
 from handler.errors import Busy
 from handler.slots import Slots
 
-FREE_MEGAPIXELS = 4  # a photo of a phone's front camera: such are not counted
+FREE_MEGAPIXELS = 4  # a photo of a phone's front camera: smaller photos are not counted
 RETRY_SECONDS = 2
 
 
 class PixelBudget:
-    """A budget of `megapixels` over all workers, one slot each."""
+    """A budget of `megapixels` for all workers, one slot per megapixel."""
 
     def __init__(self, path: Path, megapixels: int) -> None:
         self.megapixels = megapixels
         self._slots = Slots(path)
 
     def take(self, pixels: int) -> None:
-        """Take what a photo of `pixels` needs, until `release`. Raises Busy where too little is left."""
+        """Reserve the budget for a photo of `pixels` until `release`. Raises Busy if too little is left."""
         wanted = -(-pixels // 1_000_000)
         if wanted <= FREE_MEGAPIXELS:
             return
         # A photo on its own always fits.
         if not self._slots.take(0, self.megapixels, min(wanted, self.megapixels)):
-            raise Busy("The server is at work on as many large photos as its memory holds. Try again.", RETRY_SECONDS)
+            raise Busy("The server has no memory for another large photo now. Retry later.", RETRY_SECONDS)
 
     def release(self) -> None:
-        """Give everything back that this worker holds."""
+        """Release everything that this worker has reserved."""
         self._slots.release()
 
 
 def open_budget(environment: Mapping[str, str]) -> PixelBudget | None:
-    """The budget that serve.sh has set (humanseg/serve/memory.py); None where nobody did."""
+    """The budget set by serve.sh (humanseg/serve/memory.py); None if unset."""
     megapixels, folder = environment.get("PIXEL_BUDGET_MEGAPIXELS"), environment.get("STATE_DIR")
     return PixelBudget(Path(folder) / "pixel-budget", int(megapixels)) if megapixels and folder else None

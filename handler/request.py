@@ -1,7 +1,7 @@
-"""What was asked for: one TorchServe input row and its headers to a photo and validated options.
+"""Parses one TorchServe input row and its headers into a photo and validated options.
 
-An option may come as a form field, a JSON key, a request header `x-NAME`, or a query parameter. All spellings
-are one: the same names, the same checks, and a value that is given twice and differently is refused.
+An option may come as a form field, a JSON key, a request header `x-NAME`, or a query parameter. All forms share the
+same names and checks. An option given twice with different values is rejected.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from handler.options import OPTION_NAMES, Options, parse_options, some
 from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
 
 PHOTO_FIELDS = ("image", "data", "file")
-# A request of ours has a dozen names. Base64 has none of these characters, so they are counted before JSON is parsed.
+# A valid request has a dozen names. Base64 has none of these characters, so they are counted before JSON is parsed.
 MAX_JSON_MARKS = {b":": 2_000, b",": 2_000, b"{": 1_000, b"[": 1_000}
 MAX_FIELDS = 64
 URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648's second alphabet, which has no padding either
-MOST_INSTANCES = 32  # photos in one request of KServe's: a worker is nobody else's while it answers them
-MOST_BYTES = 64_000_000  # of a body once it is decompressed: what TorchServe takes of one that is not
-REPEATED = "repeated fields"  # the row key under which the handler reports fields that came twice
+MOST_INSTANCES = 32  # photos in one KServe request: a worker serves no other request meanwhile
+MOST_BYTES = 64_000_000  # of a decompressed body: TorchServe's limit for uncompressed ones
+REPEATED = "repeated fields"  # the row key under which the handler reports repeated fields
 
 
 @dataclass(frozen=True)
 class PhotoRequest:
-    """One photo as sent, and what to do with it. kserve: it came, and is answered, in KServe's v1 envelope.
+    """One photo as sent, with its options. kserve: request and response use KServe's v1 envelope.
 
-    Without a photo it asks how far a clip is, see `Options.progress`.
+    Without a photo it polls the progress of a clip, see `Options.progress`.
     """
 
     photo: bytes
@@ -41,10 +41,10 @@ class PhotoRequest:
 
 
 def is_visit(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
-    """Whether this is a `GET` by someone who wants to know the service: no body at all.
+    """Whether this is a `GET` for the page or service information: no body at all.
 
-    The method does not reach a handler. `Content-Length` tells a visit from a POST whose photo got lost: the
-    frontend writes its own lower-case one (0) only where the client sent none.
+    The method does not reach a handler. `Content-Length` distinguishes a visit from a POST that lost its photo: the
+    frontend adds its own lower-case header (0) only if the client sent none.
     """
     sent = headers.get("Content-Length", headers.get("content-length", "0"))
     lost = "Content-Length" in headers or sent.strip() not in ("", "0")
@@ -52,9 +52,9 @@ def is_visit(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
 
 
 def is_description(headers: Mapping[str, str]) -> bool:
-    """Whether the management API asks for what the model says of itself (`?customized=true`).
+    """Whether the management API requests the model's own description (`?customized=true`).
 
-    TorchServe says so in a header, which any client can send as well: it opens no door that a key closes.
+    TorchServe signals this in a header, which any client can send, too: it must not bypass the API key.
     """
     return headers.get("describe") == "True"
 
@@ -62,10 +62,10 @@ def is_description(headers: Mapping[str, str]) -> bool:
 def parse_requests(
     row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200
 ) -> list[PhotoRequest | ClientError]:
-    """Read one input row and its headers: one photo, or in KServe's v1 envelope several.
+    """Parse one input row and its headers: one photo, or several in KServe's v1 envelope.
 
-    Of several, each that is at fault is its error, in its place. Raises what `parse_request` does, and TooLarge or
-    UnsupportedFormat for a body whose Content-Encoding can't be undone.
+    Of several photos, each invalid one is replaced by its error. Raises the errors of `parse_request`, and TooLarge
+    or UnsupportedFormat if the Content-Encoding can't be decoded.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     body = _decompressed(row.get("body"), lower.get("content-encoding", ""))
@@ -82,7 +82,7 @@ def parse_requests(
         try:
             request = parse_request({**row, "body": instance}, headers, max_label=max_label, kserve=True)
             if len(instances) > 1 and request.options.output != "json":
-                raise BadOption("output must be json where a request holds several instances.")
+                raise BadOption("output must be json for a request with several instances.")
             found.append(request)
         except ClientError as error:
             if len(instances) == 1:
@@ -94,7 +94,7 @@ def parse_requests(
 def parse_request(
     row: Mapping[str, Any], headers: Mapping[str, str], *, max_label: int = 200, kserve: bool = False
 ) -> PhotoRequest:
-    """Read one input row (field name to bytes, str or parsed JSON) and its headers (any case).
+    """Parse one input row (field name to bytes, str or parsed JSON) and its headers (any case).
 
     kserve: the row's body is an instance of KServe's v1 envelope.
 
@@ -102,14 +102,14 @@ def parse_request(
     """
     lower = {name.lower(): value for name, value in headers.items()}
     if lower.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
-        # Whatever the frontend made of it, it was no photo: a photo's bytes do not survive that parsing.
+        # It was not a photo: a photo's bytes do not survive the frontend's form parsing.
         raise EmptyBody(_no_photo(lower))
     if row.get(REPEATED):
         names = some([str(name) for name in row[REPEATED]])
-        raise ConflictingOption(f"Given more than once, with different values: {names}. Give each once.")
+        raise ConflictingOption(f"Options given more than once with different values: {names}. Give each one once.")
     if len(row) > MAX_FIELDS:
         raise BadRequest(
-            f"The request has {len(row):,} fields; {MAX_FIELDS} are the most. Send a photo and its options."
+            f"The request has {len(row):,} fields; the limit is {MAX_FIELDS}. Send a photo and its options."
         )
     values = {name: value for name, value in row.items() if name != REPEATED}
     body = values.pop("body", None)
@@ -131,7 +131,7 @@ def parse_request(
         merged["output"] = "json"
     options = parse_options(merged, max_label=max_label)
     if len(photos) > 1:
-        raise BadRequest("The request holds more than one photo. Send one photo a request.")
+        raise BadRequest("The request contains more than one photo. Send one photo per request.")
     if not photos and options.progress:
         return PhotoRequest(b"", options)
     if not photos or not photos[0]:
@@ -158,7 +158,7 @@ def _json_object(body: Any) -> dict[str, Any]:
     text = b"" if isinstance(body, (dict, list)) else _bytes(body)
     for mark, most in MAX_JSON_MARKS.items():
         if text.count(mark) > most:
-            raise BadRequest(f"The JSON is too large a structure: more than {most:,} of {mark.decode()!r}.")
+            raise BadRequest(f"The JSON structure is too large: more than {most:,} of {mark.decode()!r}.")
     try:
         document = body if isinstance(body, (dict, list)) else json.loads(text, object_pairs_hook=_no_repeats)
     except (ValueError, RecursionError) as error:
@@ -172,9 +172,9 @@ def _instances(document: dict[str, Any]) -> list[Any]:
     """KServe's v1 envelope, `{"instances": [{...}, ...]}`, without the envelope."""
     instances = document["instances"]
     if len(document) > 1 or not isinstance(instances, list) or not instances:
-        raise BadRequest('Send {"instances": [{"image": "<base64>"}, ...]} and nothing beside it.')
+        raise BadRequest('Send {"instances": [{"image": "<base64>"}, ...]} and no other key.')
     if len(instances) > MOST_INSTANCES:
-        raise BadRequest(f"The request holds {len(instances)} instances. Send at most {MOST_INSTANCES} in one.")
+        raise BadRequest(f"The request has {len(instances)} instances; the limit is {MOST_INSTANCES}. Split it.")
     return [instance if isinstance(instance, dict) else [] for instance in instances]
 
 
@@ -184,19 +184,19 @@ def _decompressed(body: Any, encoding: str) -> Any:
     if body is None or name in ("", "identity"):
         return body
     if name not in ("gzip", "x-gzip"):
-        raise UnsupportedFormat(f"Content-Encoding {encoding[:40]!r} is not read. Send gzip, or leave it out.")
+        raise UnsupportedFormat(f"Content-Encoding {encoding[:40]!r} is not supported. Use gzip or none.")
     data, out = _bytes(body), bytearray()
     try:
-        while data:  # a gzip file may be several, one behind the other
+        while data:  # a gzip file may be several, concatenated
             member = zlib.decompressobj(wbits=31)
             out += member.decompress(data, MOST_BYTES + 1 - len(out))
             if len(out) > MOST_BYTES:
-                raise TooLarge(f"The body has more than {MOST_BYTES / 1e6:g} MB once it is decompressed.")
+                raise TooLarge(f"The decompressed body is larger than {MOST_BYTES / 1e6:g} MB. Send a smaller photo.")
             if not member.eof:
-                raise BadRequest("The body ends before its gzip does. Send it whole.")
+                raise BadRequest("The gzip body is truncated. Send it completely.")
             data = member.unused_data
     except zlib.error:
-        raise BadRequest("The body is not the gzip that its Content-Encoding says.") from None
+        raise BadRequest("The body is not valid gzip. Compress it, or omit Content-Encoding.") from None
     return bytes(out)
 
 
@@ -204,12 +204,12 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for name, value in pairs:
         if document.setdefault(name, value) != value:
-            raise ConflictingOption(f"{name[:40]} stands twice in the JSON, with different values. Give it once.")
+            raise ConflictingOption(f"{name[:40]} is given twice in the JSON, with different values. Give it once.")
     return document
 
 
 def _from_base64(value: Any, name: str) -> bytes:
-    if isinstance(value, dict) and value.keys() == {"b64"}:  # TensorFlow Serving's way of saying so
+    if isinstance(value, dict) and value.keys() == {"b64"}:  # TensorFlow Serving's convention
         value = value["b64"]
     if not isinstance(value, str):
         raise BadRequest(f"{name} must be the photo's bytes as a base64 string.")
@@ -230,18 +230,18 @@ def _text(value: Any, name: str) -> str:
         except UnicodeDecodeError:
             if name not in OPTION_NAMES:  # most likely a photo in a field of another name
                 raise UnknownOption(
-                    f"Unknown field {name[:40]!r}. The photo goes in 'image', 'data' or 'file'."
+                    f"Unknown field {name[:40]!r}. Send the photo in 'image', 'data' or 'file'."
                 ) from None
             raise BadOption(f"{name} is not text.") from None
     if isinstance(value, (str, int, float)):
         return str(value)
     if name not in OPTION_NAMES:
         raise UnknownOption(f"Unknown key {name[:40]!r}. Options are {', '.join(OPTION_NAMES)}.")
-    raise BadOption(f"{name} must be a text or a number.")
+    raise BadOption(f"{name} must be a string or a number.")
 
 
 def _header_text(value: str) -> str:
-    """A header's value as it was sent: the frontend reads its bytes as ISO 8859-1, and people send UTF-8.
+    """A header's value as sent: the frontend decodes it as ISO 8859-1, but clients send UTF-8.
 
     >>> _header_text("caf\u00c3\u00a9"), _header_text("caf\u00e9")
     ('café', 'café')
@@ -259,12 +259,12 @@ def _bytes(value: Any) -> bytes:
 
 
 def _accepts_json(accept: str) -> bool:
-    """Whether `Accept` names JSON and no picture or wildcard before it."""
+    """Whether `Accept` lists JSON before any picture or wildcard."""
     return wanted_type(accept) == "application/json"
 
 
 def wanted_type(accept: str) -> str:
-    """The first media type that an `Accept` header names."""
+    """The first media type of an `Accept` header."""
     return accept.split(",")[0].split(";")[0].strip().lower()
 
 
@@ -272,4 +272,4 @@ def _no_photo(headers: Mapping[str, str]) -> str:
     fix = "Send the photo with curl -F image=@photo.jpg URL, or curl -T photo.jpg URL."
     if headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
         return f"The body was sent as a web form without a photo (curl's default for --data-binary). {fix}"
-    return f"The request holds no photo. {fix}"
+    return f"The request contains no photo. {fix}"

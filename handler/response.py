@@ -1,4 +1,4 @@
-"""The response: the picture or JSON that was asked for, and its summary, as bytes and headers."""
+"""The response: the requested picture or JSON and its summary, as bytes and headers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CROP_MARGIN = 0.05  # of the longer side of the person's bounding box
 
 @dataclass(frozen=True)
 class Response:
-    """What goes back to one client."""
+    """The response to one client."""
 
     status: int
     content_type: str
@@ -34,7 +34,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Origin:
-    """Which request was answered, and by which model."""
+    """The request's id and the model that answered it."""
 
     request_id: str
     model_name: str
@@ -84,7 +84,7 @@ def json_body(
     seconds: dict[str, float],
     start: float,
 ) -> bytes:
-    """The JSON response: the mask as COCO run-length encoding, and the summary beside it."""
+    """The JSON response: the mask as COCO run-length encoding, and the summary."""
     box, mask = summary.box, rle.encode(segmentation.mask)
     seconds["encode"] = time.perf_counter() - start
     document = {
@@ -109,36 +109,36 @@ def json_body(
 
 
 def error_response(error: Exception, request_id: str) -> Response:
-    """An error of the caller's: {"code", "type", "message", "request_id"} under the status that the table gives."""
+    """A client error as {"code", "type", "message", "request_id"}, with the status of the table."""
     response = failure(STATUS[type(error)], error_type(error), str(error), request_id)
     wait = getattr(error, "retry_after", None)
     headers = {"retry-after": str(wait)} if wait else {}
     if isinstance(error, (Unauthorized, TooManyGuesses)):
-        headers["connection"] = "close"  # who tries keys has to connect anew for each
+        headers["connection"] = "close"  # guessing keys needs a new connection for each attempt
     return replace(response, headers={**response.headers, **headers})
 
 
 def failure(status: int, kind: str, message: str, request_id: str) -> Response:
-    """The JSON that every answer but a good one has."""
+    """The JSON body of every error."""
     document = {"code": status, "type": kind, "message": message, "request_id": request_id}
     headers = {"www-authenticate": "Bearer"} if status == 401 else {}
     return Response(status, "application/json", json.dumps(document).encode(), headers)
 
 
 def predictions(bodies: list[bytes], headers: dict[str, str]) -> Response:
-    """KServe's v1 envelope around the JSON of each instance, in order; an error stands in its instance's place."""
+    """KServe's v1 envelope with the JSON of each instance, in order; an error takes its instance's place."""
     return Response(200, "application/json", b'{"predictions": [' + b", ".join(bodies) + b"]}", headers)
 
 
 def document_response(body: bytes, content_type: str) -> Response:
-    """What a GET without a photo sees: the page, the service's facts, or its description in OpenAPI."""
+    """The response to a GET without a photo: the page, service information, or the OpenAPI description."""
     policy = page_policy(body) if content_type.startswith("text/html") else {}
     return Response(200, content_type, body, {"cache-control": "no-cache", "vary": "accept", **policy})
 
 
 @functools.cache
 def page_policy(page: bytes) -> dict[str, str]:
-    """What a browser lets the page do: its own script and style, this server, pictures that it makes; no frame."""
+    """The page's Content-Security-Policy: its own script and style, this server, generated pictures; no frame."""
 
     def hashes(tag: bytes) -> str:
         found = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
@@ -152,12 +152,12 @@ def page_policy(page: bytes) -> dict[str, str]:
 
 
 def phrase(status: int) -> str:
-    """The reason phrase that goes with `status`."""
+    """The reason phrase of `status`."""
     return PHRASE.get(status, "OK")
 
 
 def crop_box(summary: Summary, options: Options) -> BoundingBox | None:
-    """The part of the picture that crop=person leaves: the person's box plus 5 %; None for all of it."""
+    """The crop box of crop=person: the person's bounding box plus 5 %; None for the whole picture."""
     if options.crop == "none" or summary.box is None:
         return None
     return summary.box.grown(CROP_MARGIN, summary.width, summary.height)

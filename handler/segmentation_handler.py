@@ -1,9 +1,9 @@
-"""The class that TorchServe loads. It shows the way of a photo on one page, and owns no image code.
+"""The class that TorchServe loads. It shows the request path on one page and contains no image code.
 
 bytes -> request.py -> humanseg.segmentation (photo, pipeline, engine, picture) -> response.py -> bytes, then archive.
 
-A batch goes through each step once. A step that fails for one photo answers that photo's client and leaves the
-others alone: an exception out of `handle` would fail the whole batch.
+A batch passes each step once. If a step fails for one photo, only that photo's client gets an error: an exception
+from `handle` would fail the whole batch.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from handler.torchserve import keep_repeated_fields, quieten_logs, request_heade
 from humanseg.common.apikeys import ApiKey
 from humanseg.common.probe import PROBE
 from humanseg.segmentation import pipeline
+from humanseg.segmentation.augmented import FINEST, predict_augmented
 from humanseg.segmentation.engine import make_engine, warm_up
 from humanseg.segmentation.frame import Batch, photo_map
-from humanseg.segmentation.looks import FINEST, look_closely
 from humanseg.segmentation.model_files import GRAPH, ModelInfo
 from humanseg.segmentation.photo import read_photo
 from humanseg.segmentation.picture import NEEDS_PHOTO
@@ -44,21 +44,21 @@ from humanseg.segmentation.pipeline import at_photo_size, preprocess
 
 logger = logging.getLogger(__name__)
 
-CLIP_SHARE = 0.75  # of the time after which TorchServe gives up a worker: what a clip may take of it
+CLIP_SHARE = 0.75  # of TorchServe's response timeout: the share that a clip may use
 
 
 class SegmentationHandler:
     """Photos in, masks out. TorchServe calls `initialize` once in each worker, then `handle` for each batch."""
 
     def initialize(self, context: Any) -> None:
-        """Load settings, weights and archive; any fault stops the load with a line that names it."""
+        """Load settings, weights and archive. Any error stops the load with a message that names it."""
         keep_repeated_fields()
         quieten_logs()
         folder = Path(context.system_properties["model_dir"])
         config = context.model_yaml_config or {}
         try:
             self.settings = handler_settings(config)
-            # The container sets it: a JSON line for each request costs throughput, access_log.log has them without.
+            # Set by the container: a JSON line per request costs throughput; access_log.log has the requests anyway.
             self.log_requests = os.environ.get("LOG_REQUESTS") == "1"
             keys = os.environ.get("API_KEYS_FILE")
             state = Path(os.environ.get("STATE_DIR", folder))
@@ -102,7 +102,7 @@ class SegmentationHandler:
         logger.info("Model %s %s on %s, from %s", self.name, self.version, self.engine.name, folder)
 
     def handle(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
-        """Answer a batch: one body a row, with status, content type and headers set in `context`."""
+        """Answer a batch: one body per row, with status, content type and headers set in `context`."""
         try:
             return self.answer(rows, context)
         finally:
@@ -124,7 +124,7 @@ class SegmentationHandler:
         return [job.response.body for job in jobs if job.response]
 
     def decode(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        """A request to the network's frame; what needs no network, and several photos in one, to the response."""
+        """Convert a request to the network's frame, or to a response if it needs no network or has several photos."""
         if is_description(headers):
             self.authorize(job, row, headers)
             job.response = response.document_response(
@@ -145,7 +145,7 @@ class SegmentationHandler:
             self.read(job, requests[0], self.most_pixels)
 
     def authorize(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> ApiKey | None:
-        """Check the API key where the server has keys; None where it has none."""
+        """Check the API key. Returns its entry, or None if the server has no keys."""
         if self.keys is None:
             return None
         key = self.keys.check(sent_key(headers, row))
@@ -153,7 +153,7 @@ class SegmentationHandler:
         return key
 
     def visited(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> response.Response:
-        """The page for a browser, the service's facts for who asks for JSON, and OpenAPI for who asks for YAML."""
+        """The page for a browser, service information for `Accept: application/json`, OpenAPI for YAML."""
         wanted = wanted_type(next((value for name, value in headers.items() if name.lower() == "accept"), ""))
         if wanted in ("application/yaml", "application/openapi+yaml", "text/yaml"):
             return response.document_response(self.openapi, "application/yaml")
@@ -163,9 +163,9 @@ class SegmentationHandler:
         return response.document_response(self.page, "text/html; charset=utf-8")
 
     def predict_each(self, job: Job, requests: list[PhotoRequest | ClientError]) -> None:
-        """Answer the photos of one request one after the other: so it takes the memory of one.
+        """Answer the photos of one request one after another, to need the memory of one.
 
-        Together they may have as many pixels as a single photo may: a worker must answer within `responseTimeout`.
+        Together they have the pixel limit of one photo: a worker must answer within `responseTimeout`.
         """
         bodies = []
         left = self.most_pixels
@@ -185,7 +185,7 @@ class SegmentationHandler:
         job.response = response.predictions(bodies, {"x-model-version": self.version})
 
     def read(self, job: Job, request: PhotoRequest | ClientError, most_pixels: int) -> None:
-        """A photo's bytes to the network's frame."""
+        """Decode a photo into the network's frame."""
         if isinstance(request, ClientError):
             raise request
         job.request = request
@@ -209,14 +209,14 @@ class SegmentationHandler:
         job.seconds["decode"] = time.perf_counter() - start
 
     def forward(self, jobs: list[Job]) -> None:
-        """The network, once for all photos of a shape; each photo is told its share of the time.
+        """Run the network once for all photos of a shape; each photo gets its share of the time.
 
-        A photo of which several looks are asked for has the network to itself.
+        A photo with test-time augmentation runs alone.
         """
         alike: dict[tuple[int, ...], list[tuple[Job, Batch]]] = {}
         for job in jobs:
             if job.frame is None:
-                self.guarded(job, self.look)
+                self.guarded(job, self.forward_augmented)
                 continue
             alike.setdefault(job.frame.shape, []).append((job, job.frame))
         for group in alike.values():
@@ -227,15 +227,15 @@ class SegmentationHandler:
                 job.probability = probability
                 job.seconds["forward"] = share
 
-    def look(self, job: Job) -> None:
-        """Several looks at one photo."""
+    def forward_augmented(self, job: Job) -> None:
+        """Test-time augmentation of one photo."""
         assert job.photo
         start = time.perf_counter()
-        job.probability = look_closely(self.engine, self.model.spec, job.photo.pixels, self.threshold)
+        job.probability = predict_augmented(self.engine, self.model.spec, job.photo.pixels, self.threshold)
         job.seconds["forward"] = time.perf_counter() - start
 
     def encode(self, job: Job) -> None:
-        """Probability to the response, and the record into the archive's spool."""
+        """Turn the probability into the response, and spool the archive record."""
         assert job.request and job.photo and job.probability is not None
         start = time.perf_counter()
         photo, options = job.photo, job.request.options
@@ -261,7 +261,7 @@ class SegmentationHandler:
         )
 
     def guarded(self, job: Job, step: Any, *arguments: Any) -> None:
-        """Run one step for one photo; an error becomes that photo's response."""
+        """Run one step for one photo and turn an error into its response."""
         try:
             step(job, *arguments)
         except FAULTS_OF_THE_CALLER as error:
@@ -270,11 +270,11 @@ class SegmentationHandler:
         except Exception:
             logger.exception("Request %s failed", job.request_id)
             job.response = response.failure(
-                500, "InternalError", "The server failed on this photo; its log says why.", job.request_id
+                500, "InternalError", "The server failed on this photo. See its log for the cause.", job.request_id
             )
 
     def deliver(self, job: Job, context: Any) -> None:
-        """Hand the answer to TorchServe, and count it."""
+        """Pass the response to TorchServe, and count it."""
         answer = job.response
         assert answer
         if job.request and job.request.kserve and answer.status == 200 and job.request.options.output == "json":
@@ -288,11 +288,11 @@ class SegmentationHandler:
             self.count(job)
 
     def count(self, job: Job) -> None:
-        """Count a photo's answer, and log it where that is asked for."""
+        """Count a photo's response, and log it if enabled."""
         answer, options = job.response, job.request.options if job.request else None
         assert answer
         if job.request and job.request.photo == PROBE:
-            return  # a health check, every few seconds: it must not look like traffic
+            return  # a health check: it must not count as traffic
         output, quality = (options.output, options.quality) if options else ("none", "none")
         count_response(self.metrics, answer, output, quality, job.error, job.key)
         if self.log_requests:

@@ -8,8 +8,8 @@ from typing import Any
 
 from humanseg.common.settings import SettingsError, from_mapping, integer, number, one_of
 
-# What TorchServe 0.12 itself reads from this file. It ignores what it does not know in silence,
-# so that a misspelt `batchsize` would go unnoticed: here it stops the load.
+# The keys of TorchServe 0.12. It silently ignores unknown keys such as a misspelt `batchsize`; here they stop the
+# load.
 TORCHSERVE_KEYS = frozenset(
     {
         *("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout"),
@@ -25,14 +25,14 @@ OWN_KEYS = frozenset({"handler", "archive"})
 class HandlerSettings:
     """The `handler:` section.
 
-    engine: "openvino" (CPU), "torch" (CUDA, or CPU as the reference), "onnxruntime" (an ONNX graph, where that is
-        installed), or "auto": on a GPU that TorchServe gives the worker the one that runs there, else openvino.
-    precision: "bfloat16", "float32", or "auto": bfloat16 where the hardware has it.
-    threads: per worker; 0 takes OMP_NUM_THREADS (serve.sh sets cores / workers), else 1.
-    threshold: a pixel above it is a person, 0..1 open; None takes the one that was chosen with the weights.
+    engine: "openvino" (CPU), "torch" (CUDA, or CPU as the reference), "onnxruntime" (an ONNX graph, if it is
+    installed), or "auto": the GPU engine if TorchServe assigns the worker a GPU, else openvino.
+    precision: "bfloat16", "float32", or "auto": bfloat16 if the hardware supports it.
+    threads: per worker; 0 uses OMP_NUM_THREADS (serve.sh sets cores / workers), else 1.
+    threshold: pixels above it are person, 0..1 exclusive; None uses the one stored with the weights.
     max_megapixels: larger photos are answered 413.
-    photos_per_key: photos that one API key may have under work at a time, in all workers; 0: any number.
-    max_video_seconds: longer clips are answered 413; 0 takes none.
+    photos_per_key: concurrent photos of one API key, over all workers; 0: unlimited.
+    max_video_seconds: longer clips are answered 413; 0 rejects all clips.
     max_label: longest `x-label`, in characters.
     """
 
@@ -47,7 +47,7 @@ class HandlerSettings:
 
 
 def handler_settings(config: Mapping[str, Any]) -> HandlerSettings:
-    """Validate the whole of model-config.yaml and return its `handler:` section. Raises SettingsError."""
+    """Validate all of model-config.yaml and return its `handler:` section. Raises SettingsError."""
     unknown = sorted(str(key) for key in config if key not in TORCHSERVE_KEYS | OWN_KEYS)
     if unknown:
         raise SettingsError(f"model-config.yaml: unknown key {unknown[0]!r}. {_nearest(unknown[0])}")

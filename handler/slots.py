@@ -1,7 +1,7 @@
-"""Places that the workers of a server share: what one holds, no other has.
+"""Slots shared by the workers of a server: each slot has at most one holder.
 
-A file in STATE_DIR, of which nothing is read or written: each of its bytes is a place, and who has locked it (fcntl)
-has it. The kernel gives locks back when a process ends, however it ends.
+Each byte of a file in STATE_DIR is a slot; holding it means locking that byte (fcntl). Nothing is read or written.
+The kernel releases the locks when a process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 
 
 class Slots:
-    """The places in the file at `path`, and which of them this worker holds."""
+    """The slots in the file at `path`, and those that this worker holds."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._mine: set[int] = set()
 
     def take(self, first: int, size: int, count: int) -> bool:
-        """Take `count` of the `size` places from `first` on, until `release`. False: too few are left."""
+        """Take `count` of the `size` slots from `first` on until `release`. False: too few are left."""
         taken: set[int] = set()
         for place in range(first, first + size):
             if len(taken) == count:
@@ -33,7 +33,7 @@ class Slots:
         return True
 
     def release(self) -> None:
-        """Give everything back that this worker holds."""
+        """Release all slots of this worker."""
         self._unlock(self._mine)
         self._mine = set()
 

@@ -1,4 +1,4 @@
-"""What TorchServe 0.12 does to a request before a handler sees it, set right for us."""
+"""Corrects what TorchServe 0.12 does to a request before a handler receives it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ OPTION_HEADERS = {f"x-{name}" for name in OPTION_NAMES}
 
 
 def request_headers(context: Any, index: int) -> Mapping[str, str]:
-    """The request's headers. TorchServe puts the form fields' headers among them, as dicts: those are left out."""
+    """The request's headers, without the form fields' headers that TorchServe adds as dicts."""
     everything = context.get_all_request_header(index)
     return {name: value for name, value in everything.items() if isinstance(value, str)}
 
 
 def keep_repeated_fields() -> None:
-    """Make TorchServe report what it would lose, and hand bodies over as they came.
+    """Make TorchServe report repeated fields, and pass bodies on unchanged.
 
-    Its `retrieve_data_for_inference` folds the parameters and headers of a request into dicts, where the last
-    of two equal names wins in silence. Names that came with different values are added under `REPEATED`.
+    Its `retrieve_data_for_inference` folds the parameters and headers of a request into dicts, where the last of two
+    equal names silently wins. Names with different values are added under `REPEATED`.
     """
-    # Else bodies of type text/* and application/json arrive decoded, or not, depending on what they hold.
+    # Otherwise bodies of type text/* and application/json arrive decoded or not, depending on their content.
     os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
     from ts.service import Service
 
@@ -45,7 +45,7 @@ def keep_repeated_fields() -> None:
 
 
 def quieten_logs() -> None:
-    """Leave out TorchServe's line for each request; keep our own lines, and its metrics, which are log lines too."""
+    """Suppress TorchServe's line for each request; keep our own lines and its metrics, which are log lines, too."""
     logging.getLogger().setLevel(logging.WARNING)
     for name in ("segmentation_handler", "handler", "humanseg", "ts.metrics"):
         logging.getLogger(name).setLevel(logging.INFO)
@@ -59,10 +59,10 @@ def repeated(parameters: Any, headers: Any) -> list[str]:
     """
     seen: dict[str, Any] = {}
     names: list[str] = []
-    pairs = [(each["name"], each["value"]) for each in parameters]
+    pairs = [(parameter["name"], parameter["value"]) for parameter in parameters]
     for header in headers:
         name = bytes(header["name"]).decode("utf-8", "replace").lower()
-        if name in OPTION_HEADERS:  # proxies repeat others, and may
+        if name in OPTION_HEADERS:  # proxies may repeat other headers
             pairs.append((name, header["value"]))
     for name, value in pairs:
         if seen.setdefault(name, value) != value and name not in names:

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 .venv/bin/ruff check .
 .venv/bin/ruff format --check --quiet . || {
-  echo "the files above are not formatted: .venv/bin/ruff format ." >&2
+  echo "check.sh: the files above are not formatted; run: .venv/bin/ruff format ." >&2
   exit 1
 }
 .venv/bin/mypy

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write locks/: every package that is installed, its version and the SHA-256 of each of its files, for every Python that
-# pyproject.toml names. Run it after each change of a pin:   scripts/lock.sh   (needs the network, and uv: pip install uv)
+# Write locks/: every installed package, its version and the SHA-256 of each of its files, for every Python that
+# pyproject.toml supports. Run it after each change of a pin:   scripts/lock.sh   (needs the network, and uv: pip install uv)
 #
 #   serve.txt      what ./serve.sh installs, but torch       image.txt  what the CPU image has, but torch
 #   all.txt        what ./test.sh installs, but torch        cuda.txt   what the CUDA image has, torch from PyPI
@@ -22,9 +22,9 @@ compile() {
     --no-config --default-index https://pypi.org/simple "$@" --output-file "$scratch/$output"
 }
 
-# What torch's builds for PyPI bring along, and its CPU build does not.
+# Dependencies of torch's PyPI builds that its CPU build does not need.
 cpu=(--no-emit-package torch --excludes "$scratch/cuda-only.txt")
-# uv passes over the upper bound of a Python that a package names: 1.3 takes none above 3.10.
+# uv ignores a package's upper bound on Python: 1.3 supports none above 3.10.
 echo "backports-strenum<1.3" >"$scratch/bounds.txt"
 image_pins >"$scratch/image.in"
 compile cuda.txt "$scratch/image.in"
@@ -34,12 +34,12 @@ compile all.txt pyproject.toml --extra serve --extra archive --extra train --ext
   -c "$scratch/bounds.txt"
 compile serve.txt pyproject.toml --extra serve --extra archive "${cpu[@]}" -c "$scratch/all.txt"
 
-# torch itself: PyPI's files, those of PyTorch's CPU index where it can be reached, and wheels that lie here.
+# torch itself: PyPI's files, those of PyTorch's CPU index if it is reachable, and local wheels.
 {
   sed -n '/^torch==/,/^[^ ]/p' "$scratch/cuda.txt" | grep -E '^torch==|^ +--hash' | sed 's/ *\\$//; s/ ;.*//'
   uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-config --no-deps --universal --python-version 3.10 \
     --default-index "${TORCH_INDEX_URL:-https://download.pytorch.org/whl/cpu}" <(echo "$(pin_of torch)") 2>/dev/null |
-    grep -oE '^ +--hash=sha256:[0-9a-f]+' || echo "lock.sh: PyTorch's CPU index can't be reached: its files are not locked" >&2
+    grep -oE '^ +--hash=sha256:[0-9a-f]+' || echo "lock.sh: warning: could not reach PyTorch's CPU index; its files are not locked" >&2
   for wheel in "${TORCH_WHEELS:-/nowhere}"/torch-"$(pin_of torch | sed 's/.*==//')"[+-]*.whl; do
     [ ! -f "$wheel" ] || echo "    --hash=sha256:$(sha256sum "$wheel" | cut -d' ' -f1)"
   done
@@ -51,7 +51,7 @@ for name in serve all image cuda torch-cpu; do
   { echo "# scripts/lock.sh made this from the pins $(pins_hash)"; cat "$scratch/$name.txt"; } >"locks/$name.txt"
 done
 
-# TorchServe's one jar holds its libraries: those whose versions it names are added by hand.
+# TorchServe's jar contains its libraries: those with known versions are added manually.
 { grep '^torch==' "$scratch/cuda.txt"; sed 's/ *\\$//; /^ *--hash/d' "$scratch/image.txt"; } | sed 's/ *\\$//' >"$scratch/sbom.in"
 uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements "$scratch/sbom.in" \
   --output-reproducible --spec-version 1.6 --output-format JSON --output-file "$scratch/sbom.json"

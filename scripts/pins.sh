@@ -1,6 +1,6 @@
-# Sourced: what pyproject.toml pins, and whether locks/ was made from it.
+# Sourced: the pins of pyproject.toml, and whether locks/ is up to date.
 
-# A hash of all requirements, so that other lines of pyproject.toml may change without a new lock.
+# A hash of all requirements, so that changes to other lines of pyproject.toml need no new lock.
 pins_hash() {
   grep -E '^ +"[A-Za-z0-9._-]+(\[[a-z,]+\])?[<>=~!]=?[^"]*"' pyproject.toml | sed 's/ *#.*//' | sha256sum | cut -d' ' -f1
 }
@@ -10,7 +10,7 @@ pin_of() {
   grep -oE "\"$1==[^\";]*" pyproject.toml | head -n 1 | tr -d '"'
 }
 
-# What the image has: the product, less the embedded store (a container has a bucket) and duckdb (nobody queries there).
+# The image's packages: without the embedded store (a container has a bucket) and duckdb (no queries there).
 image_pins() {
   "${PYTHON:-python3}" -c "
 import tomllib
@@ -21,7 +21,7 @@ left_out = ('seaweedfs', 'cryptography', 'duckdb', 'humanseg')
 print(*sorted(one for one in wanted if not one.startswith(left_out)), sep='\n')"
 }
 
-# lock_is_of_these_pins FILE: whether FILE of locks/ was made from what pyproject.toml says now
+# lock_is_of_these_pins FILE: whether FILE of locks/ was made from the current pins
 lock_is_of_these_pins() {
   [ "$(head -n 1 "$1" 2>/dev/null)" = "# scripts/lock.sh made this from the pins $(pins_hash)" ]
 }

@@ -4,16 +4,16 @@ let stream = null;
 async function openCamera() {
   complain("");
   if (!navigator.mediaDevices?.getUserMedia) {
-    complain("The webcam works only on localhost or over https. Choose a photo instead.");
+    complain("The webcam works only on localhost or over HTTPS. Choose a photo instead.");
     return;
   }
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, facingMode: "user" }, audio: false });
   } catch (error) {
     complain({
-      NotAllowedError: "The browser was not allowed to use the webcam. Allow it in the address bar, or choose a photo.",
-      NotFoundError: "No webcam was found. Choose a photo instead.",
-    }[error.name] || `The webcam could not be opened (${error.message}). Choose a photo instead.`);
+      NotAllowedError: "The browser blocked the webcam. Allow it in the address bar, or choose a photo.",
+      NotFoundError: "No webcam found. Choose a photo instead.",
+    }[error.name] || `Could not open the webcam (${error.message}). Choose a photo instead.`);
     return;
   }
   $("video").srcObject = stream;

@@ -21,7 +21,7 @@ async function sendClip(file) {
   try {
     const answer = await ask(file, { output: kind, progress: token }, request.signal);
     const result = await answer.blob();
-    if (!result.type.startsWith("video/")) throw new Refusal("This is no clip that can be read. Convert it to MP4 first.", 0);
+    if (!result.type.startsWith("video/")) throw new Refusal("This clip is not supported. Convert it to MP4 first.", 0);
     playClip(result, `${stem(file.name)}-${kind}.${result.type.includes("webm") ? "webm" : "mp4"}`);
     say(`The clip is done: ${answer.headers.get("x-frames")} frames.`);
     if (answer.headers.get("x-warning")) complain(answer.headers.get("x-warning"));

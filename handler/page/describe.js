@@ -7,7 +7,7 @@ function describe() {
   $("threshold-value").textContent = threshold.toFixed(2);
   $("threshold").setAttribute("aria-valuetext", threshold.toFixed(2));
   $("reset").hidden = !touched();
-  $("reset").textContent = `Back to ${facts.threshold.toFixed(2)}`;
+  $("reset").textContent = `Reset to ${facts.threshold.toFixed(2)}`;
   $("coverage").textContent = covered > 0 ? percent(covered) : "nobody found";
   $("confidence").textContent = Number.isNaN(facts.confidence) ? "unknown" : percent(facts.confidence);
   $("size").textContent = `${facts.width} × ${facts.height}`;
@@ -16,7 +16,7 @@ function describe() {
   $("time").textContent = facts.stages.reduce((sum, [, took]) => sum + took, 0).toFixed(0) + " ms";
   $("stages").textContent = facts.stages.map(([name, took]) => `${name} ${took.toFixed(0)}`).join(" · ");
   $("note").hidden = Boolean(images.own);
-  $("note").textContent = "This browser can't show photos of this format, so the server draws the cut-out and the overlay, once you let go of the slider. The brush and the comparison need a JPEG, PNG or WebP.";
+  $("note").textContent = "This browser can't display this photo format, so the server draws the cut-out and the overlay when you release the slider. The brush and the comparison need a JPEG, PNG or WebP.";
   $("compare").disabled = $("brush").disabled = !images.own;
   $("backgrounds").hidden = chosen("view") !== "cutout";
   $("colour-row").hidden = chosen("background") !== "colour";
@@ -30,8 +30,8 @@ function describe() {
 function describeBrush() {
   for (const id of ["undo", "restore", "save-correction"]) $(id).disabled = !current.strokes.length;
   $("label-help").textContent = isKept(current)
-    ? "The corrected mask is saved under the id of this photo's record. With it, \"humanseg archive import-labels FOLDER\" adds the mask to the archive as a training label."
-    : "The server did not keep this photo, so its corrected mask can't become a label in the archive.";
+    ? "The corrected mask is named after this photo's record. \"humanseg archive import-labels FOLDER\" imports it into the archive as a training label."
+    : "The server did not archive this photo, so its corrected mask can't be imported as a label.";
 }
 
 function quote(word) { return /^[\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'"; }

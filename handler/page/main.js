@@ -18,7 +18,7 @@ document.querySelectorAll("[data-option]").forEach((option) => option.addEventLi
 }));
 document.addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files], pictures = files.filter((file) => /^(image|video)\//.test(file.type));
-  if (pictures.length) { event.preventDefault(); add(pictures); } else if (files.length) complain("What was pasted is no picture.");
+  if (pictures.length) { event.preventDefault(); add(pictures); } else if (files.length) complain("The clipboard contains no picture.");
 });
 let depth = 0;
 document.addEventListener("dragenter", (event) => { event.preventDefault(); depth++; document.body.classList.add("dropping"); });
@@ -29,7 +29,7 @@ document.addEventListener("drop", (event) => {
   depth = 0;
   document.body.classList.remove("dropping");
   const files = [...event.dataTransfer.files];
-  if (files.length) add(files); else complain("What was dropped is no file. Save the picture first, then drop it here.");
+  if (files.length) add(files); else complain("You did not drop a file. Save the picture first, then drop it here.");
 });
 
 // the look
@@ -62,7 +62,7 @@ on("backdrop-file", "change", async () => {
     complain("");
     redraw();
   } catch {
-    complain(`${file.name} can't be shown by this browser. Choose a JPEG, PNG or WebP as the background.`);
+    complain(`This browser can't display ${file.name}. Choose a JPEG, PNG or WebP as the background.`);
   }
 });
 
@@ -99,7 +99,7 @@ on("clip-close", "click", closeClip);
 on("download", "click", savePicture);
 on("download-all", "click", saveAll);
 on("copy-picture", "click", copyPicture);
-on("api", "click", () => working($("api"), "The description could not be saved", async () => {
+on("api", "click", () => working($("api"), "Could not save the description", async () => {
   saveAs("openapi.yaml", await (await fetch(here, { headers: { accept: "application/yaml" } })).blob());
 }));
 on("copy", "click", async () => {

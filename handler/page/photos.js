@@ -47,7 +47,7 @@ function cancelRequests() {
 
 function sendQueue() {
   if (!queue.length) return;
-  say("Asking the server.");
+  say("Sending to the server.");
   progress();
   for (let i = 0; i < AT_ONCE; i++) next();
 }
@@ -65,7 +65,7 @@ async function next() {
     if (photo.facts) photo.pending = false;     // the older answer stays
     else for (const list of [photos, batch.photos]) list.splice(list.indexOf(photo), 1);
     if (error.status === 401) refused.push(photo.file);
-    batch.problems.push([photo.file.name, error instanceof Refusal ? error.message : "The answer could not be shown: " + error.message]);
+    batch.problems.push([photo.file.name, error instanceof Refusal ? error.message : "Could not display the result: " + error.message]);
   } finally {
     if (!signal.aborted) await proceed();
   }
@@ -108,7 +108,7 @@ function settle() {
   if (problems.length) complain(problems.map(([name, problem]) => several ? `${name}: ${problem}` : problem).join("\n"));
   if (refused.length) { $("key-form").hidden = false; $("key").focus(); }
   if (size > 1) say(`${size - problems.length} of ${size} photos are done.`);
-  else if (!problems.length) say(current.facts.found ? `Found a person: ${percent(current.facts.coverage)} of the photo.` : "Nobody was found in this photo.");
+  else if (!problems.length) say(current.facts.found ? `Found a person: ${percent(current.facts.coverage)} of the photo.` : "No person was found in this photo.");
 }
 
 /* Stop all requests and begin with an empty page. */
@@ -145,7 +145,7 @@ function thumbnail(image) {
 function progress() {
   busy(asking > 0);
   const done = answered().length;
-  $("title").textContent = current ? current.file.name : asking ? "Looking for people…" : "Drop photos here, or paste one";
+  $("title").textContent = current ? current.file.name : asking ? "Segmenting…" : "Drop photos here, or paste one";
   $("strip").hidden = photos.length < 2;
   $("remove").disabled = done < 2;
   $("download-all").hidden = done < 2;

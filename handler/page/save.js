@@ -25,12 +25,12 @@ async function working(button, failure, task) {
   }
 }
 
-const savePicture = () => working($("download"), "The picture could not be saved", async () => {
+const savePicture = () => working($("download"), "Could not save the picture", async () => {
   const photo = current, what = look();
   saveAs(fileName(photo, what), await fullSize(photo, what));
 });
 
-const saveAll = () => working($("download-all"), "The ZIP could not be made", async () => {
+const saveAll = () => working($("download-all"), "Could not create the ZIP", async () => {
   const all = answered(), what = look(), names = distinct(all.map((photo) => fileName(photo, what)));
   const label = $("download-all").textContent;
   const entries = [];
@@ -45,7 +45,7 @@ const saveAll = () => working($("download-all"), "The ZIP could not be made", as
   }
 });
 
-const copyPicture = () => working($("copy-picture"), "The picture could not be copied", async () => {
+const copyPicture = () => working($("copy-picture"), "Could not copy the picture", async () => {
   if (!navigator.clipboard?.write) throw new Error("this works only on localhost or over https.");
   // A promise, because Safari takes no blob that comes later than the click.
   await navigator.clipboard.write([new ClipboardItem({ "image/png": fullSize(current, look()) })]);
@@ -54,8 +54,8 @@ const copyPicture = () => working($("copy-picture"), "The picture could not be c
   say("The picture is on the clipboard.");
 });
 
-/* The archive takes a corrected mask under the id of its record (`humanseg archive import-labels`). */
-const saveCorrection = () => working($("save-correction"), "The mask could not be saved", async () => {
+/* The archive imports a corrected mask by the id of its record (`humanseg archive import-labels`). */
+const saveCorrection = () => working($("save-correction"), "Could not save the mask", async () => {
   saveAs(correctionName(current), await fullSize(current, { kind: "mask" }));
 });
 

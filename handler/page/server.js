@@ -22,16 +22,16 @@ async function ask(file, fields, signal) {
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal(file.size > 6e7
-      ? "The server broke the connection off: the photo is probably larger than it takes. Choose a smaller one."
-      : "The server could not be reached. Check that it is still running, then choose the photo again.", 0);
+      ? "The server closed the connection: the photo is probably too large. Choose a smaller one."
+      : "Could not reach the server. Check that it is running, then choose the photo again.", 0);
   }
   if (answer.ok) return answer;
   let body = {};
   try { body = await answer.json(); } catch { /* TorchServe and proxies may answer without JSON */ }
   throw new Refusal(body.message || {
-    413: "The photo has more bytes than the server takes. Choose a smaller one.",
-    503: "The server is busy. Try again in a moment.",
-  }[answer.status] || `The server answered ${answer.status} without saying why.`, answer.status);
+    413: "The photo is larger than the server accepts. Choose a smaller one.",
+    503: "The server is busy. Retry in a moment.",
+  }[answer.status] || `The server answered ${answer.status} without a message.`, answer.status);
 }
 
 /* What the headers of an answer say; `grey` is the <img> of its probability. */

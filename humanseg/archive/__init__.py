@@ -1,1 +1,1 @@
-"""The record and its life: captured in the worker, shipped beside it, read by people."""
+"""The archive: records are captured in the worker, shipped beside it, and read by people."""

@@ -1,17 +1,17 @@
-"""What can go wrong in the archive, as one tree; wrong settings are humanseg.common.settings.SettingsError.
+"""The archive's errors as one tree; invalid settings are humanseg.common.settings.SettingsError.
 
 ArchiveError
-├── NoStore            there is no bucket to talk to (yet)
+├── NoStore            there is no bucket (yet)
 ├── NotStrippable       the photo's container can't be cleaned of metadata
-├── Away               the store can't be reached or is busy: try again without end
-└── Refused            the store said no to this object: tried a few times, then set aside
+├── Away               the store is unreachable or busy: retried indefinitely
+└── Refused            the store rejected this object: retried a few times, then quarantined
 """
 
 from __future__ import annotations
 
 
 class ArchiveError(Exception):
-    """Root of everything the archive raises on purpose."""
+    """Base class of the archive's errors."""
 
 
 class NoStore(ArchiveError):
@@ -19,11 +19,11 @@ class NoStore(ArchiveError):
 
 
 class NotStrippable(ArchiveError):
-    """The container could not be walked to its end, so its metadata can't be removed with certainty."""
+    """The container could not be parsed to its end, so its metadata can't be removed with certainty."""
 
 
 class Away(ArchiveError):
-    """The store is away, slow or overloaded; `reason` is a short word for logs and counters."""
+    """The store is unreachable, slow or overloaded; `reason` is a short word for logs and counters."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -31,7 +31,7 @@ class Away(ArchiveError):
 
 
 class Refused(ArchiveError):
-    """The store refuses this object; `reason` is S3's error code, or "Conflict" or "Damaged"."""
+    """The store rejects this object; `reason` is S3's error code, or "Conflict" or "Damaged"."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

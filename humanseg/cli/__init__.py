@@ -1,1 +1,1 @@
-"""The `humanseg` command: one thin file per group; heavy parts are imported only when called."""
+"""The `humanseg` command: one thin module per group; heavy dependencies are imported lazily."""

@@ -17,6 +17,7 @@ from humanseg.cli.archive_common import (
     Since,
     Until,
     moment,
+    note_backlog,
     plain_errors,
     reader,
 )
@@ -28,8 +29,8 @@ from humanseg.common.names import state_dir
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What users sent: ship it, look at it, train on it, erase it. "
-    "The bucket is that of ARCHIVE_BUCKET, or the embedded store of STATE_DIR.",
+    help="Work with archived user photos: list, show, query, export, erase. "
+    "Uses the bucket ARCHIVE_BUCKET, or else the embedded store of STATE_DIR.",
 )
 app.command()(export)
 app.command("import-labels")(import_labels)
@@ -39,16 +40,17 @@ app.command()(erase)
 
 @app.command()
 def ship(
-    drain: Annotated[bool, typer.Option("--drain", help="Stop when the spool is empty, or at --deadline.")] = False,
-    deadline: Annotated[float, typer.Option(min=0.0, help="Seconds that a drain may take.")] = 60.0,
-    retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Try again what S3 refused.")] = False,
+    drain: Annotated[bool, typer.Option("--drain", help="Exit when the spool is empty, or at --deadline.")] = False,
+    deadline: Annotated[float, typer.Option(min=0.0, help="Time limit of a drain, in seconds.")] = 60.0,
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Also upload segments that S3 rejected.")
+    ] = False,
     config: Config = CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Bring the spool of STATE_DIR to the bucket, beside running servers and other uploaders.
+    """Upload the spool of STATE_DIR to the bucket. Safe to run beside servers and other uploaders.
 
-    Without --drain it goes on until it is stopped. Exit status 3: the deadline left segments in the spool,
-    where the next start finds them.
+    Without --drain it runs until you stop it. Exit status 3: segments are left in the spool for the next run.
     """
     from humanseg.archive.ship.command import ship_spool
 
@@ -72,7 +74,7 @@ def ship(
             }
         )
     else:
-        kept = f"; {left.rejected} set aside stay in rejected/" if left.rejected else ""
+        kept = f"; {left.rejected} quarantined in rejected/" if left.rejected else ""
         typer.echo(
             f"archive: shipped {done.shipped} records, left in the spool {left.segments} segments "
             f"({left.bytes / 1e6:.1f} MB){kept}"
@@ -89,10 +91,10 @@ def list_records(
     model: Annotated[str, typer.Option(help="Only this model version, or NAME/VERSION.")] = "",
     below_confidence: Annotated[float, typer.Option(min=0, max=1, help="Only below this confidence.")] = 1.0,
     label: Annotated[str, typer.Option(help="Only with this x-label.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000_000_000,
-    as_json: Annotated[bool, typer.Option("--json", help="One record a line, whole.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of records.")] = 1_000_000_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one complete JSON record per line.")] = False,
 ) -> None:
-    """List committed records by time, from the tables alone."""
+    """List committed records by time. Reads only the tables."""
     from datetime import timedelta
 
     from humanseg.archive.read.listing import Filter, rows
@@ -124,17 +126,18 @@ def list_records(
         ]
     columns = ("time (UTC)", "request id", "version", "photo", "coverage", "confidence", "kept for", "label")
     print_table(f"{len(table)} records", columns, table)
+    note_backlog()
 
 
 @app.command()
 def show(
     request_id: Annotated[str, typer.Argument(metavar="ID")],
-    to: Annotated[Path | None, typer.Option(help="Write the picture here.", metavar="FILE.png")] = None,
-    date: Annotated[str, typer.Option(help="Its day (UTC), which makes the search short.")] = "",
+    to: Annotated[Path | None, typer.Option(help="File for the picture.", metavar="FILE.png")] = None,
+    date: Annotated[str, typer.Option(help="The record's day (UTC), for a faster search.")] = "",
 ) -> None:
     """Show photo, mask and overlay of one record side by side, and print its JSON.
 
-    The picture is written to ID.png here, or to --to, and opened where there is a desktop.
+    The picture is written to ID.png in the current folder, or to --to, and opened if there is a desktop.
     """
     from humanseg.archive.read.picture import side_by_side
     from humanseg.archive.read.reader import parse_day
@@ -144,7 +147,9 @@ def show(
         archive = reader()
         row = archive.find(request_id, parse_day(date) if date else None)
         if row is None:
-            raise CommandError(f"no committed record {request_id} is in the archive")
+            raise CommandError(
+                f"the archive has no committed record {request_id}; check the id, or wait until it is uploaded"
+            )
         picture = side_by_side(*archive.photo_and_mask(row))
     typer.echo(stored_record(row).to_json())
     path = to or Path(f"{request_id}.png")
@@ -158,15 +163,15 @@ def show(
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(metavar="SELECT...")] = "",
-    since: Annotated[str, typer.Option(help="Only the days from this time on, written as in ls.")] = "",
-    until: Annotated[str, typer.Option(help="Only the days up to this time.")] = "",
-    schema: Annotated[bool, typer.Option("--schema", help="Print the tables' columns instead.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV with a header.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object a line.")] = False,
+    since: Annotated[str, typer.Option(help="Only days from this time on, as in ls --since.")] = "",
+    until: Annotated[str, typer.Option(help="Only days up to this time.")] = "",
+    schema: Annotated[bool, typer.Option("--schema", help="Print the tables' columns and exit.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Ask the archive in SQL (DuckDB): SELECT over the tables `records` and `labels`. Nothing can be changed.
+    """Query the archive with SQL (DuckDB): a read-only SELECT over the tables `records` and `labels`.
 
-    WHERE dt = '2026-11-20' reads that day alone. Opens no segment.
+    WHERE dt = '2026-11-20' reads only that day. Never opens a segment.
     """
     import csv
     import sys
@@ -174,7 +179,7 @@ def query(
     from humanseg.archive.read import query as run
 
     if bool(sql) == schema:
-        raise CommandError("give a SELECT, or --schema")
+        raise CommandError("give either a SELECT or --schema")
     with plain_errors():
         if schema:
             found = run.Answer(["table", "column", "type"], list(run.schema(reader())))
@@ -196,10 +201,10 @@ def query(
 def stats(
     since: Since = "30d",
     until: Until = "",
-    png: Annotated[Path | None, typer.Option(help="Write the charts here.", metavar="FILE.png")] = None,
+    png: Annotated[Path | None, typer.Option(help="File for the charts.", metavar="FILE.png")] = None,
     as_json: Json = False,
 ) -> None:
-    """Count the archive day by day: records, coverage, confidence, sizes, share declined."""
+    """Show statistics by day: records, coverage, confidence, sizes, share declined."""
     from humanseg.archive.read.stats import COLUMNS, chart, count
 
     with plain_errors():
@@ -213,14 +218,15 @@ def stats(
     rows = [tuple(day.row().values()) for day in days]
     columns = tuple(days[0].row()) if days else ("day", "records")
     print_table("the archive by day", [name.replace("_", " ") for name in columns], rows)
+    note_backlog()
 
 
 @app.command()
 def retention(
-    days: Annotated[int | None, typer.Argument(min=1, help="Delete everything after so many days.")] = None,
+    days: Annotated[int | None, typer.Argument(min=1, help="Days until records are deleted.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Set the lifecycle rules of the archive's prefix; without DAYS, print the bucket's rules."""
+    """Set the retention of the archive (lifecycle rules of its prefix). Without DAYS, print the bucket's rules."""
     from humanseg.archive.read.retention import get_rules, set_retention
 
     with plain_errors():
@@ -239,7 +245,7 @@ def retention(
         )
         for rule in rules
     ]
-    columns = ("rule", "prefix", "days", "days for old versions", "days for broken uploads")
+    columns = ("rule", "prefix", "days", "days for old versions", "days for aborted uploads")
     print_table("lifecycle rules", columns, rows)
 
 
@@ -250,9 +256,9 @@ def compact(
     config: Config = CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Merge the small segments and tables of closed days into few large ones; best run once a day by a scheduled job.
+    """Merge the small segments and tables of closed days into large ones. Run it once a day as a scheduled job.
 
-    It can be killed anywhere and run again. Exit status 1: a damaged segment was left as it is.
+    You can kill it at any time and run it again. Exit status 1: a damaged segment was left unchanged.
     """
     from datetime import datetime, timezone
 
@@ -272,14 +278,14 @@ def compact(
     else:
         typer.echo(f"{done.merged} segments merged into {done.into}; {done.leftovers} left-over objects deleted")
         for problem in done.problems:
-            typer.echo(f"left as it is: {problem}", err=True)
+            typer.echo(f"left unchanged: {problem}", err=True)
     if done.problems:
         raise typer.Exit(1)
 
 
 @app.command()
 def verify(since: Since = "", until: Until = "", as_json: Json = False) -> None:
-    """Read every committed segment and compare it with its table. Exit status 1: something is wrong."""
+    """Read every committed segment and compare it with its table. Exit status 1: there are problems."""
     from humanseg.archive.read.verify import verify as run
 
     with plain_errors(), err().status("verifying") as status:
@@ -292,10 +298,12 @@ def verify(since: Since = "", until: Until = "", as_json: Json = False) -> None:
     if as_json:
         print_json(vars(done))
     else:
-        typer.echo(f"{done.records} committed records, {done.bytes / 1e6:.1f} MB, {len(done.problems)} wrong")
+        typer.echo(f"{done.records} committed records, {done.bytes / 1e6:.1f} MB, {len(done.problems)} problems")
         for key, problem in done.problems:
             typer.echo(f"  {key}: {problem}")
         if done.uncommitted:
-            typer.echo(f"{len(done.uncommitted)} segments without a table (under way, or lost with their machine)")
+            typer.echo(
+                f"{len(done.uncommitted)} segments without a table (upload in progress, or their server was lost)"
+            )
     if done.problems:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`humanseg archive drift`: have the photos changed?"""
+"""`humanseg archive drift`: data drift of the archived photos."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ CHANGED = 3  # exit status; 1 is an error, 2 a wrong command line
 
 
 def drift(
-    reference: Annotated[str, typer.Option(help="What is usual: FROM..TO, as in 28d..7d.", metavar="FROM..TO")],
-    current: Annotated[str, typer.Option(help="What is looked at: FROM[..TO].", metavar="FROM[..TO]")],
+    reference: Annotated[str, typer.Option(help="Reference window: FROM..TO, e.g. 28d..7d.", metavar="FROM..TO")],
+    current: Annotated[str, typer.Option(help="Window to test: FROM[..TO].", metavar="FROM[..TO]")],
     tables: Annotated[
-        Path | None, typer.Option(help="Rows from Parquet files in this folder, not from the bucket.", metavar="DIR")
+        Path | None, typer.Option(help="Read Parquet files from this folder, not from the bucket.", metavar="DIR")
     ] = None,
-    least_effect: Annotated[float, typer.Option(min=0, max=1, help="Smaller changes are no alarm.")] = 0.1,
+    least_effect: Annotated[float, typer.Option(min=0, max=1, help="Ignore changes with a smaller effect.")] = 0.1,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report.", metavar="FILE")] = None,
     metrics: Annotated[
         Path | None, typer.Option(help="Write gauges for node_exporter's textfile collector.", metavar="FILE.prom")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two windows of time: light, sharpness, size, format, label, hour, confidence, and more.
+    """Detect data drift between two time windows: light, sharpness, size, format, label, hour, confidence, and more.
 
-    Exit status 0: nothing has changed. 3: something has, by much, and beyond chance.
+    Exit status 0: no drift. 3: a large and statistically significant change.
     """
     from humanseg.archive.read.drift import as_gauges
     from humanseg.archive.read.drift import drift as find
@@ -47,7 +47,7 @@ def drift(
         sides = [columns_of(_rows(tables, *window)) for window in windows]
     for name, side in zip(("--reference", "--current"), sides, strict=True):
         if not side or not len(next(iter(side.values()))):
-            raise CommandError(f"{name} holds no photos; give a longer time")
+            raise CommandError(f"{name} contains no photos; choose a longer window")
     findings = find(sides[0], sides[1], least_effect=least_effect)
     alarms = [one.name for one in findings if one.alarm]
     if report is not None:
@@ -69,7 +69,7 @@ def drift(
             for one in findings
         ]
         print_table("", ("", "before", "now", "effect", "q", ""), rows)
-        says = f"Changed: {', '.join(alarms)}." if alarms else "No change that is large and beyond chance."
+        says = f"Changed: {', '.join(alarms)}." if alarms else "No large and significant change."
         out().print(says, markup=False, soft_wrap=True)
     raise typer.Exit(CHANGED if alarms else 0)
 

@@ -1,4 +1,4 @@
-"""`humanseg archive erase`: what one person sent goes, by the ids of its records or by the photo."""
+"""`humanseg archive erase`: erase records by id or by photo."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def erase(
     same_photo: Annotated[
         list[str] | None, typer.Option(help="Every record of the photo of this record.", metavar="ID")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
     config: Config = CONFIG,
     as_json: Json = False,
 ) -> None:
-    """Erase records for good: from their segments in all versions, corrected masks, copies in this STATE_DIR's spool.
+    """Erase records permanently: all object versions, corrected masks, and copies in the spool of this STATE_DIR.
 
     --photo and --same-photo find a photo by its bytes without metadata, or by its pixels.
 
-    Prints what is gone and which exports hold a copy; then takes the ids out of the archive's notes of exports, and
-    the deleted bytes out of the embedded store's files. Exit status 4: an id or a photo was found nowhere.
+    Prints what was erased and which exports contain a copy. Then redacts the ids in the export notes, and vacuums the
+    embedded store. Exit status 4: an id or a photo was not found.
     """
     from humanseg.archive.capture.hook import open_spool
     from humanseg.archive.read.erasing import erase as run
@@ -59,13 +59,13 @@ def erase(
         print_json([vars(one) for one in erased])
     else:
         _tell(erased)
-    store = embedded_store(archive.store.target, state_dir())
-    with plain_errors(), err().status("erasing traces: notes of exports, files of the embedded store"):
-        redact(archive, ids)  # not before they are printed: nothing else knows of the copies
+    store = embedded_store(archive.store.destination, state_dir())
+    with plain_errors(), err().status("redacting export notes, vacuuming the embedded store"):
+        redact(archive, ids)  # after printing: nothing else records the copies
         if store:
-            wipe(store, archive.store.target.bucket)
+            wipe(store, archive.store.destination.bucket)
     for what in unknown:
-        typer.echo(f"{what}: found nowhere", err=True)
+        typer.echo(f"{what}: not found", err=True)
     if unknown or not all(one.found for one in erased):
         raise typer.Exit(4)
 
@@ -89,7 +89,7 @@ def _found(archive: Reader, spool: Spool, photos: list[Path], same: list[str]) -
 
 def _tell(erased: list[Erased]) -> None:
     for one in erased:
-        typer.echo(f"{one.request_id}: " + ("erased" if one.found else "found nowhere"))
+        typer.echo(f"{one.request_id}: " + ("erased" if one.found else "not found"))
         for key, number in one.versions.items():
             typer.echo(f"  bucket  {key}  ({number} version{'s' if number > 1 else ''})")
         for name in one.spooled:
@@ -98,14 +98,14 @@ def _tell(erased: list[Erased]) -> None:
             typer.echo(f"  a copy was exported {note['time']} by {note['by']}@{note['host']} to {note['folder']}")
             typer.echo(f"          {_how(note['format'], one.photo)}")
     typer.echo(
-        f"Searched: the bucket, and the spool in {state_dir()}. What waits in another server's spool is uploaded"
-        " later: erase there too, or again once its spool is empty.",
+        f"Searched the bucket and the spool in {state_dir()}. Records in another server's spool are uploaded"
+        " later: erase there too, or again when its spool is empty.",
         err=True,
     )
 
 
 def _how(fmt: str, photo: str) -> str:
-    """What the person has to do about a copy."""
+    """How to delete a copy."""
     if fmt == "comparison":
         return "delete the report"
     if fmt in ("coco", "webdataset", "label-studio"):

@@ -1,4 +1,4 @@
-"""`humanseg archive export` and `import-labels`: from the archive to training, and corrected masks back."""
+"""`humanseg archive export` and `import-labels`: training exports and label imports."""
 
 from __future__ import annotations
 
@@ -16,32 +16,39 @@ if TYPE_CHECKING:
 
 
 def export(
-    to: Annotated[Path, typer.Option(help="The folder to fill; running it again resumes.", metavar="DIR")],
+    to: Annotated[Path, typer.Option(help="Output folder; run the command again to resume.", metavar="DIR")],
     since: Since,
     until: Until = "",
-    fmt: Annotated[str, typer.Option("--format", help="folder, webdataset, coco or label-studio.")] = "folder",
+    fmt: Annotated[
+        str, typer.Option("--format", help="Output format: folder, webdataset, coco or label-studio.")
+    ] = "folder",
     corrected_only: Annotated[
-        bool, typer.Option("--corrected-only", help="Only photos whose mask a person corrected.")
+        bool, typer.Option("--corrected-only", help="Only photos with a corrected mask.")
     ] = False,
     ids: Annotated[
-        Path | None, typer.Option(help="Only these request ids, one a line, as of `query --csv`.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Only these request ids, one per line, e.g. from `query --csv`.", metavar="FILE"),
     ] = None,
     choose: Annotated[
         int | None,
-        typer.Option(min=1, help="Those most worth labelling, at most so many; needs humanseg[train]."),
+        typer.Option(
+            min=1, help="Choose the N most useful photos to label (active learning); needs the extra `train`."
+        ),
     ] = None,
-    model: Annotated[Path, typer.Option(help="Weights that choose: those that run.", metavar="WEIGHTS")] = Path(
+    model: Annotated[Path, typer.Option(help="Weights for --choose: those in production.", metavar="WEIGHTS")] = Path(
         "model_store/human_segmentation.safetensors"
     ),
-    pool: Annotated[int, typer.Option(min=1, help="Photos that the model looks at to choose from.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the random part of the choice.")] = 0,
-    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share marked val, by the photo's hash.")] = 0.1,
+    pool: Annotated[int, typer.Option(min=1, help="Size of the candidate pool for --choose.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Random seed of --choose.")] = 0,
+    held_out: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of photos in the val split, selected by content hash.")
+    ] = 0.1,
     as_json: Json = False,
 ) -> None:
-    """Fetch photos and masks for training; each different photo once, corrected masks first.
+    """Export photos and masks for training, without duplicates. Corrected masks take precedence.
 
-    `humanseg train --data DIR` trains on the result. Masks that nobody corrected are the model's own guesses:
-    give --corrected-only for truth.
+    `humanseg train --data DIR` trains on the result. For ground truth use --corrected-only, because
+    uncorrected masks are the model's own predictions.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -59,7 +66,7 @@ def export(
         only, chosen = _read_ids(ids) if ids else None, None
         if choose is not None:
             if ids or corrected_only:
-                raise CommandError("--choose goes with neither --ids nor --corrected-only")
+                raise CommandError("--choose cannot be combined with --ids or --corrected-only")
             chosen = _choose(model, choose, pool, seed, first, moment(until), bar)
             only = set(chosen)
         done = run(
@@ -79,7 +86,7 @@ def export(
         print_json(vars(done))
     else:
         typer.echo(
-            f"{done.photos} photos in {to} ({done.fetched} fetched, {done.skipped} there already), "
+            f"{done.photos} photos in {to} ({done.fetched} fetched, {done.skipped} already there), "
             f"{done.corrected} with corrected masks, {done.train} train and {done.held_out} val"
         )
         if choose is not None:
@@ -89,7 +96,7 @@ def export(
                 err=True,
             )
     for problem in done.problems:
-        typer.echo(f"left out: {problem}", err=True)
+        typer.echo(f"skipped: {problem}", err=True)
     if done.problems:
         raise typer.Exit(1)
 
@@ -97,13 +104,13 @@ def export(
 def _choose(
     weights: Path, count: int, pool: int, seed: int, since: datetime, until: datetime | None, bar: Progress
 ) -> dict[str, dict[str, Any]]:
-    """Why and with what probability each photo was chosen, by request id."""
+    """The reason and probability of each chosen photo, by request id."""
     from humanseg.loop.choose import pick
     from humanseg.segmentation.weights import load_weights
     from humanseg.training.encoder import Encoder
 
     loaded = load_weights(weights)
-    task = bar.add_task("looked at", total=None)
+    task = bar.add_task("scored", total=None)
     picked = pick(
         reader(),
         Encoder(loaded.network, loaded.spec),
@@ -116,15 +123,15 @@ def _choose(
         progress=lambda done, total: bar.update(task, completed=done, total=total),
     )
     if not picked.chosen:
-        raise CommandError("there are no photos in that time that nobody has labelled; give an earlier --since")
+        raise CommandError("there are no unlabelled photos in this time range; choose an earlier --since")
     reasons = [str(one["why"]) for one in picked.chosen.values()]
     counts = ", ".join(f"{reasons.count(why)} {why}" for why in dict.fromkeys(sorted(reasons)))
-    typer.echo(f"chosen {len(reasons)} of {picked.photos} photos ({picked.looked_at} looked at): {counts}", err=True)
+    typer.echo(f"chose {len(reasons)} of {picked.photos} photos ({picked.looked_at} scored): {counts}", err=True)
     return picked.chosen
 
 
 def _read_ids(path: Path) -> set[str]:
-    """Ids of a file, one a line; a header `request_id`, as CSV has, is left out."""
+    """Read ids from a file, one per line; a CSV header `request_id` is skipped."""
     from humanseg.archive.capture.record import check_request_id
 
     lines = {line.strip() for line in path.read_text().splitlines()} - {"", "request_id"}
@@ -134,24 +141,29 @@ def _read_ids(path: Path) -> set[str]:
 def import_labels(
     source: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="An edited export, PNGs, or JSON of Label Studio, CVAT, any COCO tool."),
+        typer.Argument(
+            metavar="PATH", help="An edited export, PNGs, or JSON of Label Studio, CVAT or another COCO tool."
+        ),
     ],
-    by: Annotated[str, typer.Option(help="Who drew, where the file doesn't say.", envvar="USER", show_default=False)],
+    by: Annotated[
+        str, typer.Option(help="Annotator's name, if the file has none.", envvar="USER", show_default=False)
+    ],
     accept_unchanged: Annotated[
-        bool, typer.Option("--accept-unchanged", help="Unchanged masks count as looked at and right.")
+        bool, typer.Option("--accept-unchanged", help="Import unchanged masks, too: a person has confirmed them.")
     ] = False,
     label: Annotated[
-        list[str] | None, typer.Option(help="Name of what counts as a person, if not person; again for more.")
+        list[str] | None, typer.Option(help="Label that means person. Default: person. Repeatable.")
     ] = None,
     empty_is_nobody: Annotated[
-        bool, typer.Option("--empty-is-nobody", help="A photo without a region shows nobody; else it is skipped.")
+        bool,
+        typer.Option("--empty-is-nobody", help="Treat photos without a region as empty; otherwise they are skipped."),
     ] = False,
     least_agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="IoU by which several people's masks of one photo must agree.")
+        float, typer.Option(min=0, max=1, help="Minimum IoU between masks of one photo by several annotators.")
     ] = 0.7,
     as_json: Json = False,
 ) -> None:
-    """Bring the masks that people drew back; they win over the model's in every later export. All, or none."""
+    """Import corrected masks as labels, which replace the model's masks in later exports. Imports all or none."""
     from humanseg.archive.read.label_import import import_labels as run
     from humanseg.labels.drawn import Options
 
@@ -172,9 +184,9 @@ def import_labels(
     if as_json:
         print_json(vars(done))
     elif not done.problems:
-        typer.echo(f"{len(done.uploaded)} corrected masks uploaded, {len(done.unchanged)} unchanged left alone")
+        typer.echo(f"{len(done.uploaded)} corrected masks uploaded, {len(done.unchanged)} unchanged skipped")
         for one in done.skipped:
             typer.echo(f"skipped: {one}", err=True)
         typer.echo("Next: humanseg train --archive 90d --init WEIGHTS --out runs/next", err=True)
     if done.problems:
-        raise CommandError("nothing was uploaded:\n" + "\n".join(done.problems))
+        raise CommandError("nothing was imported:\n" + "\n".join(done.problems))

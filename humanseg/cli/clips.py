@@ -1,4 +1,4 @@
-"""Clips for `humanseg segment`: each frame to a server and back, and a picture or a clip behind the person."""
+"""Clips for `humanseg segment`: sends frames to a server, and puts a picture or clip behind the person."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GIF = b"GIF8"
 
 @dataclass(frozen=True)
 class Made:
-    """One clip that is done. warnings: what went wrong without ending the work."""
+    """A finished clip. warnings: problems that did not stop it."""
 
     job: Job
     outcome: Outcome
@@ -32,29 +32,29 @@ class Made:
 
 
 def is_a_clip(path: Path, container: str | None) -> bool:
-    """Whether a file is to be worked on as a clip; a GIF only where the result is one (`container`)."""
+    """Whether to process a file as a clip; a GIF only if the result is a clip (`container`)."""
     with path.open("rb") as file:
         start = file.read(LONGEST_START)
     return is_clip(start) or (start.startswith(GIF) and container in CONTAINERS)
 
 
 def container_for(format: str | None, result: Path, output: str) -> str:
-    """What a clip becomes: "webm", "mp4", "mov", or "png" for a folder of pictures.
+    """The result's container: "webm", "mp4", "mov", or "png" for a folder of pictures.
 
     Raises:
-        CommandError: a picture's format that no clip has.
+        CommandError: the format is for photos.
     """
     ending = result.suffix.lower().removeprefix(".")
     wanted = format or ending or ("webm" if output == "cutout" else "mp4")
     if wanted not in (*CONTAINERS, "png") or ending == "png":
         raise CommandError(
-            f"a clip can't become {result.name}: name a .webm, .mp4 or .mov, or take --format png and a folder"
+            f"can't write a clip to {result.name}: use .webm, .mp4 or .mov, or --format png with a folder"
         )
     return wanted
 
 
 def network(server: Client, parallel: int) -> Network:
-    """The network behind `server`. Frames go there at its own size, unpacked, and are never archived."""
+    """The network of `server`. Frames are sent at its input size, uncompressed, and are never archived."""
     import cv2
     import numpy as np
 
@@ -73,10 +73,10 @@ def network(server: Client, parallel: int) -> Network:
 
 
 def work(server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, force: bool) -> Made:
-    """Make one clip.
+    """Convert one clip.
 
     Raises:
-        CommandError: stopped by Ctrl-C, with what is done in place.
+        CommandError: interrupted by Ctrl-C; the finished part is kept.
         ClipError, HumansegError, OSError: see `humanseg.video.convert.convert` and `humanseg.client.errors`.
     """
     from humanseg.video.backdrop import backdrop
@@ -114,7 +114,7 @@ def work(server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, f
             )
     except KeyboardInterrupt:
         raise CommandError(
-            f"stopped after {done} frames: {job.result} plays up to there; run the same command again to go on"
+            f"interrupted after {done} frames: {job.result} plays up to there; run the same command again to resume"
         ) from None
     return Made(job, outcome, asks.version, tuple(warnings))
 
@@ -123,24 +123,26 @@ def _known(background: str) -> str:
     from humanseg.video.backdrop import named_in
 
     if not named_in(background) and not Path(background).is_file():
-        raise CommandError(f"--background {background} is neither '#rrggbb', 'blur', nor a file")
+        raise CommandError(f"--background {background} is not a colour (#rrggbb), blur, or an existing file")
     return background
 
 
 def refuse(asked: Mapping[str, Any]) -> None:
-    """Raise CommandError for options that no clip takes."""
+    """Raise CommandError for options that do not apply to clips."""
     if asked["output"] == "json":
-        raise CommandError("--output json is for photos: a clip has a mask for each frame; take --output mask")
+        raise CommandError("--output json is for photos: a clip has a mask for each frame; use --output mask")
     if asked["crop"] == "person":
-        raise CommandError("--crop person is for photos: in a clip the person's box changes from frame to frame")
+        raise CommandError(
+            "--crop person is for photos: in a clip the person's bounding box changes from frame to frame"
+        )
     if asked["quality"] == "best":
-        raise CommandError("--quality best is for photos: a clip's frames are looked at once and steadied instead")
+        raise CommandError("--quality best is for photos: a clip's frames are segmented once and smoothed over time")
     if asked["archive"]:
         raise CommandError("--archive is for photos: clips are not archived")
 
 
 def in_front(content: bytes, backdrop: Pixels, format: str) -> bytes:
-    """A cut-out, as PNG bytes, laid over a picture that is scaled to cover it, as a file of `format`."""
+    """Composite a cut-out (PNG bytes) onto a picture that is scaled to cover it, encoded as `format`."""
     import cv2
     import numpy as np
 
@@ -156,7 +158,7 @@ def in_front(content: bytes, backdrop: Pixels, format: str) -> bytes:
 
 
 def behind_photos(asked: Mapping[str, Any]) -> Pixels | None:
-    """The picture that --background names for photos; None where it names a colour, a blur, or nothing."""
+    """The picture of --background for photos; None for a colour, blur, or no background."""
     background = asked["background"]
     if background is None or asked["output"] != "composite" or not Path(background).is_file():
         return None

@@ -1,4 +1,4 @@
-"""`humanseg compare`: may the new model take the old one's place? The gate before `humanseg release`."""
+"""`humanseg compare`: the gate before `humanseg release`."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ STATUS = {"better": 0, "not worse": 0, "worse": 1, "can't tell": 3}  # 2 is a wr
 
 @app.command()
 def compare(
-    old: Annotated[Path, typer.Argument(help="The model that runs: a .mar, or weights.")],
-    new: Annotated[Path, typer.Argument(help="The model that may take its place.")],
+    old: Annotated[Path, typer.Argument(help="The model in production: a .mar, or weights.")],
+    new: Annotated[Path, typer.Argument(help="The candidate: a .mar, or weights.")],
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="Photos with masks, or a COCO JSON; an archive export brings its weights."),
+        typer.Option(
+            metavar="DIR", help="Photos with masks, or a COCO JSON. An archive export includes sampling weights."
+        ),
     ] = None,
-    empty: Annotated[
-        list[str] | None, typer.Option(metavar="DIR", help="Photos (img/) in which nobody is to be found.")
-    ] = None,
+    empty: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Photos (img/) without people.")] = None,
     held_out: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Only the share of --data that training holds out.")
+        float | None, typer.Option(min=0, max=1, help="Measure only on this held-out share of --data.")
     ] = None,
-    report: Annotated[Path, typer.Option(help="The report to write.", metavar="FILE")] = Path("comparison.html"),
-    mean: Annotated[float, typer.Option(min=0, help="How much the mean IoU may fall.")] = 0.002,
-    kind: Annotated[float, typer.Option(min=0, help="How much that of a kind of photo may fall.")] = 0.01,
-    slower: Annotated[float, typer.Option(min=0, help="How many times as long a photo may take.")] = 1.1,
-    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    report: Annotated[Path, typer.Option(help="File for the HTML report.", metavar="FILE")] = Path("comparison.html"),
+    mean: Annotated[float, typer.Option(min=0, help="Allowed drop of the mean IoU.")] = 0.002,
+    kind: Annotated[float, typer.Option(min=0, help="Allowed drop of the mean IoU of a slice.")] = 0.01,
+    slower: Annotated[float, typer.Option(min=0, help="Allowed factor of the time per photo.")] = 1.1,
+    threads: Annotated[int, typer.Option(min=1, help="Engine threads.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """The same photos through two models: paired differences, by kind of photo, and a verdict.
+    """Compare two models on the same photos: paired differences, overall and by slice, and a verdict.
 
-    Exit status 0: not worse, or better. 1: worse (or an error). 3: not enough photos to tell, and how many would be.
+    Exit status 0: better or not worse. 1: worse, or an error. 3: too few photos to decide; prints the number needed.
     """
     from tempfile import TemporaryDirectory
 
@@ -92,7 +92,7 @@ def compare(
 
 
 def note_copy(report: Path, request_ids: list[str]) -> None:
-    """Leave word in the archive that the report shows these photos: who erases one is told of the report."""
+    """Record in the archive that the report shows these photos, so that `erase` can list the report."""
     if not request_ids:
         return
     from datetime import datetime, timezone
@@ -104,5 +104,5 @@ def note_copy(report: Path, request_ids: list[str]) -> None:
         with plain_errors():
             register(reader(), report, "comparison", request_ids, datetime.now(timezone.utc))
     except (CommandError, ModuleNotFoundError) as error:
-        says = f"The archive can't be told that {report} shows photos of it ({error})"
-        err().print(f"{says}: delete the report when one of them is erased.", markup=False, soft_wrap=True)
+        says = f"The archive could not record that {report} shows its photos ({error})"
+        err().print(f"{says}: delete the report yourself when you erase one of them.", markup=False, soft_wrap=True)

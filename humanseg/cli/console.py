@@ -1,4 +1,4 @@
-"""What all commands share at the terminal: two consoles, one way to fail, JSON, and tables (table.py)."""
+"""Terminal helpers of all commands: two consoles, errors, JSON, and tables (table.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CommandError(Exception):
-    """A command can't go on. The message is one sentence that names the cause and the fix."""
+    """A command fails. The message is one sentence with the cause and the fix."""
 
 
 def out() -> Console:
@@ -32,7 +32,7 @@ def err() -> Console:
     return Console(stderr=True)
 
 
-# What `pip install humanseg` alone leaves out, and the extra that brings it.
+# Packages that `pip install humanseg` does not install, and the extra that provides them.
 EXTRAS = {
     **dict.fromkeys(("boto3", "botocore", "pyarrow", "yaml"), "archive"),
     **dict.fromkeys(("torch", "numpy", "cv2", "PIL", "openvino", "safetensors"), "segmentation"),
@@ -46,8 +46,8 @@ EXTRAS = {
 def explain(error: Exception) -> int:
     """Print `error` as one sentence on stderr and return the exit status.
 
-    Messages of `CommandError` and of the client library already name the cause and the fix; an `OSError` says
-    which file. Anything else is a fault of ours: named shortly, with its traceback under HUMANSEG_DEBUG=1.
+    Messages of `CommandError` and of the client library contain the cause and the fix; an `OSError` names the file.
+    Anything else is a bug: its type is printed, and the traceback with HUMANSEG_DEBUG=1.
     """
     if os.environ.get("HUMANSEG_DEBUG") == "1":
         traceback.print_exception(error)
@@ -59,12 +59,12 @@ def explain(error: Exception) -> int:
     else:
         print(
             f"humanseg: unexpected {type(error).__name__}: {error} "
-            "(a fault of this program; HUMANSEG_DEBUG=1 shows where)",
+            "(this is a bug; set HUMANSEG_DEBUG=1 for the traceback)",
             file=sys.stderr,
         )
     return 1
 
 
 def print_json(value: Any) -> None:
-    """Print `value` as indented JSON on stdout, plain: for other programs to read."""
+    """Print `value` as indented JSON on stdout, without colour."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))

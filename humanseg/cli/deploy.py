@@ -1,4 +1,4 @@
-"""`humanseg deploy aws|status|destroy`: the service as a CloudFormation stack."""
+"""`humanseg deploy aws|status|destroy`: deploy the service as a CloudFormation stack."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from humanseg.deploy.aws.plan import Plan
     from humanseg.deploy.aws.stack import Event, Stack
 
-app = typer.Typer(no_args_is_help=True, help="Put the service on AWS: one instance, or a fleet.")
+app = typer.Typer(no_args_is_help=True, help="Deploy the service to AWS: one instance, or a fleet.")
 
 StackName = Annotated[str, typer.Option("--stack", help="Name of the CloudFormation stack.")]
-Region = Annotated[str | None, typer.Option("--region", help="AWS region; AWS's own settings if not given.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Region = Annotated[str | None, typer.Option("--region", help="AWS region. Default: from the AWS configuration.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -27,27 +27,28 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def aws(
     stack: StackName,
     size: Annotated[
-        str, typer.Option(help="one instance, or a fleet behind a load balancer.", metavar="one|fleet")
+        str, typer.Option(help="One instance, or a fleet behind a load balancer.", metavar="one|fleet")
     ] = "one",
     image: Annotated[
-        str | None, typer.Option(help="A finished image in ECR, by digest. Built and pushed if not given.")
+        str | None, typer.Option(help="Existing image in ECR, by digest. If not given, it is built and pushed.")
     ] = None,
     mar: Annotated[Path, typer.Option(help="The model to serve.")] = Path("model_store/human_segmentation.mar"),
     certificate: Annotated[str | None, typer.Option(help="Fleet: ARN of the TLS certificate.")] = None,
     clients: Annotated[
-        str | None, typer.Option(help="Fleet: who may reach it, e.g. 203.0.113.0/24.", metavar="CIDR")
+        str | None, typer.Option(help="Fleet: allowed client addresses, e.g. 203.0.113.0/24.", metavar="CIDR")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any parameter of the template.", metavar="NAME=VALUE")
+        list[str] | None,
+        typer.Option("--set", help="Set a parameter of the template. Repeatable.", metavar="NAME=VALUE"),
     ] = None,
     region: Region = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done. Needs no account.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan without an AWS account.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Create or update the stack: shows every change first, then follows it and prints the URL."""
+    """Create or update the stack: show the changes, ask, follow the deployment, print the URL."""
     from humanseg.deploy.aws.plan import Plan
 
-    options = dict(_pair(each) for each in set_ or [])
+    options = dict(_pair(item) for item in set_ or [])
     options |= {name: value for name, value in (("CertificateArn", certificate), ("ClientCidr", clients)) if value}
     plan = Plan(stack, size, _region(region), mar, image, options)
     if dry_run:
@@ -56,51 +57,51 @@ def aws(
     with _one_line():
         change_set, target = _propose(_Cloud(plan.region), plan)
         if change_set is None:
-            out().print(f"Nothing to change in {stack}.")
+            out().print(f"{stack} is up to date.")
         else:
-            if not yes and not typer.confirm("Carry this out?"):
-                raise CommandError("nothing was changed; the change set stays for you to look at")
+            if not yes and not typer.confirm("Apply these changes?"):
+                raise CommandError("nothing was changed; the change set is kept for review")
             _follow(target.carry_out(change_set), f"{stack} in {plan.region}")
         _show_outputs(target.outputs())
 
 
 @app.command()
 def status(stack: StackName, region: Region = None, as_json: AsJson = False) -> None:
-    """The stack's state, its outputs and its instances."""
+    """Show the stack's status, outputs and instances."""
     cloud = _Cloud(_region(region))
     with _one_line():
         found = cloud.stack(stack)
         described = found.describe()
         if described is None:
-            raise CommandError(f"there is no stack {stack} in {cloud.region}")
+            raise CommandError(f"no stack named {stack} in {cloud.region}; check --stack and --region")
         outputs, instances = found.outputs(), _instances(cloud, stack)
     if as_json:
         print_json({"status": described["StackStatus"], "outputs": outputs, "instances": instances})
         return
     out().print(f"{stack}: {described['StackStatus']}")
     _show_outputs(outputs)
-    print_table("Instances", ("id", "type", "state", "zone"), [tuple(each.values()) for each in instances])
+    print_table("Instances", ("id", "type", "state", "zone"), [tuple(instance.values()) for instance in instances])
 
 
 @app.command()
 def destroy(stack: StackName, region: Region = None, yes: Yes = False) -> None:
-    """Delete the stack. The bucket with what users sent stays."""
+    """Delete the stack. The archive's bucket is kept."""
     cloud = _Cloud(_region(region))
     found = cloud.stack(stack)
     bucket = found.resource("ArchiveBucket")
-    if not yes and not typer.confirm(f"Delete the stack {stack} in {cloud.region}? The archive's bucket stays."):
+    if not yes and not typer.confirm(f"Delete the stack {stack} in {cloud.region}? The archive's bucket is kept."):
         raise CommandError("nothing was changed")
     _follow(found.delete(), f"{stack} goes")
     if bucket:
         out().print(
-            f"Kept: the bucket {bucket}, with what users sent. Its lifecycle rules still delete by age.",
+            f"Kept the archive's bucket {bucket}. Its lifecycle rules still delete old records.",
             soft_wrap=True,
         )
 
 
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
-    """What AWS refuses, as a sentence."""
+    """Turns AWS errors into one-sentence command errors."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     from humanseg.deploy.aws.stack import StackError
@@ -129,7 +130,7 @@ class _Cloud:
 
 
 def _propose(cloud: _Cloud, plan: Plan) -> tuple[str | None, Stack]:
-    """Image, .mar and change set; shows the changes. No change set where nothing changes."""
+    """Prepare image, .mar and change set, and show the changes. Returns no change set if nothing changes."""
     from humanseg.deploy.aws import account as at
 
     say = err().print
@@ -147,13 +148,13 @@ def _propose(cloud: _Cloud, plan: Plan) -> tuple[str | None, Stack]:
         vpc, subnets = at.default_network(cloud.client("ec2"))
     target = cloud.stack(plan.stack)
     change_set, changes = target.propose(plan.parameters(account=account, image=image, vpc=vpc, subnets=subnets))
-    rows = [(each.action, each.name, each.type, each.replacement) for each in changes]
+    rows = [(change.action, change.name, change.type, change.replacement) for change in changes]
     print_table(f"Changes to {plan.stack}", ("action", "resource", "type", "replaced"), rows)
     return change_set if changes else None, target
 
 
 def _follow(events: Iterable[Event], title: str) -> None:
-    """Show events as they come: a bar over the resources that are done, failures as lines that stay."""
+    """Follow the events: a progress bar over the resources, and a line for each failure."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     started, finished = set(), set()
@@ -181,7 +182,7 @@ def _follow(events: Iterable[Event], title: str) -> None:
 
 
 def _show_plan(plan: Plan) -> None:
-    out().print(f"Deployment of {plan.stack} (size {plan.size}) to {plan.region}. Nothing is done now.\n")
+    out().print(f"Deployment of {plan.stack} (size {plan.size}) to {plan.region}. This is a dry run.\n")
     for number, step in enumerate(plan.steps(), 1):
         out().print(f"{number}. {step}", markup=False, soft_wrap=True)
     print_table("\nParameters", ("name", "value"), plan.parameters().items())
@@ -198,13 +199,13 @@ def _instances(cloud: _Cloud, stack: str) -> list[dict[str, str]]:
     found = cloud.client("ec2").describe_instances(Filters=filters)["Reservations"]
     return [
         {
-            "id": each["InstanceId"],
-            "type": each["InstanceType"],
-            "state": each["State"]["Name"],
-            "zone": each["Placement"]["AvailabilityZone"],
+            "id": item["InstanceId"],
+            "type": item["InstanceType"],
+            "state": item["State"]["Name"],
+            "zone": item["Placement"]["AvailabilityZone"],
         }
         for group in found
-        for each in group["Instances"]
+        for item in group["Instances"]
     ]
 
 
@@ -217,14 +218,14 @@ def _region(given: str | None) -> str:
 
         region = boto3.session.Session().region_name
     if not region:
-        raise CommandError("no region: give --region, for example --region eu-central-1, or set AWS_REGION")
+        raise CommandError("no AWS region: use --region, e.g. --region eu-central-1, or set AWS_REGION")
     return region
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not (name and separator):
-        raise CommandError(f"--set {text!r}: give NAME=VALUE, for example --set InstanceType=c7i.2xlarge")
+        raise CommandError(f"--set {text!r} is not NAME=VALUE, e.g. --set InstanceType=c7i.2xlarge")
     return name, value
 
 

@@ -1,4 +1,4 @@
-"""`humanseg doctor`: what is wrong with this machine or a server, on one page."""
+"""`humanseg doctor`: diagnose this machine and its server."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ app = typer.Typer()
 def doctor(
     url: Url = None,
     api_key: ApiKey = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 on warnings, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine and its server: Python, Java, disk, ports, model, archive, clock.
+    """Diagnose this machine and its server: Python, Java, disk, ports, model, archive, clock.
 
-    Exit status 1 where something is a problem.
+    Exit status 1: there is a problem.
     """
-    from humanseg.serve.diagnosis import look
+    from humanseg.serve.diagnosis import diagnose
 
-    findings = list(look(os.environ, state_dir(), inference_url(url), api_key))
+    findings = list(diagnose(os.environ, state_dir(), inference_url(url), api_key))
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:
-        rows = [(each.check, each.state, each.found, each.fix) for each in findings]
+        rows = [(item.check, item.state, item.found, item.fix) for item in findings]
         print_table("", ("check", "state", "found", "fix"), rows)
     bad = {"problem", "warning"} if strict else {"problem"}
     if any(finding.state in bad for finding in findings):

@@ -1,8 +1,7 @@
-"""The `humanseg` command: puts the groups together.
+"""The `humanseg` command: assembles the groups.
 
-Each group lives in its own thin file of this folder and exposes `app = typer.Typer(...)`. A thin file imports
-its heavy parts (torch, boto3, openvino, numpy, requests) inside its command functions, so that
-`humanseg --help` stays fast.
+Each group is a thin module of this package and exposes `app = typer.Typer(...)`. It imports heavy dependencies
+(torch, boto3, openvino, numpy, requests) inside its command functions, so that `humanseg --help` stays fast.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Segment people in photographs, and run the service that does.",
+    help="Segment people in photos and clips, and operate the service.",
 )
 
-# (heading in the help, the group, its name on the command line or None where its commands stand at the top level)
+# (heading in the help, the group, its name on the command line or None if its commands are top-level)
 GROUPS = (
     ("Photos", segment.app, None),
     ("Server", server.app, None),
@@ -43,7 +42,7 @@ for heading, group, name in GROUPS:
 
 
 def main() -> None:
-    """Entry point of the `humanseg` script: an error is one sentence and a non-zero exit."""
+    """Entry point of the `humanseg` script: an error prints one sentence and exits with a non-zero status."""
     try:
         app()
     except Exception as error:

@@ -1,7 +1,7 @@
-"""Bring a .mar to where a server may load it from: its own model store.
+"""Copy a .mar into the only place that a server loads from: its model store.
 
-TorchServe's management API takes the name of a file in the server's model store, no path and no upload.
-Where a server on this host has its store stands in the configuration that `serve.sh` rendered into STATE_DIR.
+TorchServe's management API takes a file name in the server's model store, neither a path nor an upload. For a server
+on this host, the configuration that `serve.sh` rendered into STATE_DIR names the store.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")  # becomes part of a file
 
 @dataclass(frozen=True)
 class Mar:
-    """What a .mar says about itself."""
+    """The name and version in a .mar."""
 
     path: Path
     model: str
@@ -38,7 +38,7 @@ def read_mar(path: Path) -> Mar:
     """Read a .mar's name and version.
 
     Raises:
-        CommandError: no such file, no .mar, or a name or version that is no plain word.
+        CommandError: no such file, not a .mar, or an invalid name or version.
     """
     fix = "; build one with ./build_mar.sh"
     try:
@@ -48,46 +48,48 @@ def read_mar(path: Path) -> Mar:
     model, version = manifest.name, manifest.version
     for what, word in (("model name", model), ("version", version)):
         if not SAFE.fullmatch(word):
-            raise CommandError(f"{path} has the {what} {word!r}; only letters, digits and . _ + - are taken{fix}")
+            raise CommandError(f"{path} has the {what} {word!r}; only letters, digits and . _ + - are allowed{fix}")
     return Mar(path, model, version)
 
 
 def find_store(state_dir: Path, management_url: str) -> Path:
-    """The model store of the server that runs from `state_dir`.
+    """Find the model store of the server that runs from `state_dir`.
 
     Raises:
         CommandError: no server was started from there, or one with another management address.
     """
-    fix = "name the server's own model store with --model-store"
+    fix = "give the server's model store with --model-store"
     for config in sorted((*state_dir.glob("*.properties"), *state_dir.glob("*/*.properties"))):
         settings = read_properties(config)
         if "model_store" not in settings:
             continue
         address = settings.get("management_address", "")
         if _place(address) != _place(management_url):
-            raise CommandError(f"{config} is of the server at {address}, not at {management_url}; {fix}")
+            raise CommandError(f"{config} belongs to the server at {address}, not {management_url}; {fix}")
         return Path(settings["model_store"])
     raise CommandError(f"{state_dir} has no configuration of a running server; set STATE_DIR, or {fix}")
 
 
 def put(mar: Mar, store: Path) -> tuple[str, bool]:
-    """Copy a .mar into a model store; give its name there, and whether it was not there before.
+    """Copy a .mar into a model store; return its file name, and whether it is new.
 
     Raises:
         CommandError: the store is missing or can't be written.
     """
     if not store.is_dir():
-        raise CommandError(f"the model store {store} is no folder; name the server's own with --model-store")
+        raise CommandError(
+            f"the model store {store} is not a folder; give the server's model store with --model-store"
+        )
     if mar.path.resolve().parent == store.resolve():
         return mar.path.name, False
-    target = store / mar.stored_name
-    if target.is_file() and _sha256(target) == _sha256(mar.path):
-        return target.name, False
+    destination = store / mar.stored_name
+    if destination.is_file() and _sha256(destination) == _sha256(mar.path):
+        return destination.name, False
     try:
-        copy_whole(mar.path, target)
+        copy_whole(mar.path, destination)
     except OSError as fault:
-        raise CommandError(f"{mar.path} can't be copied to {target}: {fault.strerror or fault}") from None
-    return target.name, True
+        raise CommandError(f"{mar.path} can't be copied to {destination}: {fault.strerror or fault}") from None
+    return destination.name, True
 
 
 def read_properties(path: Path) -> dict[str, str]:

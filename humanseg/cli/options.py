@@ -1,6 +1,6 @@
-"""The options that several commands share, and how a server is found.
+"""Options shared by several commands, and how a server's address is determined.
 
-An option wins over the environment, the environment over the default:
+Precedence: option, environment variable, default:
 `--url`, HUMANSEG_URL, INFERENCE_PORT (on this host), http://127.0.0.1:8080;
 `--management-url`, HUMANSEG_MANAGEMENT_URL, MANAGEMENT_ADDRESS (a unix socket, in STATE_DIR if it names none),
 MANAGEMENT_PORT (on this host), http://127.0.0.1:8081.
@@ -25,7 +25,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         envvar="HUMANSEG_URL",
-        help="Inference address. Default: http://127.0.0.1:INFERENCE_PORT (8080).",
+        help="Inference address. Default: port INFERENCE_PORT (8080) on this host.",
     ),
 ]
 ManagementUrl = Annotated[
@@ -33,7 +33,7 @@ ManagementUrl = Annotated[
     typer.Option(
         "--management-url",
         envvar="HUMANSEG_MANAGEMENT_URL",
-        help="Management address, http:// or unix:/path/to/socket. Default: http://127.0.0.1:MANAGEMENT_PORT (8081).",
+        help="Management address: http://... or unix:/path. Default: port MANAGEMENT_PORT (8081) on this host.",
     ),
 ]
 ApiKey = Annotated[
@@ -41,11 +41,11 @@ ApiKey = Annotated[
     typer.Option(
         "--api-key",
         envvar="HUMANSEG_API_KEY",
-        help="For servers with API_KEYS_FILE. Better given by the environment: others can see command lines.",
+        help="API key. Prefer the environment variable: other users can see command lines.",
     ),
 ]
 Model = Annotated[str, typer.Option("--model", help="Name of the model on the server.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Timeout in seconds.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 DEFAULT_MODEL = MODEL_NAME
@@ -72,7 +72,7 @@ def connect(
     timeout: float = 60.0,
     retries: int = 4,
 ) -> Client:
-    """A client for the server that the options and the environment name."""
+    """A client for the server given by the options and the environment."""
     from humanseg.client import Client
 
     return Client(
@@ -89,5 +89,5 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise CommandError(f"{name}={text!r} is no port: give a number from 1 to 65535, e.g. {default}")
+        raise CommandError(f"{name}={text!r} is not a port: use a number from 1 to 65535, e.g. {default}")
     return int(text)

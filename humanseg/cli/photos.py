@@ -11,7 +11,7 @@ from pathlib import Path
 
 from humanseg.cli.console import CommandError
 
-# What the server reads, and the clips whose frames it does.
+# Photo formats that the server accepts, and clip formats.
 JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
 SUFFIXES = JPEG | {".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib", ".heic", ".heif", ".avif"}
 CLIPS = {
@@ -34,21 +34,21 @@ CLIPS = {
 
 @dataclass(frozen=True)
 class Job:
-    """One photo or clip to ask for: its file, and the file, or of a clip as pictures the folder, of the result."""
+    """One photo or clip to segment, and the file of its result (a folder for a clip as pictures)."""
 
     photo: Path
     result: Path
 
 
 def plan(sources: Sequence[str], out: str, suffix: Callable[[Path], str]) -> tuple[list[Job], Path | None]:
-    """Pair every photo with its result; also give the folder of the results, None for a single file.
+    """Map every photo to its result; also return the results folder, None for a single file.
 
-    One photo named as such goes to the file `out`, unless `out` is a folder or ends in `/`. Everything else
-    goes into the folder `out`, which repeats the tree below a source folder. `suffix` of a photo (e.g. `.png`)
-    replaces the photo's own, or follows it where `a.jpg` and `a.heic` would meet.
+    A single photo is written to the file `out`, unless `out` is a folder or ends in `/`. Otherwise `out` is a folder
+    that mirrors the source folder. `suffix` of a photo (e.g. `.png`) replaces the photo's own, or is appended if
+    `a.jpg` and `a.heic` would collide.
 
     Raises:
-        CommandError: nothing found, or a result would replace a photo.
+        CommandError: no photos found, or a result would overwrite a photo.
     """
     folder = Path(out)
     if len(sources) == 1 and Path(sources[0]).is_file() and not (folder.is_dir() or out.endswith("/")):
@@ -68,19 +68,21 @@ def plan(sources: Sequence[str], out: str, suffix: Callable[[Path], str]) -> tup
 
 
 def _find(source: str, out: Path) -> list[tuple[Path, Path]]:
-    # (photo, its name below the results folder). Earlier results below `out` are no photos.
+    # (photo, its name below the results folder). Earlier results below `out` are not photos.
     path = Path(source)
     if path.is_file():
         return [(path, Path(path.name))]
     if path.is_dir():
         if out.resolve() == path.resolve():
-            raise CommandError(f"the results can't go to the folder of the photos, {source}; give another with -o")
+            raise CommandError(
+                f"can't write the results into the photos' folder, {source}; choose another one with -o"
+            )
         pictures = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES | CLIPS)
-        base, what = path, "holds no photos or clips"
+        base, what = path, "contains no photos or clips"
     else:
         # pathlib's glob takes no absolute patterns
         pictures = (Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207
-        base, what = _fixed_part(path), "is no file, no folder and no pattern that matches a file"
+        base, what = _fixed_part(path), "is not a file, a folder, or a pattern that matches a file"
     ours = out.resolve() if base.resolve() in out.resolve().parents else None
     inside = sorted(p for p in pictures if p.is_file() and ours not in p.resolve().parents)
     if not inside:
@@ -89,7 +91,7 @@ def _find(source: str, out: Path) -> list[tuple[Path, Path]]:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    # the folders before the first wildcard, which all matches have in common
+    # the folders before the first wildcard, common to all matches
     parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     return Path(*parts) if parts else Path()
 
@@ -109,9 +111,9 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
     for job in jobs:
         result = job.result.resolve()
         if result in photos:
-            raise CommandError(f"the result {job.result} would replace a photo; give another folder with -o")
+            raise CommandError(f"the result {job.result} would overwrite a photo; choose another folder with -o")
         if result in taken:
             raise CommandError(
-                f"{taken[result]} and {job.photo} would both go to {job.result}; run them apart, into two folders"
+                f"{taken[result]} and {job.photo} have the same result {job.result}; run them into two folders"
             )
         taken[result] = job.photo

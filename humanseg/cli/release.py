@@ -1,4 +1,4 @@
-"""`humanseg release`: a new version into running servers, checked and watched, and back again by itself."""
+"""`humanseg release`: release a new version to running servers, with verification and automatic rollback."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ app = typer.Typer()
 
 @app.command()
 def release(
-    mar: Annotated[Path | None, typer.Option(help="The new version, as ./build_mar.sh --version V makes it.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights to build it from, instead of --mar.")] = None,
-    version: Annotated[str | None, typer.Option(help="Its version, with --weights.")] = None,
+    mar: Annotated[Path | None, typer.Option(help="The new version, built by ./build_mar.sh --version V.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Build the .mar from these weights, instead of --mar.")] = None,
+    version: Annotated[str | None, typer.Option(help="Version of the new model, with --weights.")] = None,
     server: Annotated[
         list[str] | None,
         typer.Option(
-            help="INFERENCE[,MANAGEMENT[,METRICS]] addresses; the ports follow each other if not given. Repeatable.",
+            help="Addresses INFERENCE,MANAGEMENT,METRICS; omitted ones use the next port. Repeatable.",
             metavar="URL",
         ),
     ] = None,
     state_dir: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--state-dir", help="Where a server on this host keeps its state. Repeatable.", envvar="STATE_DIR"
-        ),
+        typer.Option("--state-dir", help="State folder of a server on this host. Repeatable.", envvar="STATE_DIR"),
     ] = None,
     model_store: Annotated[
         list[Path] | None,
-        typer.Option("--model-store", help="A server's model store, in the order of --server, instead."),
+        typer.Option(
+            "--model-store", help="Model store of a server instead of --state-dir, in the order of --server."
+        ),
     ] = None,
-    watch: Annotated[float, typer.Option(min=0, help="Seconds to watch for errors after the switch.")] = 60.0,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds that a version must be idle before it goes.")] = 10.0,
+    watch: Annotated[float, typer.Option(min=0, help="Seconds to monitor for errors after the switch.")] = 60.0,
+    drain: Annotated[
+        float, typer.Option(min=0, help="Seconds that the old version must be idle before it is unloaded.")
+    ] = 10.0,
     gate: Annotated[
         Path | None,
-        typer.Option(metavar="REPORT", help="Refuse without this report of `humanseg compare`, and keep it."),
+        typer.Option(metavar="REPORT", help="Require this passing report of `humanseg compare`, and store it."),
     ] = None,
-    keep_old: Annotated[bool, typer.Option("--keep-old", help="Leave the old version loaded.")] = False,
-    api_key: Annotated[
-        str | None, typer.Option("--api-key", envvar="HUMANSEG_API_KEY", help="For servers with keys.")
-    ] = None,
+    keep_old: Annotated[bool, typer.Option("--keep-old", help="Keep the old version loaded.")] = False,
+    api_key: Annotated[str | None, typer.Option("--api-key", envvar="HUMANSEG_API_KEY", help="API key.")] = None,
 ) -> None:
-    """Release a .mar: load it, compare golden predictions, switch, watch, clear up. Rolls back by itself.
+    """Release a .mar: load it, verify golden predictions, switch, monitor, clean up. Rolls back automatically.
 
-    Exit status 0: the new version answers. 1: the old one does, and the last line says why.
+    Exit status 0: the new version is the default. 1: rolled back; the last line states the cause.
     """
     from tempfile import TemporaryDirectory
 
@@ -87,13 +87,15 @@ def _release(
 
     archive, golden = read_mar(mar), read_golden(mar)
     if not golden:
-        raise CommandError(f"{mar} holds no golden predictions; build it anew with ./build_mar.sh")
-    servers = tuple(Server.parse(each) for each in server or [inference_url(None)])
+        raise CommandError(f"{mar} contains no golden predictions; rebuild it with ./build_mar.sh")
+    servers = tuple(Server.parse(item) for item in server or [inference_url(None)])
     if model_store and len(model_store) != len(servers):
-        raise CommandError(f"{len(servers)} servers but {len(model_store)} times --model-store; give one for each")
-    folders = model_store or [_store(state_dir or [Path(STATE_DIR)], each.management_url) for each in servers]
+        raise CommandError(
+            f"{len(servers)} servers but {len(model_store)} --model-store options; give one per server"
+        )
+    folders = model_store or [_store(state_dir or [Path(STATE_DIR)], item.management_url) for item in servers]
     if gate is not None:
-        pass_gate(gate, mar, [(each.management_url, folder) for each, folder in zip(servers, folders, strict=True)])
+        pass_gate(gate, mar, [(item.management_url, folder) for item, folder in zip(servers, folders, strict=True)])
     files = tuple(put(archive, folder)[0] for folder in folders)
     if gate is not None:
         _keep_report(gate, list(zip(folders, files, strict=True)))
@@ -105,13 +107,13 @@ def _release(
 
 
 def pass_gate(report: Path, mar: Path, servers: list[tuple[str, Path]]) -> None:
-    """Raise CommandError unless `report` says that what is in `mar` is not worse than what each server runs."""
+    """Raise CommandError unless `report` shows that `mar` is not worse than the model of each server."""
     from humanseg.client.management import Management
     from humanseg.training.gate import read_gate
 
     gate = read_gate(report)
     if not gate.passed:
-        raise CommandError(f"{report} does not let it pass: the verdict is {gate.state!r}")
+        raise CommandError(f"{report} blocks the release: its verdict is {gate.state!r}")
     new = _weights(mar)
     if gate.new_sha256 != new:
         raise CommandError(f"{report} is about other weights ({gate.new_sha256[:12]}) than {mar} has ({new[:12]})")
@@ -120,14 +122,14 @@ def pass_gate(report: Path, mar: Path, servers: list[tuple[str, Path]]) -> None:
     model = read_mar(mar).model
     for url, store in servers:
         with Management(url) as management:
-            running = next(each for each in management.versions(model) if each.default)
+            running = next(item for item in management.versions(model) if item.default)
         file = store / Path(running.mar).name
         if not file.is_file():
-            raise CommandError(f"{url} runs {running.mar}, which is not in {store}: what it runs can't be checked")
+            raise CommandError(f"{url} runs {running.mar}, which is not in {store}: its weights can't be verified")
         if _weights(file) != gate.old_sha256:
             raise CommandError(
                 f"{report} compares with weights {gate.old_sha256[:12]}, but {url} runs {_weights(file)[:12]} "
-                f"({file.name}); compare with that"
+                f"({file.name}); compare with those"
             )
 
 
@@ -140,9 +142,7 @@ def _weights(mar: Path) -> str:
         with zipfile.ZipFile(mar) as packed:
             return str(json.loads(packed.read("model.json"))["weights_sha256"])
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise CommandError(
-            f"{mar} does not say which weights it has ({error}); build it with ./build_mar.sh"
-        ) from None
+        raise CommandError(f"{mar} does not record its weights ({error}); build it with ./build_mar.sh") from None
 
 
 def _keep_report(report: Path, places: list[tuple[Path, str]]) -> None:

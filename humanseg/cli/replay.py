@@ -1,4 +1,4 @@
-"""`humanseg replay`: the archive's photos through another model, by the way of serving."""
+"""`humanseg replay`: run another model on archived photos, through the serving pipeline."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ app = typer.Typer()
 
 @app.command()
 def replay(
-    mar: Annotated[Path, typer.Option(help="The model: a .mar, or weights.")],
-    to: Annotated[Path, typer.Option(help="Folder for the predictions; running it again resumes.", metavar="DIR")],
+    mar: Annotated[Path, typer.Option(help="The model to run: a .mar, or weights.")],
+    to: Annotated[
+        Path, typer.Option(help="Folder for the predictions; run the command again to resume.", metavar="DIR")
+    ],
     since: Since,
     until: Until = "",
-    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Engine threads.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """What another model would have answered to the archive's photos: a Parquet file a segment, and what differs."""
+    """Run another model on archived photos and compare it with the served answers: one Parquet file per segment."""
     from tempfile import TemporaryDirectory
 
     import pyarrow.parquet as pq
@@ -51,7 +53,7 @@ def replay(
         print_json(found)
         return
     typer.echo(
-        f"{done.photos} photos of {done.segments} segments in {done.seconds:.1f} s, {done.skipped} were there already"
+        f"{done.photos} photos of {done.segments} segments in {done.seconds:.1f} s, {done.skipped} already there"
     )
     if found["photos"]:
         typer.echo(
@@ -60,4 +62,4 @@ def replay(
             + ", ".join(one["request_id"] for one in found["most"][:3])
         )
     if found["problems"]:
-        typer.echo(f"{found['problems']} photos could not be read; see the column problem", err=True)
+        typer.echo(f"{found['problems']} photos could not be read; see the column `problem`", err=True)

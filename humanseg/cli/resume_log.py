@@ -1,9 +1,9 @@
-"""What a results folder already holds, so that a stopped run can go on: `.humanseg.jsonl`, one line a result.
+"""The resume log of a results folder, `.humanseg.jsonl`: one line per event, so that an interrupted run can resume.
 
-A job gets a line before its photo is sent and another one after its result is written, so that a run killed
-in between leaves no result unknown. It counts as done when its last line names the same photo (size and time
-of change), the same options, and the size that the result still has. Anything else is done again; a file that
-no line knows is never replaced, for it is not ours.
+A job gets a line before its photo is sent and another one after its result is written, so every result is known even
+if the run is killed in between. A job is done if its last line has the same photo (size and modification time), the
+same options, and the current size of the result. Otherwise it runs again. A file without a line is foreign and is never
+overwritten.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = ".humanseg.jsonl"
 
 
 class State(Enum):
-    """Where a job stands before the run."""
+    """A job's state before the run."""
 
     OPEN = "open"
     DONE = "done"
@@ -32,7 +32,7 @@ class ResumeLog:
 
     Args:
         folder: the results folder; made when missing.
-        options: what was asked for; a change of them opens every job again.
+        options: of the run; changed options reopen every job.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
@@ -45,7 +45,7 @@ class ResumeLog:
         self._torn = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
 
     def state(self, job: Job) -> State:
-        """Whether the job is done, open, or stands where a file of somebody else is."""
+        """Whether the job is done, open, or blocked by a foreign file."""
         line = self._lines.get(self._name(job))
         if not job.result.exists():
             return State.OPEN
@@ -55,11 +55,11 @@ class ResumeLog:
         return State.DONE if all(line.get(key) == value for key, value in wanted.items()) else State.OPEN
 
     def begin(self, job: Job) -> None:
-        """Note that the job's result is about to be made."""
+        """Record that the job starts."""
         self._append({"result": self._name(job)})
 
     def finish(self, job: Job, model_version: str) -> None:
-        """Note that the job's result is written."""
+        """Record that the job's result is written."""
         size = job.result.stat().st_size
         line = {
             "result": self._name(job),
@@ -96,5 +96,5 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
                 line = json.loads(text)
                 lines[line["result"]] = line
             except (ValueError, KeyError, TypeError):
-                continue  # torn by a kill: its job is simply open
+                continue  # truncated by a kill: the job is open
     return lines

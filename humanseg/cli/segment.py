@@ -1,4 +1,4 @@
-"""`humanseg segment`: photos and clips through a server; a second run goes on where the first stopped."""
+"""`humanseg segment`: segment photos and clips with a server; a second run resumes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FORMAT = {
 
 
 class Output(str, Enum):
-    """What to make of a photo."""
+    """The kind of result."""
 
     mask = "mask"
     probability = "probability"
@@ -48,7 +48,7 @@ class Output(str, Enum):
 
 
 class Format(str, Enum):
-    """The file format of the result: png, webp and jpeg of photos; webm, mp4, mov, and png in a folder of clips."""
+    """The file format of the result: png, webp and jpeg for photos; webm, mp4, mov, and png in a folder for clips."""
 
     png = "png"
     webp = "webp"
@@ -59,7 +59,7 @@ class Format(str, Enum):
 
 
 class Quality(str, Enum):
-    """How closely to look."""
+    """Speed or quality."""
 
     fast = "fast"
     best = "best"
@@ -73,7 +73,7 @@ class Keep(str, Enum):
 
 
 class Crop(str, Enum):
-    """What to cut the result down to."""
+    """How to crop the result."""
 
     none = "none"
     person = "person"
@@ -81,7 +81,7 @@ class Crop(str, Enum):
 
 @dataclass
 class Tally:
-    """What became of the jobs."""
+    """The outcome of all jobs."""
 
     done: list[tuple[Job, Segmentation]] = field(default_factory=list)
     clips: list[Made] = field(default_factory=list)
@@ -92,37 +92,41 @@ class Tally:
 
 @app.command()
 def segment(
-    photos: Annotated[list[str], typer.Argument(help="Photos, clips, folders of them, or patterns like '*.jpg'.")],
-    out: Annotated[str, typer.Option("-o", "--out", help="File for one photo, folder for more.")],
-    output: Annotated[Output, typer.Option(help="What to make.")] = Output.mask,
-    format: Annotated[Format | None, typer.Option(help="File format; by -o's ending, else png.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Between 0 and 1; the model's own if not given.")] = None,
+    photos: Annotated[list[str], typer.Argument(help="Photos, clips, folders, or patterns like '*.jpg'.")],
+    out: Annotated[str, typer.Option("-o", "--out", help="Output file for one photo, folder for several.")],
+    output: Annotated[Output, typer.Option(help="Kind of result.")] = Output.mask,
+    format: Annotated[
+        Format | None, typer.Option(help="File format. Default: from the suffix of -o, else png.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Between 0 and 1. Default: the model's own.")] = None,
     background: Annotated[
-        str | None, typer.Option(help="For composite: '#rrggbb', 'blur', or a picture or clip.")
+        str | None, typer.Option(help="For composite: '#rrggbb', 'blur', a picture, or a clip.")
     ] = None,
     quality: Annotated[
-        Quality | None, typer.Option(help="One look at the photo, or up to four: slower, better for small people.")
+        Quality | None, typer.Option(help="best: test-time augmentation, slower, better for small people.")
     ] = None,
-    keep: Annotated[Keep | None, typer.Option(help="All person regions, or the largest only.")] = None,
-    crop: Annotated[Crop | None, typer.Option(help="Cut down to the person.")] = None,
+    keep: Annotated[Keep | None, typer.Option(help="Keep all person regions, or only the largest.")] = None,
+    crop: Annotated[Crop | None, typer.Option(help="Crop the result to the person.")] = None,
     archive: Annotated[
-        bool | None, typer.Option("--archive/--no-archive", help="Agree or object to the photos being kept.")
+        bool | None, typer.Option("--archive/--no-archive", help="Give or refuse consent to archive the photos.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="A word to be kept with the archived photos.")] = None,
-    parallel: Annotated[int, typer.Option("-j", "--parallel", min=1, max=64, help="Requests at a time.")] = 4,
-    force: Annotated[bool, typer.Option("--force", help="Make every result again, and replace any file.")] = False,
+    label: Annotated[str | None, typer.Option(help="Label to store with the archived photos.")] = None,
+    parallel: Annotated[
+        int, typer.Option("-j", "--parallel", min=1, max=64, help="Number of concurrent requests.")
+    ] = 4,
+    force: Annotated[bool, typer.Option("--force", help="Redo every result, and overwrite existing files.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
     timeout: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Find the people in photos and clips: a mask, a cut-out or another picture for each.
+    """Segment people in photos and clips: write a mask, a cut-out or another result for each.
 
-    A folder's results repeat its tree.
+    Results of a folder mirror its tree.
 
-    Run it again to go on where it stopped: what was done before with the same options is skipped.
+    Run the same command again to resume: finished results with the same options are skipped.
 
-    A table at the end names what failed, and the exit status is then 1.
+    Failures are listed in a table at the end, and the exit status is 1.
     """
     format = _format(format, output, out)
     asked: dict[str, Any] = {
@@ -158,7 +162,7 @@ def segment(
 
 
 def _plan(sources: list[str], out: str, output: Output, format: Format | None) -> tuple[list[Job], Path | None]:
-    """The jobs; a clip as pictures is a folder of its own, which is `out` itself where there is one clip only."""
+    """Plan the jobs. A clip as pictures gets its own folder, which is `out` itself if there is only one clip."""
     wanted = format.value if format else None
     first = Path(sources[0])
     if len(sources) == 1 and wanted == "png" and first.is_file() and is_a_clip(first, wanted) and not _picture(out):
@@ -190,7 +194,9 @@ def _open_jobs(jobs: Sequence[Job], log: ResumeLog | None, tally: Tally, force: 
         if state is State.DONE:
             tally.skipped.append(job)
         elif state is State.FOREIGN:
-            tally.failed.append((job, f"{job.result} exists and is not this command's; --force replaces it"))
+            tally.failed.append(
+                (job, f"{job.result} exists and was not written by this command; use --force to overwrite it")
+            )
         else:
             yield job
 
@@ -228,7 +234,7 @@ def _run(
                     except (HumansegError, OSError, ValueError) as error:
                         tally.failed.append((job, str(error)))
                         if isinstance(error, (UnauthorizedError, UnreachableError)):
-                            tally.untried += queue  # all the others would fail alike
+                            tally.untried += queue  # all others would fail, too
                             queue = iter(())
                     else:
                         tally.done.append((job, answer))
@@ -236,7 +242,7 @@ def _run(
                             log.finish(job, answer.model_version)
                     bar.advance(task)
         except KeyboardInterrupt:
-            raise CommandError("stopped; run the same command again to go on") from None
+            raise CommandError("interrupted; run the same command again to resume") from None
 
 
 def _run_clips(
@@ -248,7 +254,7 @@ def _run_clips(
     tally: Tally,
     force: bool,
 ) -> None:
-    """One clip after the other, each with `parallel` frames at a time."""
+    """Process one clip after another, each with `parallel` concurrent frames."""
     import av  # noqa: F401  (first: where the extra is missing, this is the name that says which one)
 
     from humanseg.client import HumansegError, UnauthorizedError, UnreachableError
@@ -260,7 +266,7 @@ def _run_clips(
         if log:
             log.begin(job)
         try:
-            # What the log knows is ours to replace, unless it can be gone on with.
+            # A result in the log may be overwritten, unless it can be resumed.
             again = force or (log is not None and not is_begun(job.result))
             made = work(server, job, asked, parallel, force=again)
         except (ClipError, HumansegError, OSError, ValueError) as error:
@@ -279,7 +285,7 @@ def _one(server: Client, job: Job, asked: Mapping[str, Any], behind: Pixels | No
     import dataclasses
 
     if asked["format"] in CONTAINERS:
-        raise ValueError(f"a photo can't become {asked['format']}: take --format png, webp or jpeg")
+        raise ValueError(f"a photo can't be written as {asked['format']}: use --format png, webp or jpeg")
     if behind is None:
         answer = server.segment(job.photo, **asked)
     else:
@@ -287,7 +293,9 @@ def _one(server: Client, job: Job, asked: Mapping[str, Any], behind: Pixels | No
         answer = dataclasses.replace(cut, content=in_front(cut.content, behind, asked["format"] or "png"))
     job.result.parent.mkdir(parents=True, exist_ok=True)
     answer.save(job.result)
-    return dataclasses.replace(answer, content=b"", document=None)  # only the facts: a run may be of thousands
+    return dataclasses.replace(
+        answer, content=b"", document=None
+    )  # without the bytes: a run may have thousands of photos
 
 
 def _report(tally: Tally, as_json: bool) -> None:
@@ -326,7 +334,7 @@ def _report(tally: Tally, as_json: bool) -> None:
     if tally.failed:
         print_table("Failed", ("photo", "cause"), [(job.photo, cause) for job, cause in tally.failed])
     parts = [f"{len(tally.done) + len(tally.clips)} done"]
-    parts += [f"{len(tally.skipped)} were done before"] if tally.skipped else []
+    parts += [f"{len(tally.skipped)} skipped (already done)"] if tally.skipped else []
     parts += [f"{len(tally.failed)} failed"] if tally.failed else []
     parts += [f"{len(tally.untried)} not tried"] if tally.untried else []
     err().print(", ".join(parts), highlight=False)

@@ -28,7 +28,7 @@ def status(
     """Show the models, their versions, workers and queues."""
     with _manage(url, timeout, api_key) as server:
         models = server.models()
-        # Asked of a worker, and only where one is there to say it.
+        # Only a worker can answer this.
         facts = [server.facts(one.name, one.version) if one.ready else {} for one in models]
     _show(models, as_json, f"Models at {management_url(url)}", [each.get("network", {}) for each in facts])
 
@@ -37,14 +37,16 @@ def status(
 def scale(
     workers: Annotated[int, typer.Argument(min=0, help="Worker processes to run.")],
     model: Model = DEFAULT_MODEL,
-    version: Annotated[str | None, typer.Option("--version", help="The default version if not given.")] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", help="Version to scale. Default: the default version.")
+    ] = None,
     url: ManagementUrl = None,
     timeout: Timeout = 300.0,
     as_json: AsJson = False,
 ) -> None:
-    """Run this many workers, and wait until they are READY.
+    """Change the number of workers, and wait until they are READY.
 
-    Scaling down stops workers at once, with the photos they are at work on.
+    Scaling down kills workers immediately, with the photos in progress.
     """
     with _manage(url, timeout) as server, err().status(f"Scaling {model} to {workers}"):
         one = server.scale(model, workers, version=version, timeout=timeout)
@@ -53,21 +55,23 @@ def scale(
 
 @app.command()
 def register(
-    mar: Annotated[Path, typer.Argument(help="A .mar on this host, as ./build_mar.sh makes it.")],
-    default: Annotated[bool, typer.Option("--default", help="Let it answer by default once READY.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="As many as the default version if not given.")] = None,
+    mar: Annotated[Path, typer.Argument(help="A .mar on this host, built by ./build_mar.sh.")],
+    default: Annotated[bool, typer.Option("--default", help="Make it the default version when READY.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of workers. Default: as many as the default version.")
+    ] = None,
     model_store: Annotated[
         Path | None,
-        typer.Option("--model-store", help="The server's model store; found in STATE_DIR if not given."),
+        typer.Option("--model-store", help="The server's model store. Default: found in STATE_DIR."),
     ] = None,
     state_dir: Annotated[
-        Path, typer.Option("--state-dir", envvar="STATE_DIR", help="Where serve.sh keeps its state.")
+        Path, typer.Option("--state-dir", envvar="STATE_DIR", help="State folder of serve.sh.")
     ] = Path(STATE_DIR),
     url: ManagementUrl = None,
     timeout: Timeout = 300.0,
     as_json: AsJson = False,
 ) -> None:
-    """Load a model archive next to what runs, and wait until its workers are READY."""
+    """Load a model archive beside the running versions, and wait until its workers are READY."""
     from humanseg.client import HumansegError
 
     with _manage(url, timeout) as server:
@@ -75,10 +79,10 @@ def register(
         same = [one for one in server.models() if one.name == archive.model]
         if any(one.version == archive.version for one in same):
             raise CommandError(
-                f"{archive.model} {archive.version} is registered already; build the new one with "
+                f"{archive.model} {archive.version} is already registered; build the new one with "
                 f"another --version, or first run: humanseg unregister {archive.version}"
             )
-        # A version that is to take over needs as many workers as the one it follows.
+        # A version that takes over needs as many workers as its predecessor.
         count = workers or max((one.min_workers for one in same if one.default), default=0) or 1
         store = model_store or find_store(state_dir, server.url)
         name, placed = put(archive, store)
@@ -99,7 +103,7 @@ def register(
 def default(
     version: Version, model: Model = DEFAULT_MODEL, url: ManagementUrl = None, as_json: AsJson = False
 ) -> None:
-    """Let a version answer the requests that name none. It must have a READY worker."""
+    """Set the default version, which answers requests without a version. It must have a READY worker."""
     with _manage(url, 60.0) as server:
         if not server.version(model, version).ready:
             raise CommandError(
@@ -117,18 +121,16 @@ def unregister(
     model: Model = DEFAULT_MODEL,
     drain: Annotated[
         float,
-        typer.Option(min=0, help="Seconds its queue must stay empty first: longer than any photo takes."),
+        typer.Option(min=0, help="Seconds that its queue must stay empty; longer than any photo takes."),
     ] = 10.0,
     url: ManagementUrl = None,
     timeout: Timeout = 300.0,
     as_json: AsJson = False,
 ) -> None:
-    """Take a version out, once it has no more requests."""
+    """Unload a version when it has no more requests."""
     with _manage(url, timeout) as server:
         if server.version(model, version).default:
-            raise CommandError(
-                f"{model} {version} answers by default and can't be taken out; first run: humanseg default VERSION"
-            )
+            raise CommandError(f"{model} {version} is the default version; first run: humanseg default OTHER_VERSION")
         with err().status(f"Waiting until {model} {version} has no more requests"):
             server.unregister(model, version, drain=drain, timeout=timeout)
         models = server.versions(model)

@@ -1,8 +1,8 @@
-"""Tables that fit the terminal without cutting what must be copied from them.
+"""Tables that fit the terminal without truncating values that people copy.
 
-A cell that holds one word (an id, a date, a number, a path) is never cut or folded. Where the terminal is too narrow,
-columns of prose fold first; where that is not enough, each row becomes a block of `column  value` lines. Without a
-terminal nothing folds at all: other programs read it.
+A single word (an id, a date, a number, a path) is never truncated or wrapped. If the terminal is too narrow, columns
+of prose wrap first; if that is not enough, each row becomes a block of `column  value` lines. Without a terminal
+nothing wraps, because other programs read it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ NUMBER = re.compile(r"[-+]?[\d.,]+ ?(%|s|ms|[kKMGT]i?B|B|\$)?")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under `columns` on stdout; no cell is read as markup."""
+    """Print rows under `columns` on stdout; no cell is interpreted as markup."""
     print(table(title, columns, rows, terminal_width(), bold=sys.stdout.isatty()))
 
 
 def terminal_width() -> int | None:
-    """The columns of the terminal, or of COLUMNS; None where output goes to a file or another program."""
+    """The columns of the terminal, or of COLUMNS; None if the output is not a terminal."""
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
         return None
     return shutil.get_terminal_size().columns
@@ -48,7 +48,7 @@ def table(
 
 
 def _fitted(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> list[int] | None:
-    """The columns' widths, with prose and names folded as far as `width` asks for; None where it can't be done."""
+    """The columns' widths, with prose and names wrapped to fit `width`; None if that is impossible."""
     widths = [max(len(line) for line in (name, *(row[at] for row in cells))) for at, name in enumerate(columns)]
     if width is None:
         return widths
@@ -64,12 +64,12 @@ def _fitted(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int |
 
 
 def is_prose(cell: str) -> bool:
-    """Whether a cell may be folded at its spaces."""
+    """Whether a cell may be wrapped at its spaces."""
     return " " in cell and not MOMENT.fullmatch(cell) and not NUMBER.fullmatch(cell)
 
 
 def _row(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
-    """One row as the lines that its folded cells take."""
+    """One row as the lines of its wrapped cells."""
     folded = [
         textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False) if len(cell) > width else [cell]
         for cell, width in zip(row, widths, strict=True)

@@ -1,4 +1,4 @@
-"""`humanseg train`, `evaluate`, `export` and `pseudo-label`: from photographs to measured weights."""
+"""`humanseg train`, `evaluate`, `export` and `pseudo-label`: train and measure models."""
 
 from __future__ import annotations
 
@@ -21,42 +21,47 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DIR[=WEIGHT]",
-        help="Photos with masks (img/ and mask/) or a COCO JSON; again for more, each with its share.",
+        help="Photos with masks (img/ and mask/) or a COCO JSON, with a sampling weight. Repeatable.",
     ),
 ]
-Soft = Annotated[list[str] | None, typer.Option("--soft", metavar="DIR[=WEIGHT]", help="The same with grey masks.")]
+Soft = Annotated[
+    list[str] | None, typer.Option("--soft", metavar="DIR[=WEIGHT]", help="Like --data, with soft (grey) masks.")
+]
 Empty = Annotated[
     list[str] | None,
-    typer.Option("--empty", metavar="DIR[=WEIGHT]", help="Photos (img/) in which nobody is to be found."),
+    typer.Option("--empty", metavar="DIR[=WEIGHT]", help="Photos (img/) without people."),
 ]
 
-Things = Annotated[
+Distractors = Annotated[
     list[str] | None,
-    typer.Option("--things", metavar="DIR[=WEIGHT]", help="Cut-outs (img/, mask/) of what is no person."),
+    typer.Option(
+        "--distractors", metavar="DIR[=WEIGHT]", help="Cut-outs (img/, mask/) of distractors, e.g. animals."
+    ),
 ]
 
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option("--out", help="The run's folder; made if missing.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; created if missing.")],
     data: Data = None,
     soft: Soft = None,
     empty: Empty = None,
-    things: Things = None,
-    recipe: Annotated[Path | None, typer.Option(help="YAML file with every setting; options win over it.")] = None,
-    init: Annotated[str | None, typer.Option(help="imagenet, random, or weights to go on from.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint, exactly.")] = False,
-    size: Annotated[int | None, typer.Option(help="Side of the network's square; a multiple of 32.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Photos to show in the whole run.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Photos in a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
-    hold_out: Annotated[float | None, typer.Option(help="Share of photos kept for validation.")] = None,
+    distractors: Distractors = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML file with all settings; options override it.")] = None,
+    init: Annotated[str | None, typer.Option(help="Initial weights: imagenet, random, or a file.")] = None,
+    resume: Annotated[bool, typer.Option(help="Resume exactly from the run's last checkpoint.")] = False,
+    size: Annotated[int | None, typer.Option(help="Input size: the long side, a multiple of 32.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Number of samples in the whole run.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photos per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    hold_out: Annotated[float | None, typer.Option(help="Share of photos held out for validation.")] = None,
     archive: Annotated[
-        str | None, typer.Option(metavar="SINCE", help="Also the archive's photos that people labelled, as in 90d.")
+        str | None,
+        typer.Option(metavar="SINCE", help="Also train on labelled photos of the archive since then, e.g. 90d."),
     ] = None,
 ) -> None:
-    """Train on your photos, on the CPU or on every GPU there is; with torchrun on several machines."""
+    """Train on your photos, on the CPU or on all GPUs; use torchrun for several machines."""
     _need_training()
     from dataclasses import replace
 
@@ -64,7 +69,7 @@ def train(
     from humanseg.training.settings import Settings, read_recipe
 
     settings = Settings() if recipe is None else read_recipe(recipe)
-    sources = _sources(data, soft, empty, things)
+    sources = _sources(data, soft, empty, distractors)
     if archive is not None:
         sources = (*sources, _from_archive(archive, out / "archive"))
     changes: dict[str, Any] = {
@@ -79,7 +84,7 @@ def train(
     }
     settings = replace(settings, **{key: value for key, value in changes.items() if value is not None})
     if not settings.data:
-        raise CommandError("no photos given: name a folder with --data DIR, or a --recipe that names them")
+        raise CommandError("no photos given: use --data DIR, or a --recipe with data")
     weights = run(settings, out, resume=resume)
     err().print(f"Weights: {weights}   log: {out / 'log.csv'}   sheets: {out / 'sheets'}")
     if archive is not None:
@@ -92,22 +97,24 @@ def evaluate(
     data: Data = None,
     empty: Empty = None,
     held_out_empty: Annotated[
-        list[str] | None, typer.Option(help="Like --empty, but only the part that training holds out.")
+        list[str] | None, typer.Option(help="Like --empty, but only the held-out part.")
     ] = None,
-    share: Annotated[float, typer.Option(help="What share --held-out-empty holds out.")] = 0.33,
+    share: Annotated[float, typer.Option(help="Held-out share for --held-out-empty.")] = 0.33,
     weights: Annotated[Path, typer.Option(help="Weights to measure.")] = SHIPPED,
-    threshold: Annotated[float | None, typer.Option(help="Instead of the weights' own.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Decision threshold. Default: stored in the weights.")
+    ] = None,
     quality: Annotated[
-        Literal["fast", "best"], typer.Option(help="How closely to look, as the server's option.")
+        Literal["fast", "best"], typer.Option(help="As the server's option: best is test-time augmentation.")
     ] = "fast",
     changed: Annotated[
         bool,
-        typer.Option("--changed", help="Also measure what JPEG 30, half size, blur, noise, ... do to the masks."),
+        typer.Option("--changed", help="Also measure robustness to JPEG 30, half size, blur, noise, ..."),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json, the sheets and the plot.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json, sample sheets and plot.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure weights through serving's own steps, at each photo's own size."""
+    """Measure weights through the serving pipeline, at each photo's own size."""
     _need_training()
     from humanseg.segmentation.models import load_model
     from humanseg.training.evaluate import as_plain, kinds
@@ -119,7 +126,7 @@ def evaluate(
     for source in _sources(None, None, held_out_empty):
         sets.append((f"{_name(source)} held out", split(find_samples(source), share)[1]))
     if not sets:
-        raise CommandError("no photos given: name a folder with --data DIR or --empty DIR")
+        raise CommandError("no photos given: use --data DIR or --empty DIR")
     reports = measure(load_model(weights), sets, out, threshold=threshold, quality=quality, changed=changed)
     if as_json:
         print_json([as_plain(report) for report in reports])
@@ -129,21 +136,21 @@ def evaluate(
         for report in reports
         for key, (value, low, high) in report.figures.items()
     ]
-    print_table(str(weights), ("set", "photos", "figure", "value", "95 % interval"), rows)
+    print_table(str(weights), ("set", "photos", "metric", "value", "95 % interval"), rows)
     by_kind = [
         (row.kind, row.photos, f"{row.mean_iou:.3f}", f"{row.low:.3f} to {row.high:.3f}") for row in kinds(reports)
     ]
     if by_kind:
-        print_table("By kind of photo", ("kind", "photos", "mean IoU", "95 % interval"), by_kind)
-    said = [
-        (report.name, f"{each.low:g} to {each.high:g}", each.photos, f"{each.confidence:.3f}", f"{each.iou:.3f}")
+        print_table("By slice", ("slice", "photos", "mean IoU", "95 % interval"), by_kind)
+    calibration = [
+        (report.name, f"{item.low:g} to {item.high:g}", item.photos, f"{item.confidence:.3f}", f"{item.iou:.3f}")
         for report in reports
-        for each in bins(report.pairs)
+        for item in bins(report.pairs)
         if not report.nobody
     ]
-    if said:
+    if calibration:
         print_table(
-            "Does the confidence keep its word?", ("set", "confidence", "photos", "its mean", "mean IoU"), said
+            "Calibration of the confidence", ("set", "confidence", "photos", "its mean", "mean IoU"), calibration
         )
     differ = [
         (report.name, name, f"{own:.3f}", f"{drawn:.3f}")
@@ -151,21 +158,21 @@ def evaluate(
         for name, (own, drawn) in report.changes.items()
     ]
     if differ:
-        columns = ("set", "change", "IoU with the unchanged photo's mask", "mean IoU with the drawn one")
-        print_table("Masks of changed photos", columns, differ)
+        columns = ("set", "change", "IoU with the unchanged photo's mask", "mean IoU with the ground truth")
+        print_table("Robustness", columns, differ)
 
 
 @app.command()
 def export(
     sources: Annotated[
         list[Path],
-        typer.Argument(help="A run's folder, its last.ckpt, or any weights file; of several, their mean."),
+        typer.Argument(help="A run's folder, its last.ckpt, or any weights file. Several are averaged."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Where to write the .safetensors for build_mar.sh.")],
+    out: Annotated[Path, typer.Option("--out", help="Output .safetensors file for build_mar.sh.")],
     threshold: Annotated[float | None, typer.Option(help="Decision threshold to store, 0..1.")] = None,
     size: Annotated[int | None, typer.Option(help="Input size to store.")] = None,
 ) -> None:
-    """Turn a checkpoint, or the mean of several, into the weights file that build_mar.sh packs."""
+    """Convert a checkpoint, or the mean of several, to a weights file for build_mar.sh."""
     _need_training()
     from humanseg.training.export import export as write
 
@@ -176,22 +183,22 @@ def export(
 @app.command("pseudo-label")
 def pseudo_label(
     photos: Annotated[Path, typer.Argument(help="A folder of photos (img/).")],
-    out: Annotated[Path, typer.Option("--out", help="The data set to make.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the data set.")],
     teacher: Annotated[Path, typer.Option(help="MediaPipe's selfie_segmentation.tflite.")],
     own: Annotated[
-        Path | None, typer.Option(help="Also ask these weights; drop photos on which both disagree.")
+        Path | None, typer.Option(help="Also use these weights; drop photos on which both disagree.")
     ] = None,
-    minimum: Annotated[float, typer.Option(help="Least agreement (IoU) of a photo to be kept.")] = 0.85,
+    minimum: Annotated[float, typer.Option(help="Minimum agreement (IoU) to keep a photo.")] = 0.85,
 ) -> None:
-    """Make soft masks for photos that have none, with a teacher model."""
+    """Create soft masks for unlabelled photos with a teacher model."""
     _need_training()
     from humanseg.training.pseudo import pseudo_label as make
     from humanseg.training.samples import Source, find_samples
     from humanseg.training.teacher import Teacher, with_own
 
     label = Teacher(teacher).label if own is None else with_own(Teacher(teacher), own)
-    found = [sample.photo for sample in find_samples(Source(photos, kind="empty"))]
-    kept, dropped = make(found, out, label, minimum)
+    photo_paths = [sample.photo for sample in find_samples(Source(photos, kind="empty"))]
+    kept, dropped = make(photo_paths, out, label, minimum)
     err().print(f"{out}: {kept} photos kept, {dropped} dropped; see {out / 'report.csv'}")
 
 
@@ -199,12 +206,12 @@ def _sources(
     data: list[str] | None,
     soft: list[str] | None,
     empty: list[str] | None,
-    things: list[str] | None = None,
+    distractors: list[str] | None = None,
 ) -> tuple[Source, ...]:
     from humanseg.training.samples import Source
 
     sources = []
-    for kind, texts in (("masks", data), ("soft", soft), ("empty", empty), ("things", things)):
+    for kind, texts in (("masks", data), ("soft", soft), ("empty", empty), ("distractors", distractors)):
         for text in texts or ():
             path, _, weight = text.partition("=")
             try:
@@ -218,7 +225,7 @@ def _sources(
 
 
 def _from_archive(since: str, folder: Path) -> Source:
-    """The archive's photos with masks that people drew, exported into `folder`."""
+    """Export the archive's labelled photos into `folder`."""
     from datetime import datetime, timezone
 
     from humanseg.archive.read.export import export
@@ -227,13 +234,15 @@ def _from_archive(since: str, folder: Path) -> Source:
 
     first = moment(since)
     if first is None:
-        raise CommandError("--archive: give a time, as in 90d")
+        raise CommandError("--archive needs a time, e.g. 90d")
     with plain_errors():
         now = datetime.now(timezone.utc)
-        done = export(reader(), folder, since=first, until=None, now=now, corrected_only=True)
-    if not done.photos:
-        raise CommandError("the archive holds no labelled photos of that time; bring some with archive import-labels")
-    err().print(f"{done.photos} labelled photos of the archive in {folder}")
+        result = export(reader(), folder, since=first, until=None, now=now, corrected_only=True)
+    if not result.photos:
+        raise CommandError(
+            "the archive has no labelled photos in this time range; import some with: humanseg archive import-labels"
+        )
+    err().print(f"Exported {result.photos} labelled photos to {folder}")
     return Source(folder)
 
 
@@ -247,4 +256,4 @@ def _need_training() -> None:
     import importlib.util
 
     if importlib.util.find_spec("lightning_fabric") is None:
-        raise CommandError("training needs more packages: pip install 'humanseg[train]'")
+        raise CommandError("training needs extra packages: pip install 'humanseg[train]'")

@@ -1,4 +1,4 @@
-"""The Python library for a server: inference and management over HTTP."""
+"""The Python client library: inference and management over HTTP."""
 
 from humanseg.client.answer import Segmentation
 from humanseg.client.client import Client

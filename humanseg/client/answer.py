@@ -1,4 +1,4 @@
-"""What the server said about one photo: the picture it made and the facts beside it."""
+"""A server's response for one photo: the picture and its metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A server's answer about one photo.
+    """A server's response for one photo.
 
     Attributes:
         content: the bytes of the picture, or of the JSON document with `output="json"`.
@@ -28,11 +28,11 @@ class Segmentation:
         width, height: pixels of the photo as a viewer shows it (EXIF orientation applied).
         coverage: share of person pixels, 0..1.
         person_found: whether any pixel is a person's.
-        confidence: 0..1, the IoU that the mask can be expected to have.
+        confidence: 0..1, the expected IoU of the mask.
         model_version: the version of the model that answered.
-        request_id: names this exchange in the server's log and in the archive.
+        request_id: identifies this request in the server's log and in the archive.
         milliseconds: spent on the server by stage, e.g. `{"decode": 8.1, "forward": 21.0, "encode": 3.4}`.
-        archived: `spooled`, `declined`, `sampled-out` or `dropped`; None where the server keeps no archive.
+        archived: `spooled`, `declined`, `sampled-out` or `dropped`; None if the server has no archive.
         document: the parsed JSON with `output="json"` (box, COCO run-length mask, SHA-256 of the weights).
     """
 
@@ -50,7 +50,7 @@ class Segmentation:
     document: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the content to `path`, whole or not at all.
+        """Write the content to `path` atomically.
 
         Raises:
             OSError: the folder is missing, not writable or full.
@@ -61,10 +61,10 @@ class Segmentation:
         """The picture as a Pillow image (needs Pillow): mode `L` for masks, `RGBA` for cut-outs, else `RGB`.
 
         Raises:
-            ValueError: the answer is a JSON document.
+            ValueError: the response is a JSON document.
         """
         if self.document is not None:
-            raise ValueError('output="json" holds no picture: read .document, or ask for output="mask"')
+            raise ValueError('output="json" has no picture: use .document, or request output="mask"')
         from PIL import Image
 
         picture = Image.open(io.BytesIO(self.content))
@@ -73,10 +73,10 @@ class Segmentation:
 
 
 def read_answer(answer: requests.Response) -> Segmentation:
-    """Read a good answer of `/predictions/NAME`.
+    """Parse a successful response of `/predictions/NAME`.
 
     Raises:
-        AnswerError: it is not an answer of a human segmentation server.
+        AnswerError: it is not a response of a human segmentation server.
     """
     kind = answer.headers.get("content-type", "").partition(";")[0].strip()
     try:
@@ -86,12 +86,12 @@ def read_answer(answer: requests.Response) -> Segmentation:
             return _from_headers(answer, kind)
     except (KeyError, TypeError, ValueError) as fault:
         raise AnswerError(
-            f"{answer.url} answered {kind} without the facts of a human segmentation server "
+            f"{answer.url} answered {kind} without the headers or fields of a human segmentation server "
             f"({type(fault).__name__}: {fault}); check the URL"
         ) from None
     raise AnswerError(
         f"{answer.url} answered {answer.status_code} {kind or 'without a content type'}, "
-        "which is no picture and no JSON; check the URL"
+        "which is neither a picture nor JSON; check the URL"
     )
 
 
@@ -113,20 +113,20 @@ def _from_headers(answer: requests.Response, kind: str) -> Segmentation:
 
 
 def _from_document(answer: requests.Response, kind: str) -> Segmentation:
-    said: Mapping[str, Any] = answer.json()
+    document: Mapping[str, Any] = answer.json()
     return Segmentation(
         content=answer.content,
         content_type=kind,
-        width=int(said["width"]),
-        height=int(said["height"]),
-        coverage=float(said["coverage"]),
-        person_found=bool(said["person_found"]),
-        confidence=float(said["confidence"]),
-        model_version=said["model"]["version"],
-        request_id=said["request_id"],
-        milliseconds=said["milliseconds"],
+        width=int(document["width"]),
+        height=int(document["height"]),
+        coverage=float(document["coverage"]),
+        person_found=bool(document["person_found"]),
+        confidence=float(document["confidence"]),
+        model_version=document["model"]["version"],
+        request_id=document["request_id"],
+        milliseconds=document["milliseconds"],
         archived=answer.headers.get("x-archived"),
-        document=said,
+        document=document,
     )
 
 

@@ -1,4 +1,4 @@
-"""Ask a server for person masks.
+"""Segment photos with a server.
 
     from humanseg.client import Client
 
@@ -41,15 +41,15 @@ class Client:
     """A human segmentation server.
 
     Args:
-        url: the inference address. The whole address of a model, `.../predictions/NAME[/VERSION]`, is
-            understood as well and then names the model.
+        url: the inference address. The full address of a model, `.../predictions/NAME[/VERSION]`, also selects the
+        model.
         management_url: the management address, for `management`.
-        timeout: seconds to wait for an answer.
-        retries: further attempts after a failed connection or a 503 (no worker free, full queue).
+        timeout: in seconds.
+        retries: additional attempts after a failed connection, a 503 or a 429.
         api_key: for servers started with API_KEYS_FILE.
 
     Raises:
-        ValueError: a URL or number that can't be meant, with an example of a good one.
+        ValueError: an invalid URL or number; the message has an example.
     """
 
     def __init__(
@@ -85,26 +85,27 @@ class Client:
         label: str | None = None,
         version: str | None = None,
     ) -> Segmentation:
-        """Segment the people in one photo. What is None is left to the server's default.
+        """Segment the people in one photo. None uses the server's default.
 
         Args:
             photo: encoded bytes (JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC, AVIF), a path, an open binary file,
                 or a Pillow image (sent as PNG).
             output: `mask` (0/255), `probability` (8-bit grey), `cutout` (RGBA), `overlay` (colour over the
-                person), `composite` (person on `background`) or `json` (facts and a run-length mask).
-            format: `png`, `webp` or `jpeg` (not where alpha is needed).
-            threshold: decision threshold between 0 and 1, both excluded.
+                person), `composite` (person on `background`) or `json` (metadata and an RLE mask).
+            format: `png`, `webp` or `jpeg` (not with alpha).
+            threshold: decision threshold, 0..1 exclusive.
             background: `#rrggbb` or `blur`, for `composite`.
-            quality: `fast`, or `best` for a better mask, of small people above all, in several times the time.
+            quality: `fast`, or `best` for test-time augmentation: better masks, especially of small people, but
+            slower.
             keep: `all`, or `largest` for the largest connected person region only.
             crop: `none`, or `person` for the mask's bounding box plus 5 %.
-            archive: True or False to agree or object to the photo being kept.
-            label: a word of yours to be kept with the record.
-            version: ask this version of the model instead of the default one.
+            archive: consent to archive the photo.
+            label: text to store with the record.
+            version: model version; None uses the default version.
 
         Raises:
-            StatusError: the server refused; see `humanseg.client.errors` for its kinds.
-            UnreachableError, TimedOutError, AnswerError: no answer, or none that can be read.
+            StatusError: an error status; see `humanseg.client.errors` for its subclasses.
+            UnreachableError, TimedOutError, AnswerError: no response, or an invalid one.
             OSError: the photo's file can't be read.
         """
         options = {
@@ -125,16 +126,16 @@ class Client:
             "POST",
             path,
             data={name: value for name, value in options.items() if value is not None},
-            files={"image": ("photo", photo_bytes(photo))},  # never the file's name: it can name people
+            files={"image": ("photo", photo_bytes(photo))},  # not the file's name, which may contain personal data
         )
         return read_answer(answer)
 
     def facts(self) -> Mapping[str, Any]:
-        """What the server says of its model, the network in it, its options and limits.
+        """Get service information: the model, its network, the options and the limits.
 
         Raises:
             StatusError, UnreachableError, TimedOutError: see `humanseg.client.errors`.
-            AnswerError: it says nothing of itself: an older server, or none of ours.
+            AnswerError: the server returns no service information: an older server, or another service.
         """
         path = f"/predictions/{quote(self.model, safe='')}" + (
             f"/{quote(self.version, safe='')}" if self.version else ""
@@ -143,7 +144,9 @@ class Client:
         try:
             facts = answer.json()
         except ValueError:
-            raise AnswerError(f"{self.url} says nothing of its model: update the server, or check the URL") from None
+            raise AnswerError(
+                f"{self.url} returned no service information: update the server, or check the URL"
+            ) from None
         return cast("Mapping[str, Any]", facts)
 
     def close(self) -> None:
@@ -174,21 +177,23 @@ def split_url(url: str) -> tuple[str, str, str | None]:
             return base, model, None
         case ["predictions", model, version]:
             return base, model, version
-    raise ValueError(f"server URL {url!r} must be like http://127.0.0.1:8080 or end in /predictions/NAME")
+    raise ValueError(
+        f"invalid server URL {url!r}: use the form http://127.0.0.1:8080, or end it in /predictions/NAME"
+    )
 
 
 def photo_bytes(photo: Photo) -> bytes:
-    """The encoded bytes of a photo given in any of the ways that `Client.segment` takes."""
+    """The encoded bytes of a photo in any form that `Client.segment` accepts."""
     if isinstance(photo, (bytes, bytearray)):
         return bytes(photo)
     if isinstance(photo, (str, os.PathLike)):
         return Path(photo).read_bytes()
-    if hasattr(photo, "getexif"):  # asked of the object, so that Pillow is only imported where it is used
+    if hasattr(photo, "getexif"):  # duck typing, so that Pillow is not imported
         return _png(cast("Image", photo))
     content = photo.read() if hasattr(photo, "read") else None
     if isinstance(content, bytes):
         return content
-    raise TypeError(f"photo is {type(photo).__name__}; give bytes, a path, a file opened with 'rb' or a Pillow image")
+    raise TypeError(f"photo is {type(photo).__name__}; use bytes, a path, a file opened with 'rb' or a Pillow image")
 
 
 def _png(picture: Image) -> bytes:
@@ -198,5 +203,5 @@ def _png(picture: Image) -> bytes:
     # PNG has no CMYK, YCbCr, LAB, HSV or float pixels.
     whole = upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else upright.convert("RGB")
     buffer = io.BytesIO()
-    whole.save(buffer, "PNG", compress_level=1)  # the wire is short: time is dearer than bytes
+    whole.save(buffer, "PNG", compress_level=1)  # fast rather than small
     return buffer.getvalue()

@@ -1,12 +1,12 @@
-"""Everything the library raises, in one tree.
+"""All errors of the library, as one tree.
 
     HumansegError
     |-- UnreachableError         no connection to the server, after all retries
     |-- TimedOutError            connected, but no answer in time
-    |-- AnswerError              an answer that this library can't read
+    |-- AnswerError              an invalid response
     |-- NotReadyError            the workers did not become READY in time
     `-- StatusError              the server answered with an error status
-        |-- BadRequestError          400  the photo or an option is at fault
+        |-- BadRequestError          400  the photo or an option is invalid
         |-- UnauthorizedError        401  the API key is missing or wrong
         |-- ForbiddenError           403  not allowed, e.g. to unregister the default version
         |-- NotFoundError            404  no such model or version
@@ -17,7 +17,7 @@
         |   `-- TooManyRequestsError 429  more photos at a time than the API key may have
         `-- ServerFaultError         any other 5xx
 
-Every message is a sentence for people. A `StatusError` also carries what the server's JSON said.
+Every message is a readable sentence. A `StatusError` also has the fields of the server's JSON.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class UnreachableError(HumansegError):
 
 
 class TimedOutError(HumansegError):
-    """No answer within the timeout. Not retried: the server may still be at work on it."""
+    """No response within the timeout. Not retried: the server may still be processing the request."""
 
 
 class AnswerError(HumansegError):
-    """The answer is not one of a human segmentation server."""
+    """The response is not one of a human segmentation server."""
 
 
 class NotReadyError(HumansegError):
-    """The workers asked for did not become READY in time."""
+    """The requested workers did not become READY in time."""
 
 
 class StatusError(HumansegError):
@@ -48,9 +48,9 @@ class StatusError(HumansegError):
 
     Attributes:
         status: HTTP status.
-        type: the server's name for the fault, e.g. `"NotAnImage"`; empty when its answer had none.
-        message: the server's sentence: the cause and the fix.
-        request_id: `x-request-id` of the answer, to find it in the server's log; empty when there was none.
+        type: the error type, e.g. `"NotAnImage"`; empty if the response had none.
+        message: the server's message, with the cause and the fix.
+        request_id: `x-request-id` of the response, to find it in the server's log; empty if there was none.
     """
 
     def __init__(self, status: int, type: str, message: str, request_id: str) -> None:
@@ -62,7 +62,7 @@ class StatusError(HumansegError):
 
 
 class BadRequestError(StatusError):
-    """400: the photo or an option is at fault."""
+    """400: the photo or an option is invalid."""
 
 
 class UnauthorizedError(StatusError):
@@ -86,7 +86,7 @@ class TooLargeError(StatusError):
 
 
 class UnsupportedFormatError(StatusError):
-    """415: a format that can't be read."""
+    """415: unsupported format."""
 
 
 class UnavailableError(StatusError):
@@ -94,11 +94,11 @@ class UnavailableError(StatusError):
 
 
 class TooManyRequestsError(UnavailableError):
-    """429: more photos at a time than the API key may have, after all retries."""
+    """429: rate limited (too many concurrent photos for the API key), after all retries."""
 
 
 class ServerFaultError(StatusError):
-    """Any other 5xx: a fault of the server."""
+    """Any other 5xx: a server error."""
 
 
 BY_STATUS: dict[int, type[StatusError]] = {

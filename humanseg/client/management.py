@@ -1,10 +1,10 @@
-"""Manage a server's models: versions, workers, and which version answers by default.
+"""Manage a server's models: versions, workers, and the default version.
 
-This is TorchServe's management API (https://pytorch.org/serve/management_api.html) with the traps taken out:
+This is TorchServe's management API (https://pytorch.org/serve/management_api.html) without its pitfalls:
 
-- a change is asked for synchronously and then waited for until the workers say READY;
-- TorchServe kills the workers of a version it unregisters, with the requests they are at work on, and never
-  answers those still queued. `unregister` therefore waits for the version to run dry first.
+- a change is requested synchronously, and the call returns when the workers are READY;
+- TorchServe kills the workers of an unregistered version with their requests in progress, and never answers queued
+requests. `unregister` therefore drains the version first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from humanseg.client.errors import (
 from humanseg.client.transport import Transport
 
 READY = "READY"
-POLL = 0.25  # seconds between two looks at the workers
+POLL = 0.25  # seconds between two polls of the workers
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class ModelVersion:
     """One registered version of a model.
 
     Attributes:
-        default: whether requests that name no version go here.
+        default: whether requests without a version go here.
         mar: the file or URL it was loaded from.
         min_workers, max_workers: what it was last scaled to.
-        batch_size: most photos in one micro-batch; `max_batch_delay`: milliseconds it waits for them.
-        queued: requests waiting for a worker; `queue_room`: further ones it would take before answering 503.
+        batch_size: maximum photos per micro-batch; `max_batch_delay`: milliseconds to wait for them.
+        queued: requests waiting for a worker; `queue_room`: free places in the queue before it answers 503.
     """
 
     name: str
@@ -76,11 +76,11 @@ class Management:
     """The management API of one server.
 
     Args:
-        url: the management address, `http://...` or `unix:/path/to/socket`. It has no guard of its own: keep it on
-            loopback, or better on a socket, which neither web pages nor other users of the host reach.
-        timeout: seconds to wait for an ordinary answer.
-        retries: further attempts of the calls that only read. A change is sent once.
-        api_key: what a worker asks for before it says which network it runs, on servers started with API_KEYS_FILE.
+        url: the management address, `http://...` or `unix:/path/to/socket`. It has no authentication: keep it on
+        loopback, or better on a socket, which neither web pages nor other users of the host can access.
+        timeout: of ordinary calls, in seconds.
+        retries: additional attempts of read-only calls. A change is sent once.
+        api_key: what a worker requires for `facts` if the server has API_KEYS_FILE.
     """
 
     def __init__(
@@ -134,13 +134,13 @@ class Management:
             if one.version == version or (version is None and one.default):
                 return one
         self._get(_path(model, version), {})  # the server's own 404
-        raise AnswerError(f"{self.url} lists no version {version} of {model}, yet describes it; try again")
+        raise AnswerError(f"{self.url} describes {model} {version} but does not list it; retry")
 
     def facts(self, model: str, version: str) -> dict[str, Any]:
-        """What the workers of a version say of themselves, such as `["network"]["architecture"]`.
+        """Get the description of a version by its workers, such as `["network"]["architecture"]`.
 
-        A worker that has photos to work on says it after them. Empty where no worker runs, one of another
-        handler, or one that wants an API key.
+        A busy worker answers after its photos. Empty if no worker runs, if it has another handler, or if it requires
+        an API key.
 
         Raises:
             NotFoundError: no such model or version.
@@ -159,8 +159,7 @@ class Management:
     def scale(self, model: str, workers: int, *, version: str | None = None, timeout: float = 300.0) -> ModelVersion:
         """Run exactly `workers` workers (0 or more) and return when all of them are READY.
 
-        Workers beyond that number are killed at once, with the photos they are at work on: scale down when
-        the server is quiet.
+        Surplus workers are killed immediately, with their photos in progress: scale down when the server is idle.
 
         Raises:
             NotReadyError: not READY within `timeout` seconds.
@@ -176,12 +175,12 @@ class Management:
     def register(
         self, mar: str, *, workers: int = 1, model: str | None = None, timeout: float = 300.0
     ) -> ModelVersion:
-        """Load a .mar next to what runs, and return when its workers are READY. The default version stays.
+        """Load a .mar beside the running versions, and return when its workers are READY. The default version stays.
 
         Args:
             mar: a file name in the server's own model store, or an http(s) URL the server can read.
-            workers: how many to start, 1 or more.
-            model: the name to register under; None takes the one inside the .mar.
+            workers: number of workers, 1 or more.
+            model: the name to register; None uses the one in the .mar.
             timeout: seconds until the workers must be READY.
 
         Raises:
@@ -200,14 +199,14 @@ class Management:
             self._change("POST", "/models", asked, timeout)
             new = self._new(mar, before)
             if not new:
-                raise AnswerError(f"{self.url} took {mar} but lists no new version; look at its log")
+                raise AnswerError(f"{self.url} accepted {mar} but lists no new version; see its log")
             return self.wait_ready(new[0].name, new[0].version, workers, timeout=timeout)
         except HumansegError as error:
-            # TorchServe keeps a version whose workers could not start, and answers a second try 409.
+            # TorchServe keeps a version whose workers could not start, and answers a second attempt with 409.
             for one in self._new(mar, before):
                 self._change("DELETE", _path(one.name, one.version), {}, timeout)
             if isinstance(error, ServerFaultError):
-                why = f"{error.message}; the server's model_log.log says why"
+                why = f"{error.message}; see the server's model_log.log for the cause"
                 raise ServerFaultError(error.status, error.type, why, error.request_id) from None
             raise
 
@@ -215,7 +214,7 @@ class Management:
         return [one for one in self.models() if one.mar == mar and (one.name, one.version) not in before]
 
     def set_default(self, model: str, version: str) -> None:
-        """Let `version` answer the requests that name none.
+        """Set the default version, which answers requests without a version.
 
         Raises:
             NotFoundError: no such model or version.
@@ -223,10 +222,10 @@ class Management:
         self._change("PUT", _path(model, version) + "/set-default", {}, None)
 
     def unregister(self, model: str, version: str, *, drain: float = 10.0, timeout: float = 300.0) -> None:
-        """Take a version out, once its queue has been empty for `drain` seconds.
+        """Unload a version after its queue has been empty for `drain` seconds.
 
-        TorchServe shows the queue but not the photos being worked on, so `drain` must be longer than one
-        photo may take. Requests that keep coming to it by its versioned path keep it from running dry.
+        TorchServe shows the queue but not the photos in progress, so `drain` must be longer than any photo takes.
+        Requests to its versioned path prevent it from draining.
 
         Raises:
             ForbiddenError: it is the default version and others are registered: set another default first.
@@ -234,7 +233,7 @@ class Management:
             NotReadyError: the queue did not stay empty within `timeout` seconds.
         """
         one = self.version(model, version)
-        # The default version is refused by the server, and without workers nothing runs dry.
+        # The server rejects the default version, and a version without workers need not drain.
         if one.workers and not one.default:
             self._run_dry(model, version, drain, timeout)
         self._change("DELETE", _path(model, version), {}, timeout)
@@ -249,7 +248,7 @@ class Management:
             if self._clock() >= end:
                 raise NotReadyError(
                     f"{model} {version} has {one.ready} of {workers} workers READY after {timeout:g} s; "
-                    "look at the server's model_log.log, or give a longer timeout"
+                    "see the server's model_log.log, or use a longer timeout"
                 )
             self._sleep(POLL)
 
@@ -259,7 +258,7 @@ class Management:
             if now - start >= timeout:
                 raise NotReadyError(
                     f"{model} {version} still has requests queued after {timeout:g} s; "
-                    "stop the clients that ask this version by its own path, then try again"
+                    "stop the clients that request this version by its path, then retry"
                 )
             if self.version(model, version).queued:
                 quiet_since = now
@@ -271,7 +270,7 @@ class Management:
         except StatusError as error:
             if error.status != 405:
                 raise
-            why = f"{self.url} has its model API turned off; set enable_model_api=true in its config.properties"
+            why = f"the model API of {self.url} is off; set enable_model_api=true in its config.properties"
             raise StatusError(405, error.type, why, error.request_id) from None
 
     def _get(self, path: str, params: Mapping[str, str]) -> Any:
@@ -279,7 +278,7 @@ class Management:
         try:
             return answer.json()
         except ValueError:
-            raise AnswerError(f"{answer.url} is no management API of TorchServe; check the management URL") from None
+            raise AnswerError(f"{answer.url} is not TorchServe's management API; check the management URL") from None
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,9 +1,9 @@
 """One HTTP exchange with a server: timeouts, retries, and errors as Python classes.
 
-Retried are connections that fail or break and responses of 503 and 429, with the full-jitter exponential backoff of
-https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/, and once a response that says that the
-worker died: it may have been stopped by someone else, but a photo that kills workers must not go round them all. A
-read timeout is not retried: the server may still be working on the photo, and asking again would double its load.
+Failed or lost connections and the statuses 503 and 429 are retried with full-jitter exponential back-off
+(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A response that says that the worker died
+is retried once: it may have been killed for another reason, but a photo that kills workers must not kill all of them.
+A read timeout is not retried: the server may still be processing the photo, and a retry would double its load.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LONGEST_DELAY = 8.0  # seconds: upper bound of every wait
 
 
 class _Key(requests.auth.AuthBase):
-    # Given as `auth`, because requests lets a ~/.netrc entry win over a plain Authorization header.
+    # Passed as `auth`, because in requests a ~/.netrc entry overrides a plain Authorization header.
     def __init__(self, key: str | None) -> None:
         self.key = key
 
@@ -48,10 +48,10 @@ class Transport:
 
     Args:
         url: scheme, host and port, e.g. `http://127.0.0.1:8080`, or `unix:/path/to/socket`.
-        timeout: seconds to wait for an answer; connecting is given up after 5 s at most.
-        retries: further attempts after a failed connection or a 503; 0 turns retrying off.
+        timeout: in seconds; the connect timeout is at most 5 s.
+        retries: additional attempts; 0 turns retries off.
         api_key: sent as `Authorization: Bearer KEY`; None sends nothing.
-        sleep, chance: the clock and the dice, passed in so that tests don't wait.
+        sleep, chance: the clock and the random source, replaceable in tests.
 
     Raises:
         ValueError: the URL is neither http(s) nor a unix socket, or a number is out of range.
@@ -67,7 +67,9 @@ class Transport:
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://", f"{SCHEME}/")):
-            raise ValueError(f"server URL {self.url!r} must start with http://, e.g. http://127.0.0.1:8080")
+            raise ValueError(
+                f"invalid server URL {self.url!r}: it must start with http://, e.g. http://127.0.0.1:8080"
+            )
         if not self.timeout > 0:
             raise ValueError(f"timeout={self.timeout!r} must be more than 0 seconds, e.g. 60")
         if self.retries < 0:
@@ -90,7 +92,7 @@ class Transport:
         timeout: float | None = None,
         retries: int | None = None,
     ) -> requests.Response:
-        """Send one request, retrying as the module says, and return the good answer (status below 400).
+        """Send one request with the module's retries, and return the successful response (status below 400).
 
         Raises:
             UnreachableError, TimedOutError, StatusError: see `humanseg.client.errors`.
@@ -116,13 +118,13 @@ class Transport:
             except requests.ReadTimeout:
                 raise TimedOutError(
                     f"{self.url} did not answer within {wait:g} s; the server may be overloaded: "
-                    "try again later or give a longer timeout"
+                    "retry later or use a longer timeout"
                 ) from None
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as fault:
                 error: HumansegError = self._unreachable(fault, attempt + 1)
                 continue
             except requests.RequestException as fault:
-                raise UnreachableError(f"{self.url}{path} can't be asked: {fault}") from None
+                raise UnreachableError(f"request to {self.url}{path} failed: {fault}") from None
             if answer.status_code < 400:
                 return answer
             error = status_error(answer)
@@ -135,7 +137,7 @@ class Transport:
     def _unreachable(self, fault: Exception, attempts: int) -> UnreachableError:
         tries = "" if attempts == 1 else f" after {attempts} attempts"
         return UnreachableError(
-            f"no connection to {self.url}{tries} ({_cause(fault)}); start the server with ./serve.sh or give its URL"
+            f"no connection to {self.url}{tries} ({_cause(fault)}); start the server with ./serve.sh, or set its URL"
         )
 
     def close(self) -> None:
@@ -144,31 +146,31 @@ class Transport:
 
 
 def status_error(answer: requests.Response) -> StatusError:
-    """Read an error: the server's JSON or, where a proxy or TorchServe itself sent none, the status."""
+    """Parse an error: the server's JSON, or only the status if a proxy or TorchServe itself sent none."""
     try:
         document: Any = answer.json()
     except ValueError:
         document = None
-    said = document if isinstance(document, dict) else {}
+    fields = document if isinstance(document, dict) else {}
     kind = error_class(answer.status_code)
-    message = str(said.get("message") or "")
+    message = str(fields.get("message") or "")
     if not message and kind is TooLargeError:
-        message = "the request has more bytes than the server takes; send a smaller photo or a JPEG"
+        message = "the request is larger than the server accepts; send a smaller photo or a JPEG"
     return kind(
         answer.status_code,
-        str(said.get("type") or ""),
-        message or f"{answer.url} answered {answer.status_code} {answer.reason} without saying why",
-        str(said.get("request_id") or answer.headers.get("x-request-id") or ""),
+        str(fields.get("type") or ""),
+        message or f"{answer.url} answered {answer.status_code} {answer.reason} without a message",
+        str(fields.get("request_id") or answer.headers.get("x-request-id") or ""),
     )
 
 
 def worker_died(error: StatusError) -> bool:
-    """Whether TorchServe says that the worker ended while it had the request (tried with SIGKILL: 507, or 500)."""
+    """Whether TorchServe reports that the worker died during the request (tested with SIGKILL: 507, or 500)."""
     return error.status in (500, 507) and "worker died" in error.message.lower()
 
 
 def _cause(fault: BaseException) -> str:
-    # The innermost system error ("Connection refused") says it shorter than the three layers around it.
+    # The innermost system error ("Connection refused") is shorter than the three layers around it.
     seen = [fault]
     while (inner := seen[-1].__cause__ or seen[-1].__context__) is not None:
         seen.append(inner)

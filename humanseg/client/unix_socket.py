@@ -11,11 +11,11 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 SCHEME = "unix:"
-BASE = "http+unix://socket"  # what requests sees; its host is in no name service
+BASE = "http+unix://socket"  # the URL that requests uses; its host is never resolved
 
 
 class UnixAdapter(requests.adapters.HTTPAdapter):
-    """Sends what is addressed to `BASE` to the socket at `path`."""
+    """Routes requests to `BASE` to the socket at `path`."""
 
     def __init__(self, path: str) -> None:
         self._pool = _Pool(path)
@@ -28,7 +28,7 @@ class UnixAdapter(requests.adapters.HTTPAdapter):
         proxies: Mapping[str, str] | None = None,
         cert: Any = None,
     ) -> HTTPConnectionPool:
-        """The one pool. No proxy of the environment stands between a process and a socket of its own host."""
+        """The only pool. Proxy settings of the environment do not apply to a local socket."""
         return self._pool
 
     def request_url(self, request: requests.PreparedRequest, proxies: Mapping[str, str] | None) -> str:

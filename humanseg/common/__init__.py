@@ -1,1 +1,1 @@
-"""What the other packages share: settings, files, processes and the names that everybody must agree on."""
+"""Shared by the other packages: settings, files, processes and common names."""

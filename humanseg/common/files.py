@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and locks that end with their process."""
+"""Atomic file writes, and locks that end with their process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
-    """A new path beside `path` to write to; it becomes `path` by one rename when the block ends well.
+    """Yield a temporary path beside `path`, which is renamed to `path` if the block succeeds.
 
-    A reader, or a run after a crash, sees the old file or the new one. `mode` is subject to the umask.
+    A reader, or a run after a crash, sees either the old or the new file. `mode` is subject to the umask.
 
     Raises:
-        OSError: whatever the disk says; `path` is then as it was.
+        OSError: `path` is then unchanged.
     """
     partial = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -30,13 +30,13 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes | str, mode: int = 0o666) -> None:
-    """Write `data` to `path` in one step. Raises OSError; `path` is then as it was."""
+    """Write `data` to `path` atomically. Raises OSError; `path` is then unchanged."""
     with whole_file(path, mode) as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def copy_whole(source: Path, path: Path) -> None:
-    """Copy `source` to `path` in one step. Raises OSError; `path` is then as it was."""
+    """Copy `source` to `path` atomically. Raises OSError; `path` is then unchanged."""
     with whole_file(path) as partial:
         shutil.copyfile(source, partial)
 
@@ -44,7 +44,7 @@ def copy_whole(source: Path, path: Path) -> None:
 def try_lock(path: Path, mode: int = 0o666) -> int | None:
     """Take the exclusive lock on `path`, creating it: a descriptor that holds it until it is closed, or None.
 
-    The kernel gives the lock back when the process ends, however it ends.
+    The kernel releases the lock when the process ends, however it ends.
 
     Raises:
         OSError: the file can't be opened.

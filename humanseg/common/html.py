@@ -1,4 +1,4 @@
-"""A report in one HTML file: text, tables and plots (inline SVG), nothing from outside, no script that runs."""
+"""A report in one HTML file: text, tables and plots (inline SVG), no external resources, no executable script."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ svg text{font:12px system-ui,sans-serif;fill:#1d2129}h2{margin-top:2rem}
 
 @dataclass(frozen=True)
 class Raw:
-    """Markup that is put in as it is."""
+    """Markup that is inserted unescaped."""
 
     text: str
 
 
 def page(title: str, *parts: Raw, data: Any = None, name: str = "data") -> str:
-    """A whole page. `data` lies in it as JSON for programs; `embedded` takes it out again."""
+    """A complete page. It embeds `data` as JSON for programs; `embedded` extracts it."""
     block = ""
     if data is not None:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
@@ -42,11 +42,11 @@ def page(title: str, *parts: Raw, data: Any = None, name: str = "data") -> str:
 
 
 def embedded(text: str, name: str = "data") -> Any:
-    """The data that `page` put into a report. Raises ValueError when there is none."""
+    """Extract the data that `page` embedded in a report. Raises ValueError if there is none."""
     start = f'<script type="application/json" id="{name}">'
     _, found, rest = text.partition(start)
     if not found:
-        raise ValueError(f"no report with {name!r} inside")
+        raise ValueError(f"not a report: it has no {name!r} data")
     return json.loads(rest.partition("</script>")[0])
 
 
@@ -61,7 +61,7 @@ def paragraph(text: str, kind: str = "") -> Raw:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Raw:
-    """Rows under `columns`; numbers stand to the right. A cell may be `Raw`."""
+    """Rows under `columns`; numbers are right-aligned. A cell may be `Raw`."""
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     lines = []
     for row in rows:
@@ -84,7 +84,7 @@ def picture(jpeg_base64: str, caption: str) -> Raw:
 
 
 def intervals_plot(rows: Sequence[tuple[str, float, float, float, str]], margin: float | None = None) -> Raw:
-    """A line a row: (name, value, low, high, colour), with 0 marked, and -`margin` where given."""
+    """A line per row: (name, value, low, high, colour), with marks at 0 and, if given, at -`margin`."""
     if not rows:
         return Raw("")
     marks = [0.0, *([] if margin is None else [-margin])]

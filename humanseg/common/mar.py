@@ -11,7 +11,7 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 
 
 class MarError(ValueError):
-    """The file is no model archive; the message names it."""
+    """The file is not a model archive; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read the manifest of the .mar at `path`.
 
     Raises:
-        MarError: no such file, no zip, or a manifest without name and version.
+        MarError: no such file, not a zip, or a manifest without name and version.
     """
     try:
         with zipfile.ZipFile(path) as mar:
@@ -35,4 +35,4 @@ def read_manifest(path: Path) -> Manifest:
     except FileNotFoundError:
         raise MarError(f"{path}: no such file") from None
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise MarError(f"{path} is no model archive ({error})") from None
+        raise MarError(f"{path} is not a model archive ({error})") from None

@@ -1,4 +1,4 @@
-"""Names and places that server, client, command line and archive must agree on."""
+"""Names and paths shared by server, client, command line and archive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MODEL_NAME = "human_segmentation"
-STATE_DIR = ".state"  # below the working directory, where STATE_DIR names no other
+STATE_DIR = ".state"  # relative to the working directory, unless STATE_DIR is set
 
 
 def state_dir(environment: Mapping[str, str] = os.environ) -> Path:

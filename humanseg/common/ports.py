@@ -1,4 +1,4 @@
-"""Free ports, for tests and benchmarks; needs nothing but Python."""
+"""Free ports for tests and benchmarks, without dependencies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below the range from which the kernel hands out its own."""
+    """Unused ports below the kernel's ephemeral range."""
     ports: list[int] = []
     with contextlib.ExitStack() as held:
         start = 10_000 + (os.getpid() * 97 + time.monotonic_ns() // 1000) % 20_000

@@ -12,5 +12,5 @@ _libc = ctypes.CDLL(None)
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:
-    """Have the kernel send `number` to this process when its parent ends. For `preexec_fn` (prctl(2))."""
+    """Make the kernel send signal `number` to this process when its parent ends. For `preexec_fn` (prctl(2))."""
     _libc.prctl(PR_SET_PDEATHSIG, number)

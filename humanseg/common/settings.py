@@ -1,4 +1,4 @@
-"""One way to declare and check settings: a frozen dataclass whose fields carry their rule.
+"""Declares and validates settings: a frozen dataclass whose fields have rules.
 
     @dataclass(frozen=True)
     class Example:
@@ -7,8 +7,8 @@
         sample: float = number(1.0, least=0, most=1)
         fsync: bool = flag(False)
 
-`from_mapping(Example, section, "archive")` reads a YAML section, `from_environment` reads variables. Whatever is
-wrong raises `SettingsError` with one line: the key, what came, what it takes, and an example.
+`from_mapping(Example, section, "archive")` reads a YAML section, `from_environment` reads variables. An invalid value
+raises `SettingsError` with one line: the key, the value, the valid values, and an example.
 
 Not pydantic: it adds 18 MB to every worker, which has some twenty settings to check, once.
 """
@@ -26,12 +26,12 @@ RULE = "rule"
 
 
 class SettingsError(ValueError):
-    """A setting that can't be used: one line with its name, its value, and what it takes."""
+    """An invalid setting: one line with its name, its value, and the valid values."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be. `wanted` completes "must be ..."; `optional` values may be None."""
+    """The rule of a value. `wanted` completes "must be ..."; `optional` values may be None."""
 
     wanted: str
     kind: type
@@ -43,7 +43,7 @@ class Rule:
     optional: bool = False
 
     def accepts(self, value: object) -> bool:
-        """Whether `value` keeps the rule."""
+        """Whether `value` satisfies the rule."""
         if value is None:
             return self.optional
         if self.kind is bool:
@@ -61,7 +61,7 @@ class Rule:
         return self.least <= value <= self.most
 
     def from_text(self, text: str) -> object:
-        """`text`, as an environment variable holds it, as the rule's type; unchanged where it is none."""
+        """Convert the text of an environment variable to the rule's type; unchanged if that is impossible."""
         try:
             if self.kind is int and re.fullmatch(r"[+-]?[0-9]+", text):
                 return int(text)
@@ -77,7 +77,7 @@ class Rule:
 
 
 def one_of(*allowed: str) -> Any:
-    """A field that takes one of `allowed`; the first is the default."""
+    """A field with one of the `allowed` values; the first is the default."""
     return field(default=allowed[0], metadata={RULE: Rule(f"one of {', '.join(allowed)}", str, choices=allowed)})
 
 
@@ -105,21 +105,21 @@ def text(default: str, *, pattern: str = r"[\x20-\x7e]*", wanted: str = "text of
 
 
 def from_mapping(section_type: type[Section], section: object, name: str) -> Section:
-    """`section`, a mapping such as YAML gives, as a `section_type`; None gives the defaults.
+    """Convert `section`, a mapping from YAML, to a `section_type`; None gives the defaults.
 
     Args:
-        section_type: a frozen dataclass whose fields carry rules.
-        section: what the file holds.
-        name: of the section, as the messages call it.
+        section_type: a frozen dataclass whose fields have rules.
+        section: the file's content.
+        name: of the section, for messages.
 
     Raises:
-        SettingsError: no mapping, an unknown key, or a value that breaks its rule.
+        SettingsError: not a mapping, an unknown key, or an invalid value.
     """
     if section is None:
         section = {}
     if not isinstance(section, Mapping):
-        raise SettingsError(f"{name!r} must hold keys and values, not {section!r}.")
-    known = {each.name: each for each in fields(section_type)}  # type: ignore[arg-type]
+        raise SettingsError(f"{name!r} must contain keys and values, not {section!r}.")
+    known = {item.name: item for item in fields(section_type)}  # type: ignore[arg-type]
     values = {}
     for key, value in section.items():
         if key not in known:
@@ -134,9 +134,9 @@ def from_environment(
     """A `section_type` from variables. `names` gives the variable of each field; empty ones count as not set.
 
     Raises:
-        SettingsError: a value that breaks its rule.
+        SettingsError: an invalid value.
     """
-    known = {each.name: each for each in fields(section_type)}  # type: ignore[arg-type]
+    known = {item.name: item for item in fields(section_type)}  # type: ignore[arg-type]
     values = {}
     for key, variable in names.items():
         given = environment.get(variable, "").strip()
@@ -146,10 +146,10 @@ def from_environment(
 
 
 def checked(setting: Field[Any], value: object, name: str) -> Any:
-    """`value` if it keeps the field's rule, with whole numbers made floats where the rule wants floats.
+    """Validate `value` by the field's rule; whole numbers become floats if the rule requires floats.
 
     Raises:
-        SettingsError: it breaks the rule.
+        SettingsError: it is invalid.
     """
     rule: Rule = setting.metadata[RULE]
     if not rule.accepts(value):
@@ -162,11 +162,11 @@ def checked(setting: Field[Any], value: object, name: str) -> Any:
 
 
 def check(settings: object, name: str = "") -> None:
-    """Check every field of a dataclass that carries a rule: for `__post_init__` of settings made in Python.
+    """Validate every field with a rule: for `__post_init__` of settings created in Python.
 
     Raises:
-        SettingsError: the first field that breaks its rule.
+        SettingsError: the first invalid field.
     """
-    for each in fields(settings):  # type: ignore[arg-type]
-        if RULE in each.metadata:
-            checked(each, getattr(settings, each.name), f"{name}.{each.name}" if name else each.name)
+    for item in fields(settings):  # type: ignore[arg-type]
+        if RULE in item.metadata:
+            checked(item, getattr(settings, item.name), f"{name}.{item.name}" if name else item.name)

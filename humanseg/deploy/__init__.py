@@ -1,1 +1,1 @@
-"""From one laptop to a fleet: container, AWS, Kubernetes, monitoring, releases."""
+"""Deployment: container, AWS, Kubernetes, monitoring, releases."""

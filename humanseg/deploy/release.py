@@ -1,12 +1,12 @@
-"""A new version into running servers, without a failed request, and out again by itself when something is wrong.
+"""Releases a new version to running servers without a failed request, with automatic rollback.
 
-    load      the new version starts next to the old one; nobody is sent to it
-    golden    each server is asked the .mar's own golden pictures, on the new version's path
-    switch    the new version answers by default
-    watch     golden pictures on the default path, 5xx counters and workers, for a while
-    clear     the old version goes, once it has run dry
-A fault in the first two steps takes the new version out; a later one first gives the old one its place back.
-With several servers, each step is done on all of them before the next one.
+    load      the new version starts beside the old one and gets no traffic
+    golden    each server predicts the .mar's golden pictures on the new version's path
+    switch    the new version becomes the default
+    watch     monitor golden pictures on the default path, 5xx counters and workers
+    clear     the old version is drained and unloaded
+An error in the first two steps unloads the new version; a later one first restores the old default. With several
+servers, each step runs on all of them before the next one.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy as np
 from humanseg.client import Client, HumansegError
 from humanseg.serve.golden import TOLERANCE, Golden
 
-POLL = 1.0  # seconds between two looks while watching
+POLL = 1.0  # seconds between two checks while watching
 
 
 class ReleaseError(ValueError):
-    """Why the release did not happen: one line. The servers answer with the old version again."""
+    """The release failed: one line with the cause. The old version is the default again."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,22 @@ class Server:
 
     @classmethod
     def parse(cls, text: str) -> Server:
-        """INFERENCE[,MANAGEMENT[,METRICS]]; what is left out is the port after the one before.
+        """Parse INFERENCE[,MANAGEMENT[,METRICS]]; omitted addresses use the next port.
 
         MANAGEMENT may be unix:/path/to/socket.
 
         >>> Server.parse("http://127.0.0.1:8080").metrics_url
         'http://127.0.0.1:8082'
         """
-        given = [each.rstrip("/") for each in text.split(",")]
-        for number, each in enumerate(given):
-            parts = urlsplit(each)
-            socket = number == 1 and each.startswith("unix:/")
+        given = [item.rstrip("/") for item in text.split(",")]
+        for number, item in enumerate(given):
+            parts = urlsplit(item)
+            socket = number == 1 and item.startswith("unix:/")
             http = parts.scheme in ("http", "https") and parts.hostname
             if not (socket or http) or len(given) > 3:
                 raise ReleaseError(
-                    f"--server {text!r}: give INFERENCE[,MANAGEMENT[,METRICS]], "
-                    "for example http://127.0.0.1:8080 or http://127.0.0.1:8080,http://127.0.0.1:9081"
+                    f"--server {text!r} is not INFERENCE[,MANAGEMENT[,METRICS]], "
+                    "e.g. http://127.0.0.1:8080 or http://127.0.0.1:8080,http://127.0.0.1:9081"
                 )
         while len(given) < 3:
             step = 2 if given[-1].startswith("unix:") else 1
@@ -67,7 +67,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Release:
-    """What goes where. files: the .mar's name in each server's own model store, one for each server."""
+    """The release plan. files: the .mar's name in each server's model store, one per server."""
 
     model: str
     version: str
@@ -81,7 +81,7 @@ class Release:
 
 
 class Rollout:
-    """Carries out one release. `say` is told each step; time is passed in."""
+    """Executes one release. `say` receives each step; the clock is passed in."""
 
     def __init__(
         self,
@@ -93,9 +93,9 @@ class Rollout:
     ) -> None:
         self.release, self._say, self._sleep, self._clock = release, say, sleep, clock
         self._clients = [
-            # One try: while a release is watched, a request that fails once is a reason to go back.
-            Client(each.url, management_url=each.management_url, api_key=release.api_key, retries=0)
-            for each in release.servers
+            # No retries: during a release, a single failed request triggers the rollback.
+            Client(item.url, management_url=item.management_url, api_key=release.api_key, retries=0)
+            for item in release.servers
         ]
         for client in self._clients:
             client.model = release.model
@@ -104,7 +104,7 @@ class Rollout:
         self._switched: list[int] = []
 
     def run(self) -> None:
-        """All steps. Raises ReleaseError after everything was put back."""
+        """Run all steps. Raises ReleaseError after the rollback."""
         try:
             self._load()
             self._ask_golden(self.release.version)
@@ -122,14 +122,14 @@ class Rollout:
         release = self.release
         for number, client in enumerate(self._clients):
             versions = client.management.versions(release.model)
-            old = next(each for each in versions if each.default)
-            if any(each.version == release.version for each in versions):
+            old = next(item for item in versions if item.default)
+            if any(item.version == release.version for item in versions):
                 raise ReleaseError(
-                    f"{client.url} has version {release.version} already; build the .mar with another --version"
+                    f"{client.url} already has version {release.version}; build the .mar with another --version"
                 )
             self._old[number] = old.version
             workers = max(1, old.min_workers)
-            self._say(f"{client.url}: loading {release.version} next to {old.version} with {workers} workers")
+            self._say(f"{client.url}: loading {release.version} beside {old.version} with {workers} workers")
             client.management.register(release.files[number], workers=workers)
             self._loaded.append(number)
 
@@ -145,21 +145,21 @@ class Rollout:
                 difference = golden.difference(np.asarray(answer.image()))
                 if difference > TOLERANCE:
                     raise ReleaseError(
-                        f"{client.url} makes something else of the golden picture {golden.name!r} than the .mar "
-                        f"recorded: off by {difference:.3f}, {TOLERANCE} is allowed"
+                        f"{client.url} predicts the golden picture {golden.name!r} differently from the .mar: "
+                        f"it is off by {difference:.3f}, the limit is {TOLERANCE}"
                     )
             if version is not None:
-                self._say(f"{client.url}: {len(self.release.golden)} golden predictions agree")
+                self._say(f"{client.url}: {len(self.release.golden)} golden predictions match")
 
     def _switch(self) -> None:
         for number, client in enumerate(self._clients):
             self._switched.append(number)
             client.management.set_default(self.release.model, self.release.version)
-            self._say(f"{client.url}: {self.release.version} answers by default")
+            self._say(f"{client.url}: {self.release.version} is the default version")
 
     def _watch(self) -> None:
-        """Return after `watch_seconds` without a fault; raise at the first one."""
-        before = [server_errors(each.metrics_url) for each in self.release.servers]
+        """Return after `watch_seconds` without an error; raise at the first one."""
+        before = [server_errors(item.metrics_url) for item in self.release.servers]
         end = self._clock() + self.release.watch_seconds
         self._say(f"watching for {self.release.watch_seconds:g} s")
         while self._clock() < end:
@@ -167,7 +167,7 @@ class Rollout:
             for number, (client, server) in enumerate(zip(self._clients, self.release.servers, strict=True)):
                 new = server_errors(server.metrics_url) - before[number]
                 if new > 0:
-                    raise ReleaseError(f"{client.url} answered {new:g} requests with 5xx since the switch")
+                    raise ReleaseError(f"{client.url} has answered {new:g} requests with 5xx since the switch")
                 one = client.management.version(self.release.model, self.release.version)
                 if one.ready < one.min_workers:
                     raise ReleaseError(f"{client.url} has {one.ready} of {one.min_workers} workers READY")
@@ -177,7 +177,7 @@ class Rollout:
         for number, client in enumerate(self._clients):
             old = self._old[number]
             client.management.unregister(self.release.model, old, drain=self.release.drain_seconds)
-            self._say(f"{client.url}: {old} is out")
+            self._say(f"{client.url}: {old} is unloaded")
 
     def _roll_back(self, reason: str) -> None:
         failed = []
@@ -186,16 +186,16 @@ class Rollout:
             try:
                 if number in self._switched:
                     client.management.set_default(release.model, self._old[number])
-                    self._say(f"{client.url}: {self._old[number]} answers by default again")
+                    self._say(f"{client.url}: {self._old[number]} is the default version again")
                 client.management.unregister(release.model, release.version, drain=release.drain_seconds)
             except HumansegError as error:
                 failed.append(f"{client.url}: {error}")
         if failed:
-            raise ReleaseError(f"{reason}; and rolling back failed at {'; '.join(failed)}")
+            raise ReleaseError(f"{reason}; the rollback failed at {'; '.join(failed)}")
 
 
 def server_errors(metrics_url: str) -> float:
-    """How many 5xx a server has answered since its start. Raises OSError where its metrics can't be read."""
+    """The number of 5xx responses of a server since its start. Raises OSError if its metrics can't be read."""
     url = f"{metrics_url.rstrip('/').removesuffix('/metrics')}/metrics"
     with urllib.request.urlopen(url, timeout=10) as answer:
         page = answer.read().decode()

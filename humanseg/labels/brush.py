@@ -21,37 +21,37 @@ def decode_brush(stream: Sequence[int], width: int, height: int) -> Mask:
     """The mask of a brush region: uint8 [height, width], 255 where its alpha is at least one half.
 
     Raises:
-        LabelError: the stream is damaged, is COCO's, or is of a picture of another size.
+        LabelError: the stream is damaged, is COCO's, or has another picture size.
     """
     try:
         data = np.asarray(stream, np.int64)
     except (TypeError, ValueError, OverflowError):
-        raise LabelError("its run-lengths are no list of numbers") from None
+        raise LabelError("its RLE is not a list of numbers") from None
     if data.ndim != 1 or data.size * 8 < HEADER or data.min(initial=0) < 0 or data.max(initial=0) > 255:
-        raise LabelError("its run-lengths are not Label Studio's (a list of bytes); COCO's belong into a COCO JSON")
+        raise LabelError("its RLE is not Label Studio's (a list of bytes); put COCO's RLE into a COCO JSON")
     values = _unpack(data.astype(np.uint8), 4 * width * height)
     return np.where(values.reshape(height, width, 4)[:, :, 3] > 127, np.uint8(255), np.uint8(0))
 
 
 def _unpack(data: NDArray[np.uint8], expected: int) -> NDArray[np.uint8]:
-    """uint8 [expected] of a stream. Raises LabelError when it does not hold exactly so many values."""
+    """Decode uint8 [expected] from a stream. Raises LabelError if it has another number of values."""
     whole = data.tobytes()
     bits = np.unpackbits(data)
 
     def number(start: int, size: int) -> int:
         end = start + size
         if end > bits.size:
-            raise LabelError("its run-lengths are cut off")
+            raise LabelError("its RLE is truncated")
         part = int.from_bytes(whole[start >> 3 : (end + 7) >> 3], "big")
         return (part >> (-end % 8)) & ((1 << size) - 1)
 
     total = number(0, 32)
     if total != expected or total > LARGEST:
         pixels = f"{total // 4} pixels" if total % 4 == 0 else f"{total} values"
-        raise LabelError(f"its run-lengths are of {pixels}, and the region says {expected // 4}")
+        raise LabelError(f"its RLE has {pixels}, but the region has {expected // 4}")
     word = number(32, 5) + 1
     if word != 8:
-        raise LabelError(f"its run-lengths have words of {word} bits; 8 are known")
+        raise LabelError(f"its RLE has words of {word} bits; only 8 are supported")
     sizes = [number(37 + 4 * index, 4) + 1 for index in range(4)]
     out = np.empty(total, np.uint8)
     place, at = 0, HEADER
@@ -61,14 +61,14 @@ def _unpack(data: NDArray[np.uint8], expected: int) -> NDArray[np.uint8]:
         end = place + number(at + 3, size) + 1
         at += 3 + size
         if end > total:
-            raise LabelError("its run-lengths are longer than the picture")
+            raise LabelError("its RLE is longer than the picture")
         if kind & 4:
             out[place:end] = number(at, 8)
             at += 8
         else:
             literal = bits[at : at + 8 * (end - place)]
             if literal.size < 8 * (end - place):
-                raise LabelError("its run-lengths are cut off")
+                raise LabelError("its RLE is truncated")
             out[place:end] = np.packbits(literal)
             at += literal.size
         place = end

@@ -1,7 +1,7 @@
 """COCO JSON of any tool: CVAT, Label Studio, VIA, FiftyOne, Roboflow, our own export.
 
-All annotations of a photo with a category that counts as a person are joined: polygons (their union, as COCO has
-them), and run-lengths in both forms. COCO says a hole with run-lengths; a tool that has drawn one writes those.
+All annotations of a photo with a person category are merged: polygons (their union, as in COCO), and both forms of
+RLE. COCO represents holes by RLE.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def is_coco(content: Any) -> bool:
 
 
 def read_coco(name: str, content: dict[str, Any], options: Options) -> Reading:
-    """The masks of a COCO file, which is called `name` in messages."""
+    """The masks of a COCO file; messages call it `name`."""
     reading = Reading()
     try:
         persons = {one["id"] for one in content["categories"] if options.is_person([str(one["name"])])}
@@ -39,12 +39,12 @@ def read_coco(name: str, content: dict[str, Any], options: Options) -> Reading:
             elif one["category_id"] in persons:
                 drawn[one["image_id"]].append(one)
     except (KeyError, TypeError) as error:
-        reason = f"not as COCO writes it ({type(error).__name__}: {error})"
+        reason = f"invalid COCO ({type(error).__name__}: {error})"
         return Reading(refused=[Refusal(name, reason)])
     if not persons:
         wanted = ", ".join(options.labels)
         found = ", ".join(sorted({str(one["name"]) for one in content["categories"]})) or "none"
-        return Reading(refused=[Refusal(name, f"has no category {wanted}; it has {found}")])
+        return Reading(refused=[Refusal(name, f"has no category {wanted}, only {found}; use --label")])
     for key, image in images.items():
         source = f"{name}: image {key} ({image.get('file_name')})"
         try:
@@ -56,7 +56,7 @@ def read_coco(name: str, content: dict[str, Any], options: Options) -> Reading:
         except LabelError as error:
             reading.refused.append(Refusal(source, str(error)))
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            reading.refused.append(Refusal(source, f"not as COCO writes it ({type(error).__name__}: {error})"))
+            reading.refused.append(Refusal(source, f"invalid COCO ({type(error).__name__}: {error})"))
     return reading
 
 
@@ -74,7 +74,7 @@ def _join(image: dict[str, Any], annotations: list[dict[str, Any]]) -> Mask:
             elif found:
                 mask[_polygons(found, width, height)] = 255
             else:
-                raise LabelError("has a box and no mask")
+                raise LabelError("has a box but no mask")
         except LabelError as error:
             raise LabelError(f"annotation {one.get('id')} {error}") from None
     return mask
@@ -93,12 +93,12 @@ def _polygons(polygons: Sequence[Sequence[float]], width: int, height: int) -> A
 def _runs(found: dict[str, Any], width: int, height: int) -> Any:
     """Run-lengths to bool [height, width]: as a list of counts or as COCO's string."""
     if list(found["size"]) != [height, width]:
-        said = "x".join(map(str, reversed(found["size"])))
-        raise LabelError(f"is of a picture of {said}, its photo is {width}x{height}")
+        rle_size = "x".join(map(str, reversed(found["size"])))
+        raise LabelError(f"is for a picture of {rle_size}, but its photo is {width}x{height}")
     text = found["counts"]
     counts = decompress(text) if isinstance(text, str | bytes) else [int(count) for count in text]
     if min(counts, default=0) < 0 or sum(counts) != width * height:
-        raise LabelError(f"has run-lengths of {sum(counts)} pixels, its photo has {width * height}")
+        raise LabelError(f"has an RLE of {sum(counts)} pixels, but its photo has {width * height}")
     values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return values.reshape(height, width, order="F")
 
@@ -106,7 +106,7 @@ def _runs(found: dict[str, Any], width: int, height: int) -> Any:
 def decompress(text: str | bytes) -> list[int]:
     """The counts of COCO's string (cocoapi, common/maskApi.c, rleFrString).
 
-    pycocotools never shows them, and a sum below the picture's passes through it unseen.
+    pycocotools does not expose them, and silently accepts a sum below the picture's.
 
     >>> decompress("63X1O")
     [6, 3, 40, 2]
@@ -117,7 +117,7 @@ def decompress(text: str | bytes) -> list[int]:
     for byte in data:
         group = byte - 48
         if not 0 <= group < 64 or shift > 60:
-            raise LabelError("has run-lengths that are not COCO's")
+            raise LabelError("has an RLE that is not COCO's")
         value |= (group & 0x1F) << shift
         shift += 5
         if group & 0x20:
@@ -127,5 +127,5 @@ def decompress(text: str | bytes) -> list[int]:
         counts.append(value + counts[-2] if len(counts) > 2 else value)
         value = shift = 0
     if shift:
-        raise LabelError("has run-lengths that are cut off")
+        raise LabelError("has a truncated RLE")
     return counts

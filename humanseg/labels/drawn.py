@@ -1,4 +1,4 @@
-"""What a reader of labels gives: the masks, what it refused, and what it left out on purpose."""
+"""The result of a label reader: masks, rejected rows, and skipped rows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Mask = NDArray[np.uint8]
 
 
 class LabelError(ValueError):
-    """A file of labels, or one row of it, can't be read; the message says why."""
+    """A label file, or one row of it, can't be read; the message has the cause."""
 
 
 @dataclass(frozen=True)
 class PhotoRef:
-    """How a tool names a photo: by the request id or content hash that the export gave it, or by its file name."""
+    """How a tool identifies a photo: by the request id or content hash from the export, or by its file name."""
 
     file: str = ""
     request_id: str | None = None
@@ -37,11 +37,11 @@ class PhotoRef:
 
 @dataclass(frozen=True)
 class DrawnMask:
-    """One person's mask of one photo.
+    """One annotator's mask of one photo.
 
-    mask: uint8 [H, W], 255 = person. None says that nobody is in the photo, whatever its size.
-    annotator: as the tool names them, None where it doesn't.
-    truth: the tool marks it as the one that counts (Label Studio's "ground truth").
+    mask: uint8 [H, W], 255 = person. None: nobody is in the photo.
+    annotator: from the tool, or None.
+    truth: marked as ground truth in the tool.
     source: file and row, for messages.
     """
 
@@ -66,7 +66,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A row that says nothing about its photo (cancelled, empty), and why."""
+    """A row without a label (cancelled, empty), and why."""
 
     source: str
     reason: str
@@ -74,14 +74,14 @@ class Skipped:
 
 @dataclass
 class Reading:
-    """Everything that a file of labels holds. With any refusal, nothing of it is to be imported."""
+    """The content of a label file. If anything was rejected, nothing must be imported."""
 
     masks: list[DrawnMask] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
     def add(self, other: Reading) -> None:
-        """Take in what another file gave."""
+        """Merge the result of another file."""
         self.masks += other.masks
         self.refused += other.refused
         self.skipped += other.skipped
@@ -89,10 +89,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Options:
-    """How rows are understood.
+    """How to interpret rows.
 
-    labels: names of what counts as a person, any case; a region without a label counts, too.
-    empty_is_nobody: a row without a region says that nobody is in the photo; else it is skipped.
+    labels: names that mean person, case-insensitive; a region without a label counts, too.
+    empty_is_nobody: a row without a region means that nobody is in the photo; otherwise it is skipped.
     """
 
     labels: Sequence[str] = ("person", "people", "human")

@@ -1,4 +1,4 @@
-"""Which reader a file or a folder of labels is for."""
+"""Selects the reader of a label file or folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from humanseg.labels.drawn import LabelError, Options, PhotoRef, Reading, Refusa
 from humanseg.labels.label_studio import is_label_studio, read_label_studio, task_photos
 from humanseg.labels.png import read_pngs
 
-OURS = {"manifest.jsonl", "tasks.json", "instances.json"}  # what an export wrote; no person's labels
-UNPACKED = 4_000_000_000  # bytes; a zip may hold far more than it weighs
+OURS = {"manifest.jsonl", "tasks.json", "instances.json"}  # files of an export, not labels
+UNPACKED = 4_000_000_000  # bytes; a zip may expand a lot
 
 
 def read_labels_file(path: Path, options: Options | None = None) -> Reading:
-    """All masks in a JSON file, a PNG, a folder of them, or the zip that a tool saves them as.
+    """Read all masks of a JSON file, a PNG, a folder of them, or a tool's zip.
 
-    A folder with `mask/` is an export: its masks are read from there. Raises LabelError where there are no labels.
+    A folder with `mask/` is an export: its masks are read from there. Raises LabelError if there are no labels.
     """
     options = options or Options()
     if not path.exists():
@@ -29,7 +29,7 @@ def read_labels_file(path: Path, options: Options | None = None) -> Reading:
     if path.is_file() and zipfile.is_zipfile(path):
         with TemporaryDirectory(prefix="labels-") as scratch, zipfile.ZipFile(path) as packed:
             if sum(entry.file_size for entry in packed.infolist()) > UNPACKED:
-                raise LabelError(f"{path}: holds more than {UNPACKED // 10**9} GB")
+                raise LabelError(f"{path}: contains more than {UNPACKED // 10**9} GB")
             packed.extractall(scratch)
             return read_labels_file(Path(scratch), options)
     if path.is_dir():
@@ -39,9 +39,9 @@ def read_labels_file(path: Path, options: Options | None = None) -> Reading:
     elif path.suffix.lower() == ".png":
         reading = read_pngs([path], {}, options)
     else:
-        raise LabelError(f"{path}: is no folder, zip, .json or .png")
+        raise LabelError(f"{path}: not a folder, zip, .json or .png")
     if not (reading.masks or reading.refused or reading.skipped):
-        raise LabelError(f"{path} holds no labels: a JSON of Label Studio or COCO, or PNG masks")
+        raise LabelError(f"{path} contains no labels: expected a JSON of Label Studio or COCO, or PNG masks")
     return reading
 
 
@@ -56,7 +56,7 @@ def _folder(folder: Path, options: Options) -> Reading:
             tasks.update(task_photos(content))
     masks = folder / "mask" if (folder / "mask").is_dir() else folder
     pngs = sorted(masks.rglob("*.png"))
-    if pngs:  # the JSON beside them says which photo each is of
+    if pngs:  # the JSON beside them maps each to its photo
         reading.add(read_pngs(pngs, tasks, options))
         return reading
     for path in sorted(folder.rglob("*.json")):
@@ -82,7 +82,7 @@ def _load(path: Path) -> Any:
 
 
 def by_photo(reading: Reading) -> Iterator[tuple[PhotoRef, list[Any]]]:
-    """The masks of each photo together, in the order of the files."""
+    """The masks grouped by photo, in the order of the files."""
     grouped: dict[tuple[str | None, str | None, str], list[Any]] = {}
     for one in reading.masks:
         key = (one.photo.request_id, one.photo.sha256, one.photo.file)

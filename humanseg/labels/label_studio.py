@@ -1,8 +1,8 @@
-"""Label Studio's JSON and JSON-MIN exports: one mask of every annotation that was submitted.
+"""Label Studio's JSON and JSON-MIN exports: one mask per submitted annotation.
 
-The regions of an annotation are joined: brush strokes, bitmasks and polygons that are labelled as a person, or not
-labelled at all. Cancelled annotations are skipped, and so are those without a region, unless the options say that
-they mean an empty photo. What is drawn with a shape that is no mask (a box, an ellipse) is refused.
+The regions of an annotation are merged: brush strokes, bitmasks and polygons that are labelled as a person or
+unlabelled. Cancelled annotations are skipped, and so are those without a region, unless the options say that they
+mean an empty photo. Shapes that are not masks (a box, an ellipse) are rejected.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def is_label_studio(content: Any) -> bool:
 
 
 def read_label_studio(name: str, tasks: list[dict[str, Any]], options: Options) -> Reading:
-    """The masks of an export, whose file is called `name` in messages."""
+    """The masks of an export; messages call its file `name`."""
     reading = Reading()
     for task in tasks:
         full = isinstance(task.get("annotations"), list)
@@ -43,7 +43,7 @@ def read_label_studio(name: str, tasks: list[dict[str, Any]], options: Options) 
             if annotation.get("was_cancelled"):
                 reading.skipped.append(Skipped(source, "cancelled"))
                 continue
-            if annotation.get("id") is None:  # JSON-MIN lists tasks that nobody has opened, too
+            if annotation.get("id") is None:  # JSON-MIN lists unopened tasks, too
                 reading.skipped.append(Skipped(source, "not labelled"))
                 continue
             try:
@@ -64,12 +64,12 @@ def read_label_studio(name: str, tasks: list[dict[str, Any]], options: Options) 
             except LabelError as error:
                 reading.refused.append(Refusal(source, str(error)))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                reading.refused.append(Refusal(source, f"not as Label Studio writes it ({_say(error)})"))
+                reading.refused.append(Refusal(source, f"invalid Label Studio export ({_say(error)})"))
     return reading
 
 
 def photo_of(task: Mapping[str, Any]) -> PhotoRef:
-    """How a task names its photo: our export's own keys, else the first address that it holds."""
+    """The task's photo: by our export's keys, else by the first address in it."""
     data: Mapping[str, Any] = task["data"] if isinstance(task.get("data"), dict) else task
     address = data.get("image") or next((value for value in data.values() if _looks_like_file(value)), "")
     return PhotoRef(file_of(str(address)), data.get("request_id"), data.get("photo_sha256"))
@@ -80,7 +80,7 @@ def _looks_like_file(value: Any) -> bool:
 
 
 def _from_min(task: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON-MIN's flat row as the one annotation that it is of; a region's `value` is spread over the region."""
+    """JSON-MIN's flat row as an annotation; a region's `value` is merged into the region."""
     regions = [
         {**region, "value": region, "type": _kind(region)}
         for value in task.values()
@@ -102,7 +102,7 @@ def _kind(region: Mapping[str, Any]) -> str:
 
 
 def _join(regions: list[dict[str, Any]], options: Options) -> tuple[Mask | None, int]:
-    """(all of a person's regions in one mask, how many regions there are); the mask is None without one."""
+    """(the merged mask of all person regions, number of regions); the mask is None without regions."""
     whole: Mask | None = None
     count = 0
     for region in regions:
@@ -113,7 +113,7 @@ def _join(regions: list[dict[str, Any]], options: Options) -> tuple[Mask | None,
         if not options.is_person(_labels(region["value"])):
             continue
         if kind in SHAPES:
-            raise LabelError(f"has a region of type {kind}, which is no mask; draw it with the brush or as a polygon")
+            raise LabelError(f"has a region of type {kind}, which is not a mask; use the brush or a polygon")
         mask = _draw(kind, region)
         if whole is not None and whole.shape != mask.shape:
             raise LabelError("has regions of pictures of different sizes")
@@ -130,9 +130,9 @@ def _draw(kind: str, region: Mapping[str, Any]) -> Mask:
     """One region's mask, uint8 [H, W], 0/255."""
     width, height = region.get("original_width"), region.get("original_height")
     if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
-        raise LabelError("a region does not say original_width and original_height")
+        raise LabelError("a region has no original_width and original_height")
     if region.get("image_rotation"):
-        raise LabelError(f"the picture was turned by {region['image_rotation']} degrees while it was labelled")
+        raise LabelError(f"the picture was rotated by {region['image_rotation']} degrees during labelling")
     value = region["value"]
     if kind.startswith("brush"):
         if value.get("format", "rle") != "rle" or "rle" not in value:
@@ -154,10 +154,10 @@ def _bitmask(url: str, width: int, height: int) -> Mask:
     try:
         data = base64.b64decode(url.partition("base64,")[2], validate=True)
     except binascii.Error:
-        raise LabelError("a bitmask is no base64 picture") from None
+        raise LabelError("a bitmask is not a base64 picture") from None
     mask = decode_png(data)
     if mask.shape != (height, width):
-        raise LabelError(f"a bitmask is {mask.shape[1]}x{mask.shape[0]}, its picture {width}x{height}")
+        raise LabelError(f"a bitmask is {mask.shape[1]}x{mask.shape[0]}, but its picture is {width}x{height}")
     return mask
 
 

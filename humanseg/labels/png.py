@@ -1,8 +1,9 @@
-"""Masks as PNG files, in the ways that people and tools save them.
+"""Masks as PNG files, in all common forms.
 
 0/255, 0/1, 1 bit, 16 bits; a palette (CVAT's, where black is the background); RGB with one colour on black; RGBA,
-where a varying alpha decides. A picture with more than two values is no mask, and is refused: but what Label Studio
-exports (`task-N-annotation-M-by-WHO-LABEL-K.png`) is the alpha of a brush, soft at its edge, and is cut at one half.
+where a varying alpha decides. A picture with more than two values is rejected, except Label Studio's exports
+(`task-N-annotation-M-by-WHO-LABEL-K.png`): these are the alpha of a brush with a soft edge and are thresholded at one
+half.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def read_pngs(paths: Iterable[Path], tasks: Mapping[str, PhotoRef], options: Opt
     for (task, _), layers in of_task.items():
         try:
             if task not in tasks:
-                raise LabelError(f"nothing says which photo task {task} is; put the project's JSON export beside it")
+                raise LabelError(f"the photo of task {task} is unknown; put the project's JSON export beside it")
             if joined := _layers(layers, options):
                 reading.masks.append(DrawnMask(tasks[task], *joined, str(layers[0])))
         except (LabelError, OSError) as error:
@@ -50,13 +51,13 @@ def read_pngs(paths: Iterable[Path], tasks: Mapping[str, PhotoRef], options: Opt
 
 
 def _layers(paths: list[Path], options: Options) -> tuple[Mask, str | None] | None:
-    """One annotation's layers that are a person, joined, and who drew them."""
+    """The merged person layers of one annotation, and the annotator."""
     whole: Mask | None = None
     who = None
     for path in paths:
         found = TASK_FILE.fullmatch(path.stem)
         assert found
-        # FROM_NAME-LABEL[-LABEL...]; "no_label" where the region has none
+        # FROM_NAME-LABEL[-LABEL...]; "no_label" for an unlabelled region
         names = found["rest"].split("-")[1:]
         if not options.is_person([name for name in names if name != "no_label"]):
             continue
@@ -71,7 +72,7 @@ def decode_png(data: bytes, *, soft: bool = False) -> Mask:
     """The mask in a picture file, uint8 [H, W], 255 = person. soft: a grey of 128 and more is a person, too.
 
     Raises:
-        LabelError: no picture, or one with more than two values.
+        LabelError: not a picture, or one with more than two values.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -81,7 +82,7 @@ def decode_png(data: bytes, *, soft: bool = False) -> Mask:
             values = _values(image)
     except LabelError:
         raise
-    except Exception as error:  # decoders meet noise with every kind of exception
+    except Exception as error:  # decoders raise all kinds of exceptions on invalid data
         raise LabelError(f"can't be read as a picture ({error})") from None
     found = np.unique(values)
     if soft and values.dtype == np.uint8:
@@ -90,13 +91,15 @@ def decode_png(data: bytes, *, soft: bool = False) -> Mask:
         raise LabelError(f"is not binary: it has {found.size} values; save it with 0 and 255 only")
     else:
         if found.size == 1 and 1 < found[0] < 255:
-            raise LabelError(f"has the single value {found[0]}: is that all person, or nobody?")
+            raise LabelError(
+                f"has the single value {found[0]}, which is ambiguous: all person, or nobody? Use 0 or 255"
+            )
         person = values > 0
     return np.where(person, np.uint8(255), np.uint8(0))
 
 
 def _values(image: Image.Image) -> NDArray[Any]:
-    """One value a pixel, [H, W], 0 = background."""
+    """One value per pixel, [H, W], 0 = background."""
     if image.mode == "P":
         index = np.asarray(image)
         if set(np.unique(index).tolist()) <= {0, 1}:
@@ -112,7 +115,7 @@ def _values(image: Image.Image) -> NDArray[Any]:
 
 
 def _colours(pixels: NDArray[np.uint8]) -> NDArray[Any]:
-    """Uint8 [H, W, 3] to a value a colour, [H, W], black being 0; each grey is itself."""
+    """Map uint8 [H, W, 3] to one value per colour, [H, W]; black is 0, greys keep their value."""
     red, green, blue = np.moveaxis(pixels.astype(np.int64), 2, 0)
     grey = bool((red == green).all() and (green == blue).all())
     return np.asarray(red if grey else (red << 16) | (green << 8) | blue)

@@ -1,4 +1,4 @@
-"""Several people's masks of one photo to the one that counts."""
+"""Merges several annotators' masks of one photo."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 
 from humanseg.labels.drawn import DrawnMask, LabelError, Mask
 
-LEAST_AGREEMENT = 0.7  # IoU of two people's masks, in the mean over pairs
+LEAST_AGREEMENT = 0.7  # mean pairwise IoU of the annotators' masks
 _BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
 
 
 def settle(
     masks: Sequence[DrawnMask], least_agreement: float = LEAST_AGREEMENT
 ) -> tuple[Mask | None, str | None, float]:
-    """(the mask, who drew it, agreement 0..1) of all annotations of one photo.
+    """Merge all annotations of one photo into (mask, annotators, agreement 0..1).
 
-    What is marked as the truth wins. Of one annotator's the newest counts. Of several people a pixel is a person
-    where more than half of them say so.
+    An annotation marked as ground truth takes precedence. Per annotator the newest one counts. Several annotators are
+    merged by majority vote per pixel.
 
     Raises:
-        LabelError: they drew for pictures of different sizes, or agree by less than `least_agreement`.
+        LabelError: their masks have different sizes, or agree by less than `least_agreement`.
     """
     chosen = [one for one in masks if one.truth] or list(masks)
     newest: dict[str | None, DrawnMask] = {}
@@ -34,7 +34,7 @@ def settle(
         return rows[0].mask, rows[0].annotator, 1.0
     shapes = {one.mask.shape for one in rows if one.mask is not None}
     if len(shapes) > 1:
-        raise LabelError("people drew for pictures of different sizes")
+        raise LabelError("the annotators' masks have different sizes")
     who = ", ".join(sorted(one.annotator or "?" for one in rows))
     if not shapes:
         return None, who, 1.0
@@ -43,7 +43,7 @@ def settle(
     agreement = float(np.mean([_iou(first, second) for first, second in combinations(drawn, 2)]))
     if agreement < least_agreement:
         raise LabelError(
-            f"{who} agree by {agreement:.2f} only ({least_agreement:g} is asked for); "
+            f"the masks of {who} agree by {agreement:.2f}, below {least_agreement:g}; "
             "mark one annotation as ground truth, or cancel the wrong one"
         )
     votes = np.sum(drawn, axis=0)

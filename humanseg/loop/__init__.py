@@ -1,1 +1,1 @@
-"""From the archive to a better model: what needs both the archive's photos and a network."""
+"""The retraining loop: code that needs both the archive and a network."""

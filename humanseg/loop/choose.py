@@ -1,7 +1,7 @@
-"""Choosing from the archive: the photos of a time, through a network, to those that are worth a person's time.
+"""Active learning: selects the archived photos that are most useful to label.
 
-Of many photos a pool is drawn first, each with the same probability; the network looks at the pool alone, and at some
-photos that people have labelled: what differs from those is new, and they show how far its confidence can be trusted.
+First a pool is drawn uniformly. The network scores only the pool and some labelled photos, which show what is new and
+how well the confidence is calibrated.
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ from humanseg.segmentation.photo import read_photo
 from humanseg.training.choosing import Pool, Shares, calibrated_doubt, choose, disagreement
 from humanseg.training.encoder import Encoder, Seen, perceptual_hash
 
-KNOWN = 300  # labelled photos that are looked at
+KNOWN = 300  # labelled photos to score
 
 
 @dataclass(frozen=True)
 class Picked:
-    """chosen: why, probability and alike by request id. photos: in that time. looked_at: of those in the pool."""
+    """The chosen photos.
+
+    chosen: reason, probability and number of near-duplicates by request id. photos: in the time range. looked_at:
+    scored photos of the pool.
+    """
 
     chosen: dict[str, dict[str, Any]]
     photos: int
@@ -51,9 +55,10 @@ def pick(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Picked:
-    """At most `count` photos with since <= time < until that nobody has labelled.
+    """Choose at most `count` unlabelled photos with since <= time < until.
 
-    weights_sha256: of the encoder's weights. Photos that other weights answered are in doubt where both masks differ.
+    weights_sha256: of the encoder's weights. For photos answered by other weights, the difference of both masks is
+    their disagreement.
     """
     labels = read_labels(reader)
     empty = pa.schema([reader.records.schema.field(name) for name in COLUMNS]).empty_table()
@@ -113,13 +118,13 @@ def pick(
 def _look(
     reader: Reader, encoder: Encoder, choices: list[Choice]
 ) -> Iterator[tuple[Choice, Seen, np.uint64, NDArray[np.uint8]]]:
-    """Each photo, what the network sees, its hash and the mask that was served; without those that can't be read."""
+    """Yield each readable photo, the network's view of it, its hash and the served mask."""
 
     def fetch(choice: Choice) -> tuple[Choice, bytes, bytes] | None:
         try:
             return choice, *reader.photo_and_mask(choice.row)
         except (Gone, Damaged):
-            return None  # export names it
+            return None  # export reports it
 
     for fetched in parallel(fetch, choices):
         if fetched is None:

@@ -1,8 +1,8 @@
-"""Replay: what another model would have answered to the archive's photos. No user waits for it.
+"""Replay: runs another model on archived photos, offline.
 
-Photos go the way of serving (decode, frame, engine, mask), without TorchServe between. Each segment of the archive
-becomes one Parquet file of the same name, written whole: a replay that was cut off goes on with what is missing, and
-a segment is never counted twice. DuckDB joins these files with the archive's own tables by `request_id`.
+Photos pass the serving pipeline (decode, frame, engine, mask) without TorchServe. Each segment of the archive becomes
+one Parquet file of the same name, written atomically: an interrupted replay resumes with the missing segments, and no
+segment is counted twice. DuckDB joins these files with the archive's own tables by `request_id`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from humanseg.segmentation.photo import read_photo
 from humanseg.training.candidates import Candidate
 from humanseg.training.choosing import disagreement
 
-ABOUT = "replay.json"  # what the folder is of
+ABOUT = "replay.json"  # the model and time range of the folder
 _TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
     [
@@ -58,7 +58,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Replayed:
-    """segments: done now. skipped: there already. photos, problems: of those done now."""
+    """segments: processed now. skipped: already there. photos, problems: of those processed now."""
 
     segments: int
     skipped: int
@@ -76,9 +76,9 @@ def replay(
     until: datetime | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Replayed:
-    """Replay the photos with since <= time < until into the folder `to`; again, to go on.
+    """Replay the photos with since <= time < until into the folder `to`; a repeated call resumes.
 
-    Raises ValueError when the folder is of another model or another time.
+    Raises ValueError if the folder belongs to another model or time range.
     """
     _claim(to, candidate, since, until)
     started = time.monotonic()
@@ -99,7 +99,7 @@ def replay(
 def replay_segment(
     reader: Reader, candidate: Candidate, listed: Listed, since: datetime, until: datetime | None
 ) -> pa.Table:
-    """The predictions on one segment's photos of that time, a row a record."""
+    """The predictions for one segment's photos in the time range, one row per record."""
     where = pc.field("time") >= pa.scalar(since, _TIME)
     if until is not None:
         where &= pc.field("time") < pa.scalar(until, _TIME)
@@ -148,7 +148,7 @@ def _predict(candidate: Candidate, row: dict[str, Any], found: tuple[bytes, byte
 
 
 def _claim(to: Path, candidate: Candidate, since: datetime, until: datetime | None) -> None:
-    """Make the folder one of this model and time, or find that it is."""
+    """Mark the folder with this model and time range, or verify its mark."""
     to.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = {
         "weights_sha256": candidate.weights_sha256,
@@ -162,11 +162,11 @@ def _claim(to: Path, candidate: Candidate, since: datetime, until: datetime | No
     found = json.loads(path.read_text())
     if found != about:
         other = next(name for name in about if found.get(name) != about[name])
-        raise ValueError(f"{to} is a replay with {other} {found.get(other)}; give another folder")
+        raise ValueError(f"{to} contains a replay with {other} {found.get(other)}; use another folder")
 
 
 def summary_of(tables: Iterable[pa.Table], most: int = 10) -> dict[str, Any]:
-    """Figures of a replay, weighted by 1 / sampling_probability, and the photos where both models differ most."""
+    """Statistics of a replay, weighted by 1 / sampling_probability, and the photos with the largest disagreement."""
     whole = pa.concat_tables([SCHEMA.empty_table(), *tables])
     good = whole.filter(pc.is_null(whole["problem"]))
     if not len(good):

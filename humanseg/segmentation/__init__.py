@@ -1,6 +1,6 @@
 """The core: photo -> frame -> network -> mask -> picture. No server, no S3, no HTTP.
 
-The public names are imported when they are first used: a worker that runs OpenVINO must not pay for PyTorch.
+Public names are imported lazily: a worker that runs OpenVINO must not import PyTorch.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Which network a set of tensors is of: recognised from the tensors' names and shapes, and built to take them.
+"""Detects the network of a set of tensors from their names and shapes, and builds it.
 
 efficient_unet    the network that ships (`humanseg.segmentation.unet.EfficientUNet`)
 unet              the classic U-Net with `downs`, `ups`, `bottleneck`, `final_conv`
 inc_unet          the U-Net with `inc`, `down1`, `up1`, `outc` (milesial/Pytorch-UNet), bilinear or transposed
-smp_unet          segmentation_models.pytorch's `Unet`, where that package is installed
+smp_unet          segmentation_models.pytorch's `Unet`, if that package is installed
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from humanseg.segmentation.errors import WeightsError
 from humanseg.segmentation.inc_unet import IncUNet
 from humanseg.segmentation.unet import EfficientUNet, UNet
 
-# A running mean of the weights (exponential moving average, stochastic weight averaging) is what people evaluate.
+# Averaged weights (exponential moving average, stochastic weight averaging) are the ones that people evaluate.
 AVERAGED = re.compile(r"(?:^|[^a-z])(?:ema|swa|averaged?|shadow)(?:[^a-z]|$)", re.IGNORECASE)
 NO_NETWORK = re.compile(r"(?:criterion|loss|metric|n_averaged|train_|val_|valid_|test_)", re.IGNORECASE)
 LAYOUTS = (
     "the classic U-Net (downs, ups, bottleneck, final_conv), the one with inc, down1, up1, outc, "
     "segmentation_models.pytorch's Unet, and this project's own"
 )
-# What smp's encoders were pretrained with, nearly all of them; the package would ask the network for each.
+# Normalisation of nearly all smp encoders; the package would need network access for each.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 COMMON_ENCODERS = ("resnet34", "resnet18", "resnet50", "mobilenet_v2", "efficientnet-b0", "efficientnet-b4")
 
@@ -39,9 +39,9 @@ COMMON_ENCODERS = ("resnet34", "resnet18", "resnet50", "mobilenet_v2", "efficien
 class Recognised:
     """A network filled with its tensors, on the CPU, in eval mode.
 
-    architecture: see this module. part: the place in the file that the tensors came from ("state_dict, model.").
-    others: further places that hold the same network's tensors. multiple: what both sides of its input must be a
-    multiple of. outputs: its channels. mean, std: of the photos its encoder was trained on, where that is known.
+    architecture: see this module. part: the location of the tensors in the file ("state_dict, model."). others:
+    further locations with the same network's tensors. multiple: both sides of its input must be a multiple of this.
+    outputs: its channels. mean, std: normalisation of its encoder, if known.
     """
 
     architecture: str
@@ -56,7 +56,7 @@ class Recognised:
 
 @dataclass(frozen=True)
 class _Found:
-    """Tensors of one network, by the names that the network has for them."""
+    """Tensors of one network, by the network's names for them."""
 
     architecture: str
     part: str
@@ -64,20 +64,20 @@ class _Found:
 
 
 def recognise(path: Path, checkpoint: Checkpoint, part: str | None = None) -> Recognised:
-    """The network in what was read from `path`.
+    """Find the network in a checkpoint read from `path`.
 
-    Where a file holds several copies of its weights, an averaged one is taken; `part` names another (words of
-    `Recognised.others`). Raises WeightsError where none is a network that is known here, or its tensors do not fit.
+    If a file has several copies of the weights, an averaged one is used; `part` selects another (from
+    `Recognised.others`). Raises WeightsError if there is no supported network, or its tensors do not fit.
     """
-    found = [each for tensor_set in checkpoint.sets for each in _candidates(tensor_set)]
-    if not found:
+    candidates = [candidate for tensor_set in checkpoint.sets for candidate in _candidates(tensor_set)]
+    if not candidates:
         raise WeightsError(_unknown(path, checkpoint))
     if part is not None:
-        named = [each for each in found if part in (each.part, *re.split(r"[/, ]+", each.part))]
+        named = [item for item in candidates if part in (item.part, *re.split(r"[/, ]+", item.part))]
         if not named:
-            raise WeightsError(f"{path}: has no part {part!r}; it has {_listed(found)}")
-        found = named
-    best = min(found, key=lambda each: (not AVERAGED.search(each.part), len(each.part)))
+            raise WeightsError(f"{path}: has no part {part!r}; it has {_listed(candidates)}")
+        candidates = named
+    best = min(candidates, key=lambda each: (not AVERAGED.search(each.part), len(each.part)))
     kind = KINDS[best.architecture]
     try:
         recognised = kind.build(path, best.state, checkpoint.config)
@@ -85,7 +85,7 @@ def recognise(path: Path, checkpoint: Checkpoint, part: str | None = None) -> Re
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"{path}: tensors do not fit a {best.architecture}: {reason[:300]}") from None
-    others = tuple(each.part for each in found if each is not best)
+    others = tuple(item.part for item in candidates if item is not best)
     recognised.network.eval()
     return Recognised(
         best.architecture,
@@ -100,11 +100,11 @@ def recognise(path: Path, checkpoint: Checkpoint, part: str | None = None) -> Re
 
 
 def _listed(found: list[_Found]) -> str:
-    return ", ".join(repr(each.part) if each.part else "the file's own top" for each in found)
+    return ", ".join(repr(item.part) if item.part else "top level" for item in found)
 
 
 def _candidates(tensor_set: TensorSet) -> Iterator[_Found]:
-    """Networks in a set of tensors: each is told by one tensor's name, and what stands before that is its prefix."""
+    """Networks in a set of tensors: each is identified by one tensor's name, whose leading part is the prefix."""
     for architecture, kind in KINDS.items():
         for name in tensor_set.tensors:
             prefix = name.removesuffix(kind.telltale)
@@ -118,10 +118,10 @@ def _candidates(tensor_set: TensorSet) -> Iterator[_Found]:
 
 
 def _load(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Fill `network`: counters that old PyTorch did not save stay 0, and a training's own tensors are left out."""
-    counters = {name: each for name, each in network.state_dict().items() if name.endswith("num_batches_tracked")}
+    """Load the tensors into `network`. Counters missing in old files stay 0; training-only tensors are ignored."""
+    counters = {name: item for name, item in network.state_dict().items() if name.endswith("num_batches_tracked")}
     network.load_state_dict(
-        {**counters, **{name: each for name, each in state.items() if not NO_NETWORK.match(name)}}
+        {**counters, **{name: item for name, item in state.items() if not NO_NETWORK.match(name)}}
     )
 
 
@@ -134,8 +134,8 @@ def _unknown(path: Path, checkpoint: Checkpoint) -> str:
             "see humanseg/training/README.md"
         )
     return (
-        f"{path}: neither a classic U-Net nor another known network; its tensors begin with {', '.join(names)}. "
-        f"Known are {LAYOUTS}. Give any other as a graph: export it to ONNX or with torch.export (.pt2)"
+        f"{path}: neither a classic U-Net nor another supported network; its tensors begin with {', '.join(names)}. "
+        f"Supported are {LAYOUTS}. Export any other network as a graph: ONNX or torch.export (.pt2)"
     )
 
 
@@ -172,7 +172,7 @@ def _inc_unet(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]
     def widths(name: str) -> tuple[int, int]:
         first, last = (state.get(f"{name}.double_conv.{index}.weight") for index in (0, second))
         if first is None or last is None:
-            raise WeightsError(f"{path}: {name}.double_conv has not the two convolutions of a U-Net")
+            raise WeightsError(f"{path}: {name}.double_conv does not have the two convolutions of a U-Net")
         return first.shape[0], last.shape[0]
 
     def count(pattern: str) -> int:
@@ -181,7 +181,9 @@ def _inc_unet(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]
 
     depth = count(r"down(\d+)\.maxpool_conv\.")
     if not depth or depth != count(r"up(\d+)\.conv\."):
-        raise WeightsError(f"{path}: has {depth} ways down and another number of ways up; a U-Net has as many")
+        raise WeightsError(
+            f"{path}: has {depth} down blocks but another number of up blocks; a U-Net has equal numbers"
+        )
     _rgb(path, state["inc.double_conv.0.weight"])
     transposed = None
     if "up1.up.weight" in state:
@@ -201,21 +203,21 @@ def _inc_unet(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]
 def _smp_unet(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> Recognised:
     try:
         import segmentation_models_pytorch as smp
-    except Exception as error:  # a torchvision that does not fit torch raises RuntimeError
+    except Exception as error:  # a torchvision incompatible with torch raises RuntimeError
         raise WeightsError(
             f"{path}: weights of segmentation_models.pytorch's Unet, and that package can't be imported here "
             f"({type(error).__name__}: {str(error).splitlines()[0][:120]}). Install it with: pip install "
-            "segmentation-models-pytorch; or give the network as a graph, which needs nothing"
+            "segmentation-models-pytorch; or export the network as a graph, which needs no package"
         ) from None
     if config.get("_model_class", "Unet") != "Unet":
         raise WeightsError(
-            f"{path}: is segmentation_models.pytorch's {config['_model_class']}; only its Unet is known"
+            f"{path}: is segmentation_models.pytorch's {config['_model_class']}; only its Unet is supported"
         )
     outputs = state["segmentation_head.0.weight"].shape[0]
     if config:
         given = {key: value for key, value in config.items() if not key.startswith("_")}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of encoders whose names will change
+            warnings.simplefilter("ignore")  # about encoders whose names will change
             network = smp.Unet(**{**given, "encoder_weights": None, "activation": None, "aux_params": None})
     else:
         network = _smp_search(path, state, outputs)
@@ -224,7 +226,7 @@ def _smp_unet(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]
 
 
 def _smp_search(path: Path, state: Mapping[str, Tensor], outputs: int) -> nn.Module:
-    """The encoder is in no tensor's name: each is laid out without memory, until one has the same tensors."""
+    """No tensor's name contains the encoder: build each one on the meta device until the tensors match."""
     import segmentation_models_pytorch as smp
 
     channels: list[int] = []
@@ -245,7 +247,7 @@ def _smp_search(path: Path, state: Mapping[str, Tensor], outputs: int) -> nn.Mod
             with torch.device("meta"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 drawn = smp.Unet(name, **options)
-        except Exception:  # an encoder that has not this depth
+        except Exception:  # an encoder without this depth
             continue
         wanted = {key: tensor.shape for key, tensor in drawn.state_dict().items()}
         wanted = {key: shape for key, shape in wanted.items() if not key.endswith("num_batches_tracked")}
@@ -255,8 +257,8 @@ def _smp_search(path: Path, state: Mapping[str, Tensor], outputs: int) -> nn.Mod
                 network: nn.Module = smp.Unet(name, **options)
             return network
     raise WeightsError(
-        f"{path}: a Unet of segmentation_models.pytorch with an encoder that none of its {len(names)} is. "
-        "Save it with save_pretrained(), whose folder says which, or give it as a graph"
+        f"{path}: a Unet of segmentation_models.pytorch whose encoder candidates none of its {len(names)}. "
+        "Save it with save_pretrained(), whose folder names the encoder, or export it as a graph"
     )
 
 
@@ -267,12 +269,12 @@ def _has(state: Mapping[str, Tensor], part: str) -> bool:
 def _rgb(path: Path, first: Tensor) -> None:
     channels = first.shape[1] if first.ndim == 4 else 0
     if channels != 3:
-        raise WeightsError(f"{path}: takes {channels} channels, expected 3: a photo is RGB")
+        raise WeightsError(f"{path}: has {channels} input channels, expected 3: a photo is RGB")
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """telltale, beside: two tensors that only this architecture has together."""
+    """telltale, beside: two tensors that together identify this architecture."""
 
     telltale: str
     beside: str

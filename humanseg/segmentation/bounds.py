@@ -1,8 +1,8 @@
-"""Bounds on the work that a file asks for, found by walking its container before any decoder runs.
+"""Limits on the decoding work of a file, checked by parsing its container before any decoder runs.
 
-Decoders do what a file says: a JPEG of half a megabyte with 3,000 scans keeps one busy for minutes. Each bound is
-several times what cameras, phones and editors write. Nothing here decodes; time is linear in the file, at the speed
-of `bytes.find`, and the first bound that is passed ends the walk.
+Decoders do whatever a file demands: a JPEG of half a megabyte with 3,000 scans keeps one busy for minutes. Each limit
+is several times what cameras, phones and editors write. Nothing is decoded here; the time is linear in the file size,
+at the speed of `bytes.find`, and parsing stops at the first exceeded limit.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from humanseg.segmentation.isobmff_bounds import check_isobmff
 from humanseg.segmentation.tiff_bounds import check_exif, check_tiff
 
 MAX_SCANS = 100  # of a JPEG; progressive ones have about ten
-SCANS_OF_ANY_SIZE = 20  # that many a photo of any size may have, and smaller ones more
+SCANS_OF_ANY_SIZE = 20  # allowed for a photo of any size; smaller photos may have more
 SCAN_PIXELS = 1_000_000_000  # scans x pixels: each scan of a progressive JPEG visits every block
 MAX_SEGMENTS = 4_000  # of a JPEG, 64 KB each
-MAX_FILL = 65_536  # bytes between the segments of a JPEG that mean nothing
+MAX_FILL = 65_536  # meaningless bytes between the segments of a JPEG
 MAX_CHUNKS = 50_000  # of a PNG or WebP: 60 MB in pieces of 1.2 KB
 MAX_BLOCKS = 400_000  # of a GIF, at most 255 bytes each
-MAX_FRAMES = 1_000  # of a GIF, WebP or APNG, of which the first is read
+MAX_FRAMES = 1_000  # of a GIF, WebP or APNG; only the first one is decoded
 
 _FILL = re.compile(rb"\xff+")
 # 0xFF 0x00 is a data byte, D0 to D7 are restarts inside the scan, FF FF is filling.
@@ -32,9 +32,9 @@ _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def check_bounds(data: bytes, max_pixels: int) -> None:
-    """Look at the container of `data`, a file of any format, before a decoder does.
+    """Check the container of `data`, a file of any format, before decoding.
 
-    A damaged file passes: the decoder says what is wrong with it. Raises TooLarge, naming the bound.
+    A damaged file passes: the decoder reports the damage. Raises TooLarge, naming the limit.
     """
     try:
         if data[:2] == b"\xff\xd8":
@@ -54,7 +54,7 @@ def check_bounds(data: bytes, max_pixels: int) -> None:
 
 
 def check_jpeg(data: bytes) -> None:
-    """Scans, segments, filling and EXIF of a JPEG (ITU-T T.81, annex B)."""
+    """Scans, segments, padding and EXIF of a JPEG (ITU-T T.81, annex B)."""
     at, fill, segments, scans, pixels = 2, 0, 0, 0, 1
     exif = bytearray()
     while at < len(data):
@@ -80,7 +80,7 @@ def check_jpeg(data: bytes) -> None:
             height, width = struct.unpack_from(">HH", body, 1)
             pixels = max(pixels, height * width)
         elif marker == 0xE1 and body[:6] == b"Exif\0\0":
-            exif += body[6:]  # Pillow takes several for one
+            exif += body[6:]  # Pillow concatenates several
         at = end
         if marker == 0xDA:
             scans += 1
@@ -139,7 +139,7 @@ def check_gif(data: bytes) -> None:
 
 
 def _sub_blocks(data: bytes, at: int) -> Iterator[int]:
-    """Where each sub-block ends, the terminator included."""
+    """The end of each sub-block, including the terminator."""
     while data[at]:
         at += data[at] + 1
         yield at
@@ -148,4 +148,6 @@ def _sub_blocks(data: bytes, at: int) -> Iterator[int]:
 
 def _bound(what: str, found: int, allowed: int) -> None:
     if found > allowed:
-        raise TooLarge(f"The photo asks for too much work: more than {allowed:,} {what}. Save it anew and send that.")
+        raise TooLarge(
+            f"The photo needs too much work to decode: more than {allowed:,} {what}. Re-save it and send that."
+        )

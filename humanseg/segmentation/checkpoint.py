@@ -1,11 +1,11 @@
-"""A file of weights, however it was saved, to the sets of named tensors that are in it.
+"""Reads a weights file, however it was saved, into its sets of named tensors.
 
 `torch.save` has no format of its own for weights: people save the state dict, or a dict that holds it under any key,
-beside the optimizer, the epoch and the arguments of the run. Here every mapping from names to tensors in a file is
-found, wherever it stands; `humanseg.segmentation.architectures` then says which of them is a network.
+beside the optimizer, the epoch and the arguments of the run. This module finds every mapping from names to tensors in
+a file; `humanseg.segmentation.architectures` then identifies the network among them.
 
-Files are always read with `weights_only=True`, so that none can run code. What people store beside the weights
-(NumPy numbers, argparse's Namespace, paths, dates) is let through by name; it is data and calls nothing.
+Files are always read with `weights_only=True`, so that none can run code. Common metadata beside the weights (NumPy
+numbers, argparse's Namespace, paths, dates) is on an allow list; it is data and executes nothing.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from torch import Tensor
 
 from humanseg.segmentation.errors import WeightsError
 
-# What wrappers add to the names of a network's tensors: DataParallel, torch.compile, FSDP, activation checkpoints.
+# Prefixes that wrappers add to tensor names: DataParallel, torch.compile, FSDP, activation checkpoints.
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 SHARD_INDEX = (".safetensors.index.json", ".bin.index.json")  # Hugging Face's list of the parts of one file
-IN_FOLDER = ("model.safetensors", "pytorch_model.bin")  # what `save_pretrained` writes
+IN_FOLDER = ("model.safetensors", "pytorch_model.bin")  # files of `save_pretrained`
 DEEPEST = 8  # mappings inside mappings
 
 
 @dataclass(frozen=True)
 class TensorSet:
-    """A mapping from names to tensors in a file. name: the keys that lead to it, "" for the file's own top."""
+    """A mapping from names to tensors in a file. name: the keys that lead to it, "" for the top level."""
 
     name: str
     tensors: dict[str, Tensor]
@@ -47,10 +47,10 @@ class TensorSet:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """A file's content.
 
-    sets: its sets of named tensors, floating-point ones as float32, all on the CPU, wrappers' names taken out.
-    metadata: of a safetensors file. config: config.json of a folder that `save_pretrained` wrote.
+    sets: its sets of named tensors, floating-point ones as float32, all on the CPU, without wrappers' prefixes.
+    metadata: of a safetensors file. config: config.json of a `save_pretrained` folder.
     """
 
     sets: tuple[TensorSet, ...]
@@ -61,7 +61,7 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read `path`: a file of any common format, the index of a sharded one, or a `save_pretrained` folder.
 
-    Raises WeightsError: no such file, damaged, no tensors, or a pickle that holds more than data.
+    Raises WeightsError: no such file, damaged, no tensors, or a pickle that contains more than data.
     """
     if path.is_dir():
         return _read_folder(path)
@@ -77,7 +77,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = _read_pickle(path)
     sets = tuple(TensorSet(name, _cleaned(tensors)) for name, tensors in _tensor_sets(content))
     if not sets:
-        raise WeightsError(f"{path}: holds no named tensors, neither by themselves nor under any key")
+        raise WeightsError(f"{path}: contains no named tensors, neither at the top level nor under any key")
     return Checkpoint(sets, metadata)
 
 
@@ -95,7 +95,7 @@ def _read_folder(folder: Path) -> Checkpoint:
     names = [*IN_FOLDER, *(f"{name}.index.json" for name in IN_FOLDER)]
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
-        raise WeightsError(f"{folder}: a folder without weights; looked for {', '.join(names)}")
+        raise WeightsError(f"{folder}: the folder contains none of {', '.join(names)}")
     read = read_checkpoint(found)
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -110,9 +110,9 @@ def _read_shards(index: Path) -> Iterator[tuple[str, Tensor]]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         raise WeightsError(f"{index}: not a readable index of weights: it has no weight_map") from None
     for name in names:
-        part = index.parent / Path(str(name)).name  # never outside of the index's folder
+        part = index.parent / Path(str(name)).name  # never outside the index's folder
         if not part.is_file():
-            raise WeightsError(f"{index}: names {name}, which is not beside it")
+            raise WeightsError(f"{index}: refers to {name}, which is not in its folder")
         content = read_safetensors(part)[1] if part.suffix == ".safetensors" else _read_pickle(part)
         yield from ((str(key), value) for key, value in content.items() if isinstance(value, Tensor))
 
@@ -121,7 +121,7 @@ def _read_pickle(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(list(_harmless())):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler meets noise with every kind of exception
+    except Exception as error:  # the unpickler raises all kinds of exceptions on invalid data
         text = str(error)
         held = re.search(r"(?:GLOBAL |<class ')([\w.]+)", text)
         if "weights_only" in text.lower() and held is not None:
@@ -133,8 +133,8 @@ def _read_pickle(path: Path) -> Any:
 def _refusal(path: Path, held: str) -> str:
     clean = path.with_name(f"{path.name.split('.')[0]}.clean.pt")
     return (
-        f"{path}: holds an object of {held}, and reading one runs code out of the file. If you trust the file, "
-        "save its weights anew where its classes can be imported, and give the new file:\n"
+        f"{path}: contains an object of {held}, and loading it runs code from the file. If you trust the file, "
+        "convert it where its classes can be imported, and use the new file:\n"
         f'  import torch; found = torch.load("{path.name}", map_location="cpu", weights_only=False)\n'
         '  found = found.get("state_dict", found) if isinstance(found, dict) else found\n'
         f'  torch.save(getattr(found, "state_dict", lambda: found)(), "{clean.name}")'
@@ -142,19 +142,19 @@ def _refusal(path: Path, held: str) -> str:
 
 
 def _harmless() -> Iterator[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What a pickle may hold beside tensors and plain values: data, and nothing that acts when it is read."""
+    """What a pickle may contain besides tensors and plain values: data that executes nothing when loaded."""
     array = importlib.import_module("numpy._core.multiarray")
-    for folder in ("numpy.core", "numpy._core"):  # before and since NumPy 2
+    for folder in ("numpy.core", "numpy._core"):  # before and after NumPy 2
         yield array.scalar, f"{folder}.multiarray.scalar"
         yield array._reconstruct, f"{folder}.multiarray._reconstruct"
     yield from (np.ndarray, np.dtype, *(kind for kind in vars(np.dtypes).values() if isinstance(kind, type)))
-    yield _latin1, "_codecs.encode"  # how old pickles write the bytes of a NumPy number
+    yield _latin1, "_codecs.encode"  # how old pickles encode the bytes of a NumPy number
     yield from (argparse.Namespace, types.SimpleNamespace, collections.OrderedDict)
     yield _without_default, "collections.defaultdict"
     yield from (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone)
     yield from (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
     for name in ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"):
-        for module in ("pathlib", "pathlib._local"):  # Python 3.13 says the second
+        for module in ("pathlib", "pathlib._local"):  # the second one since Python 3.13
             yield pathlib.PurePosixPath, f"{module}.{name}"
     for module in ("lightning_fabric", "lightning.fabric"):
         yield collections.OrderedDict, f"{module}.utilities.data.AttributeDict"
@@ -163,7 +163,7 @@ def _harmless() -> Iterator[Callable[..., Any] | tuple[Callable[..., Any], str]]
 
 
 def _without_default(factory: Any = None, *content: Any) -> collections.OrderedDict[Any, Any]:
-    """For a defaultdict, into which PyTorch's reader puts nothing."""
+    """A replacement for defaultdict, which PyTorch's unpickler can't fill."""
     return collections.OrderedDict(*content)
 
 
@@ -172,7 +172,7 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
 
 
 def _tensor_sets(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every mapping in `content` that has tensors under names, outermost first."""
+    """Every mapping from names to tensors in `content`, outermost first."""
     if not isinstance(content, Mapping) or depth > DEEPEST:
         return
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
@@ -185,7 +185,7 @@ def _tensor_sets(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple
 def _cleaned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`tensors` without wrappers' names, floating-point ones in float32."""
     plain = {name: ".".join(part for part in name.split(".") if part not in WRAPPERS) for name in tensors}
-    if len(set(plain.values())) != len(plain):  # the names are needed to tell two copies apart
+    if len(set(plain.values())) != len(plain):  # the prefixes distinguish two copies
         plain = {name: name for name in tensors}
     return {
         plain[name]: tensor.detach().float() if tensor.is_floating_point() else tensor.detach()

@@ -1,8 +1,8 @@
-"""Engines: what runs the network. Each is one small class, called with a batch of frames of one shape.
+"""Inference engines. Each is one small class, called with a batch of frames of one shape.
 
 `engine(batch)`: float32 [N, 3, H, W], RGB in 0..1, to the probability of a person, float32 [N, H, W] in 0..1.
-OpenVINO on the CPU, PyTorch on CUDA, ONNX Runtime for an ONNX graph on CUDA where it is installed, and PyTorch on the
-CPU as the reference that all are measured against.
+OpenVINO on the CPU, PyTorch on CUDA, ONNX Runtime for an ONNX graph on CUDA if it is installed, and PyTorch on the
+CPU as the reference for all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TORCH_SOURCES = (".safetensors", ".torchscript", ".pt2")
 
 
 class Engine(Protocol):
-    """What runs a network. `output` is what the network itself says, before it is made a probability."""
+    """Runs a network. `output` is the network's raw output, before its conversion to a probability."""
 
     name: str
 
@@ -31,15 +31,15 @@ class Engine(Protocol):
         ...
 
     def output(self, batch: Batch) -> Batch:
-        """Frames of one shape to what the network says of them, as it is."""
+        """Frames of one shape to the network's raw output."""
         ...
 
 
 class OpenVinoEngine:
-    """The network's OpenVINO graph on the CPU, one photo after the other.
+    """The network's OpenVINO graph on the CPU, one photo at a time.
 
-    The graph takes frames of any shape, and a batch of one: with one thread a worker a larger batch is not faster,
-    it only makes the first photo of a batch wait for the last. A new shape costs 10 ms once, and 4 MB.
+    The graph takes frames of any shape with a batch of one: with one thread per worker a larger batch is not faster,
+    and delays the first photo of a batch until the last is done. A new shape costs 10 ms once, and 4 MB.
     """
 
     def __init__(self, graph: Any, spec: Spec, *, threads: int, precision: str) -> None:
@@ -52,7 +52,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "bf16" if use_bfloat16 else "f32",
-            "ENABLE_CPU_PINNING": False,  # two workers would be pinned to the same core
+            "ENABLE_CPU_PINNING": False,  # pinning would put two workers on the same core
         }
         model = core().compile_model(str(graph) if isinstance(graph, Path) else graph, "CPU", settings)
         self._request, self._spec = model.create_infer_request(), spec
@@ -68,14 +68,14 @@ class OpenVinoEngine:
         return np.concatenate([self._one(frame).copy() for frame in batch])
 
     def _one(self, frame: Batch) -> Batch:
-        """What the network says of one frame; the next one overwrites it."""
+        """The raw output for one frame; the next call overwrites it."""
         self._request.infer([to_input(frame[None], self._spec)], share_inputs=True)
         said: Batch = self._request.get_output_tensor().data
         return said
 
 
 class TorchEngine:
-    """The network in PyTorch: on CUDA with channels_last and autocast, on the CPU plainly in float32."""
+    """The network in PyTorch: on CUDA with channels_last and autocast, on the CPU in float32."""
 
     def __init__(
         self, network: nn.Module, spec: Spec, *, device: str, threads: int, precision: str, batches: bool = True
@@ -116,7 +116,7 @@ class TorchEngine:
 
 
 class OnnxRuntimeEngine:
-    """An ONNX graph in ONNX Runtime, on CUDA or on the CPU, one photo after the other."""
+    """An ONNX graph in ONNX Runtime, on CUDA or on the CPU, one photo at a time."""
 
     def __init__(self, graph: Path, spec: Spec, *, device: str, threads: int) -> None:
         import onnxruntime
@@ -130,7 +130,7 @@ class OnnxRuntimeEngine:
         used = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         if device != "cpu" and used != "CUDA":
             raise ValueError(
-                "ONNX Runtime could not start CUDA: its log says why. Set engine: openvino to use the CPU"
+                "ONNX Runtime could not initialise CUDA (see its log). Set engine: openvino to use the CPU"
             )
         self._input = self._session.get_inputs()[0].name
         names = [each.name for each in self._session.get_outputs()]
@@ -152,11 +152,11 @@ class OnnxRuntimeEngine:
 def make_engine(
     kind: str, *, graph: Path, source: Path | None, spec: Spec, threads: int, precision: str, gpu: int | None = None
 ) -> Engine:
-    """The engine that the settings ask for.
+    """Create the engine of the settings.
 
-    graph: OpenVINO's .xml. source: the network for PyTorch or ONNX Runtime, where there is one (`ModelInfo.source`).
-    gpu: the CUDA device that TorchServe gave the worker, if any.
-    Raises ValueError where `kind` can't run the network.
+    graph: OpenVINO's .xml. source: the network for PyTorch or ONNX Runtime, if there is one (`ModelInfo.source`).
+    gpu: the CUDA device that TorchServe assigned to the worker, if any.
+    Raises ValueError if `kind` can't run the network.
     """
     suffix = source.suffix if source else ""
     if kind == "auto":
@@ -169,12 +169,12 @@ def make_engine(
     if kind == "torch" and suffix in TORCH_SOURCES and source:
         network, batches = load_network(source, device)
         return TorchEngine(network, spec, device=device, threads=threads, precision=precision, batches=batches)
-    what = suffix or "no graph but OpenVINO's"
+    what = suffix or "an OpenVINO graph only"
     raise ValueError(f"engine: {kind} can't run this network, which is {what}: set engine: auto")
 
 
 def _fitting(suffix: str) -> str:
-    """The engine that runs such a network on CUDA; OpenVINO, on the CPU, where none does."""
+    """The engine for this kind of network on CUDA, or OpenVINO on the CPU if there is none."""
     if suffix in TORCH_SOURCES:
         return "torch"
     if suffix == ".onnx":
@@ -189,7 +189,7 @@ def _fitting(suffix: str) -> str:
 
 
 def load_network(source: Path, device: str = "cpu") -> tuple[nn.Module, bool]:
-    """The network in a .safetensors, .torchscript or .pt2 file, and whether it takes several photos at once."""
+    """The network in a .safetensors, .torchscript or .pt2 file, and whether it supports batches."""
     from humanseg.segmentation.graph import load_torch_export, load_torchscript, photo_shape
 
     if source.suffix == ".safetensors":
@@ -206,11 +206,11 @@ def load_network(source: Path, device: str = "cpu") -> tuple[nn.Module, bool]:
 
 
 def reference_engine(network: nn.Module, spec: Spec, *, threads: int = 0) -> Engine:
-    """PyTorch on the CPU in float32, which the others are measured against. threads: 0 leaves PyTorch's own."""
+    """PyTorch on the CPU in float32, the reference engine. threads: 0 keeps PyTorch's default."""
     return TorchEngine(network, spec, device="cpu", threads=threads, precision="float32")
 
 
 def warm_up(engine: Engine, spec: Spec) -> None:
-    """Run the engine once on the largest frame, in grey: the first user does not wait for lazy set-up."""
+    """Warm up: run the engine once on the largest frame, to do its lazy initialisation before the first request."""
     width, height = spec.input_size
     engine(np.full((1, 3, height, width), 0.5, np.float32))

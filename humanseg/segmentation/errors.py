@@ -1,10 +1,10 @@
-"""What can be wrong with a photo, or with the picture that is asked of it; and with a file of weights."""
+"""Errors of photos, requested pictures, and weights files."""
 
 from __future__ import annotations
 
 
 class PhotoError(Exception):
-    """A photo that cannot be segmented. `str(error)` is one message that names the cause and the fix."""
+    """A photo that cannot be segmented. `str(error)` is one message with the cause and the fix."""
 
 
 class EmptyPhoto(PhotoError):
@@ -12,15 +12,15 @@ class EmptyPhoto(PhotoError):
 
 
 class NotAnImage(PhotoError):
-    """Bytes that are no picture of any known format."""
+    """Not a picture of any known format."""
 
 
 class BrokenImage(PhotoError):
-    """A picture of a known format that ends early or contradicts itself."""
+    """A truncated or inconsistent picture of a known format."""
 
 
 class UnsupportedFormat(PhotoError):
-    """A real picture, or other file, of a format that is not read."""
+    """A picture or other file of an unsupported format."""
 
 
 class TooLarge(PhotoError):
@@ -32,4 +32,4 @@ class PictureTooLarge(PhotoError):
 
 
 class WeightsError(ValueError):
-    """The file holds no network that can be served; the message names the file, the cause and the fix."""
+    """The file contains no network that can be served; the message has the file, the cause and the fix."""

@@ -1,10 +1,9 @@
-"""The person's own colours at a soft edge, where a photo shows them mixed with what stands behind.
+"""Foreground colour estimation at soft edges, where a photo mixes the person with the background.
 
-A pixel of the photo is `I = alpha F + (1 - alpha) B`. A cut-out that keeps `I` carries a rim of the old background
-onto the new one: it needs `F`. This is Forte's blur fusion ("Approximate Fast Foreground Colour Estimation", 2021):
-the first guess of F and B at a place are the means of the colours around it, weighted with alpha and 1 - alpha; the
-photo's own pixel then says in what F differs from them. Two passes, the first in a wide window, the second in a
-narrow one.
+A pixel of the photo is `I = alpha F + (1 - alpha) B`. A cut-out that keeps `I` has a halo of the old background: it
+needs `F`. This is Forte's blur fusion ("Approximate Fast Foreground Colour Estimation", 2021): the initial estimates
+of F and B at a pixel are the means of the surrounding colours, weighted with alpha and 1 - alpha; the photo's own
+pixel then corrects F. Two passes: first a wide window, then a narrow one.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 
 from humanseg.segmentation.photo import Pixels
 
-LONG_SIDE = 384  # pixels; the means are taken in a copy no larger than the network's frame: they hold no finer detail
+# Pixels: the means are computed in a copy no larger than the network's frame, because they have no finer detail.
+LONG_SIDE = 384
 WIDE, NARROW = 0.05, 0.016  # sides of the windows as shares of the long side: soft edges grow with the photo
-STRIP = 1 << 17  # pixels that are worked on at once at the photo's own size
+STRIP = 1 << 17  # pixels processed at once at the photo's own size
 LEAST = 1e-5  # keeps the weighted mean of a window without weight finite
 
 Colours = NDArray[
@@ -28,16 +28,16 @@ Colours = NDArray[
 
 
 def foreground(pixels: Pixels, alpha: Pixels, out: Pixels | None = None) -> Pixels:
-    """The colours of what stands in front, where `alpha` mixes them with the background.
+    """Estimate the foreground colours where `alpha` mixes them with the background.
 
     Args:
         pixels: the photo, uint8 [H, W, 3].
         alpha: uint8 [H, W]; 0 is background, 255 foreground.
-        out: uint8 [H, W, 3] that holds the photo's pixels already, and takes the estimate: spares a copy.
+        out: uint8 [H, W, 3] with the photo's pixels, overwritten with the estimate to avoid a copy.
 
     Returns:
         uint8 [H, W, 3]: the estimate where alpha is between 0 and 255, and the photo's own pixels elsewhere.
-        Without `out` it is a new array, or `pixels` itself where alpha is nowhere in between.
+        Without `out` it is a new array, or `pixels` itself if no alpha is in between.
     """
     soft = cv2.inRange(alpha, 1, 254)
     left, top, wide, tall = cv2.boundingRect(soft)
@@ -58,7 +58,7 @@ def foreground(pixels: Pixels, alpha: Pixels, out: Pixels | None = None) -> Pixe
 
 
 def _means(pixels: Pixels, alpha: Pixels) -> tuple[Colours, Colours]:
-    """What the colours in front and behind are around each place, float32 [h, w, 3] in 0..255, after two passes."""
+    """Mean foreground and background colours around each pixel, float32 [h, w, 3] in 0..255, after two passes."""
     height, width = alpha.shape
     scale = min(1.0, LONG_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -85,7 +85,7 @@ def _weighted_mean(colours: Colours, weight: Colours, window: int) -> Colours:
 
 
 def _corrected(shown: Colours, share: Colours, front: Colours, behind: Colours) -> Colours:
-    """`front`, moved by what the photo's pixel differs from the mix of `front` and `behind`; 0..255."""
+    """`front`, corrected by the difference of the photo's pixel from the mix of `front` and `behind`; 0..255."""
     found: Colours = front + share * (shown - share * front - (1 - share) * behind)
     return found.clip(0, 255)
 

@@ -1,7 +1,7 @@
-"""A photo's pixels to the network's frame and input, and the network's output back to the probability of a person.
+"""Converts a photo's pixels to the network's frame and input, and its output to the probability of a person.
 
-The frame is the picture that the network looks at, RGB in 0..1 whatever the network wants: the edges of the mask are
-later drawn along it. What a network wants beyond that (mean, std, BGR, NHWC) is done by `to_input`.
+The frame is the resized picture, RGB in 0..1 for every network: the mask's edges are later refined along it.
+`to_input` applies the network's own format (mean, std, BGR, NHWC).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def frame_shape(height: int, width: int, spec: Spec) -> tuple[int, int]:
 
 
 def shown(height: int, width: int, spec: Spec) -> tuple[slice, slice]:
-    """Rows and columns of the frame that show the photo: all of them, but for what resize "pad" adds around it.
+    """Rows and columns of the frame that contain the photo: all of them, except the padding of resize "pad".
 
     >>> shown(100, 200, Spec((64, 64), resize="pad"))
     (slice(16, 48, None), slice(0, 64, None))
@@ -53,10 +53,10 @@ def shown(height: int, width: int, spec: Spec) -> tuple[slice, slice]:
 
 
 def to_frame(pixels: Pixels, spec: Spec) -> Batch:
-    """`pixels`, uint8 [h, w, 3] RGB, as the network sees them: float32 [3, H, W] in 0..1, see `frame_shape`.
+    """Resize `pixels`, uint8 [h, w, 3] RGB, to the network's frame: float32 [3, H, W] in 0..1, see `frame_shape`.
 
-    With resize "fit" nothing is padded: looking at black bars takes the network's time and makes its masks worse
-    (model card). Shrinking averages over areas: detail finer than the network's pixels does not turn into noise.
+    With resize "fit" nothing is padded: black bars cost time and make the masks worse (model card). Shrinking
+    averages over areas, which avoids aliasing.
     """
     photo_height, photo_width = pixels.shape[:2]
     small = to_frame_size(pixels, spec)
@@ -71,9 +71,9 @@ def to_frame(pixels: Pixels, spec: Spec) -> Batch:
 
 
 def to_frame_size(pixels: Pixels, spec: Spec) -> Pixels:
-    """`pixels`, uint8 [h, w, 3] RGB, at the size at which the frame shows them: uint8 [H, W, 3], without padding.
+    """Resize `pixels`, uint8 [h, w, 3] RGB, to their size in the frame: uint8 [H, W, 3], without padding.
 
-    What has that size already stays as it is: whoever sends this instead of the photo gets the same answer.
+    Pixels of that size are returned unchanged: sending this instead of the photo gives the same result.
     """
     photo_height, photo_width = pixels.shape[:2]
     rows, columns = shown(photo_height, photo_width, spec)
@@ -85,7 +85,7 @@ def to_frame_size(pixels: Pixels, spec: Spec) -> Pixels:
 def photo_map(output: Batch, frame: Batch, spec: Spec, height: int, width: int) -> Batch:
     """An engine's output, float32 [H, W] in 0..1, for the `frame` of a photo of `height` x `width`.
 
-    Only the part that shows the photo, its edge drawn to the photo's own.
+    Only the photo's part, with edges refined along the photo's.
     """
     if spec.resize == "pad":
         rows, columns = shown(height, width, spec)
@@ -94,7 +94,7 @@ def photo_map(output: Batch, frame: Batch, spec: Spec, height: int, width: int) 
 
 
 def to_input(frames: Batch, spec: Spec) -> Batch:
-    """Frames, float32 [N, 3, H, W] RGB in 0..1, as the network wants them: NCHW or NHWC, see `Spec`."""
+    """Convert frames, float32 [N, 3, H, W] RGB in 0..1, to the network's input: NCHW or NHWC, see `Spec`."""
     x = frames[:, ::-1] if spec.channel_order == "BGR" else frames
     factor = np.array([255 * spec.scale / std for std in spec.std], np.float32)
     offset = np.array([mean / std for mean, std in zip(spec.mean, spec.std, strict=True)], np.float32)
@@ -126,13 +126,13 @@ def to_probability(output: NDArray[Any], spec: Spec, shape: tuple[int, ...]) -> 
     if np.isnan(one).any():
         one = np.nan_to_num(one, nan=0.0)
     if one.shape[1:] != shape:
-        one = np.stack([cv2.resize(each, shape[::-1], interpolation=cv2.INTER_LINEAR) for each in one])
+        one = np.stack([cv2.resize(item, shape[::-1], interpolation=cv2.INTER_LINEAR) for item in one])
     return one
 
 
 def sigmoid(logits: Batch) -> Batch:
-    """Logits to probabilities in 0..1. OpenVINO's own takes ten times as long, a twentieth of the whole pass."""
-    answer: Batch = np.tanh(logits * np.float32(0.5))  # no overflow, however sure the network is
+    """Logits to probabilities in 0..1. OpenVINO's sigmoid takes ten times as long, a twentieth of the whole pass."""
+    answer: Batch = np.tanh(logits * np.float32(0.5))  # cannot overflow
     answer *= np.float32(0.5)
     answer += np.float32(0.5)
     return answer
@@ -141,7 +141,7 @@ def sigmoid(logits: Batch) -> Batch:
 def _log_sum_exp(logits: Batch) -> Batch:
     """log(sum(exp)) over the channels of [N, C, H, W]: [N, H, W].
 
-    The softmax of one channel is the sigmoid of its logit less this of all others.
+    The softmax of one channel is the sigmoid of its logit minus this value of all others.
     """
     highest = logits.max(axis=1, keepdims=True)
     summed: Batch = np.log(np.exp(logits - highest).sum(axis=1)) + highest[:, 0]

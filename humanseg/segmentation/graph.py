@@ -1,7 +1,7 @@
-"""Networks as graphs: ONNX, TorchScript, torch.export, TensorFlow Lite and OpenVINO's own, each to OpenVINO.
+"""Converts graphs (ONNX, TorchScript, torch.export, TensorFlow Lite, OpenVINO's own) to OpenVINO.
 
-A graph says what is computed, and little of what is meant: `inspect` tells what can be told from its shapes and its
-last operation. The rest must come from whoever trained it.
+A graph defines the computation but not the format of its input and output: `inspect` infers what it can from the
+shapes and the last operation. The rest must come from the person who trained it.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ TITLES: dict[str, str] = {
     "openvino": "an OpenVINO graph",
 }
 DYNAMIC = -1
-# Operations at the end of a graph that move values about and change none.
+# Operations at the end of a graph that only rearrange values.
 MOVES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Convert", "ShapeOf", "Interpolate", "Pad"}
-MOST_CHANNELS = 256  # an axis with more is one of pixels
+MOST_CHANNELS = 256  # a longer axis is a spatial one
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A network as a graph, and what serving must know of it.
+    """A network as a graph, with the information for serving.
 
     architecture: its format. model: an `openvino.Model` with one input [1, 3, H, W] or [1, H, W, 3] float32 and one
-    output. files: what it was read from, the named one first. sha256: of that one. notes: what was assumed.
+    output. files: its source files, the named one first. sha256: of that one. notes: assumptions.
     """
 
     architecture: Kind
@@ -53,7 +53,7 @@ class Graph:
 
 
 def graph_kind(path: Path) -> Kind | None:
-    """The format of the graph in `path`; None where it is none of these, but perhaps a checkpoint."""
+    """The format of the graph in `path`; None if it is not a graph (it may be a checkpoint)."""
     if path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()]
     try:
@@ -63,97 +63,99 @@ def graph_kind(path: Path) -> Kind | None:
         return None
     if any(name.endswith("/archive_format") for name in names):
         return "torch_export"
-    # Both kinds of torch.save are zips too; only TorchScript has its program in it.
+    # Both kinds of torch.save are zips, too; only TorchScript contains code.
     return "torchscript" if any("/code/" in name for name in names) else None
 
 
 def load_graph(path: Path, options: Mapping[str, Any] | None = None) -> Graph:
-    """Read the graph in `path`. Spec: what the graph tells, over that its YAML file, over that `options`.
+    """Read the graph in `path`. Precedence of the spec: `options`, the YAML file, the graph itself.
 
-    Raises WeightsError (SpecError among them) where it can't be read, or where what comes out is no mask.
+    Raises WeightsError (including SpecError) if it can't be read, or its output is not a mask.
     """
     kind = graph_kind(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     if kind is None:
-        raise WeightsError(f"{path}: not a graph; known are ONNX, TorchScript, .pt2, .tflite and OpenVINO's .xml")
+        raise WeightsError(f"{path}: not a graph; supported are ONNX, TorchScript, .pt2, .tflite and OpenVINO's .xml")
     given = {**read_spec_file(spec_file(path)), **(options or {})}
     try:
         model, size = _convert(path, kind, Spec.from_mapping(given) if "input_size" in given else None)
     except WeightsError:
         raise
-    except Exception as error:  # five readers with exceptions of their own
+    except Exception as error:  # five readers with their own exceptions
         raise WeightsError(f"{path}: not readable as {TITLES[kind]} ({_reason(error)})") from None
     try:
-        told, notes = inspect(model, given, size)
-        spec = Spec.from_mapping({**told, **given})
+        inferred, notes = inspect(model, given, size)
+        spec = Spec.from_mapping({**inferred, **given})
         model = _fitted(model, spec)
         _check_channels(model, spec)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
     weights = [path.with_suffix(".bin")] if kind == "openvino" else []
-    beside = [each for each in (path.with_name(f"{path.name}.data"),) if kind == "onnx" and each.is_file()]
-    sha256 = hashlib.sha256(b"".join(each.read_bytes() for each in (path, *weights, *beside))).hexdigest()
+    beside = [item for item in (path.with_name(f"{path.name}.data"),) if kind == "onnx" and item.is_file()]
+    sha256 = hashlib.sha256(b"".join(item.read_bytes() for item in (path, *weights, *beside))).hexdigest()
     return Graph(kind, spec, sha256, (path, *weights, *beside), model, notes)
 
 
 def inspect(
     model: Any, given: Mapping[str, Any], size: tuple[int, int] | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What a graph tells of its spec beyond what is `given`, and notes on what it does not tell.
+    """Infer the spec from a graph beyond the `given` keys, with notes on assumptions.
 
-    size: (width, height) where the file says it and the converted graph does not.
+    size: (width, height) if the file has it but the converted graph does not.
     """
     if len(model.inputs) != 1:
-        raise SpecError(f"takes {len(model.inputs)} inputs; a photo is one")
+        raise SpecError(f"has {len(model.inputs)} inputs; a photo is one")
     shape = _dimensions(model.inputs[0])
     if len(shape) != 4:
-        raise SpecError(f"takes an input of the shape {_text(shape)}; a photo is [1, 3, H, W] or [1, H, W, 3]")
+        raise SpecError(f"has the input shape {_text(shape)}; a photo is [1, 3, H, W] or [1, H, W, 3]")
     layout = "NHWC" if shape[3] == 3 and shape[1] != 3 else "NCHW"
     if shape[1 if layout == "NCHW" else 3] not in (3, DYNAMIC):
-        raise SpecError(f"takes an input of the shape {_text(shape)}, which has no 3 channels; a photo is RGB")
-    told: dict[str, Any] = {"layout": layout}
+        raise SpecError(f"has the input shape {_text(shape)} without 3 channels; a photo is RGB")
+    inferred: dict[str, Any] = {"layout": layout}
     notes = []
     height, width = shape[2:] if layout == "NCHW" else shape[1:3]
     if size is None and DYNAMIC not in (height, width):
         size = width, height
     if size is not None:
-        told |= {"input_size": f"{size[0]}x{size[1]}", "resize": "stretch"}
+        inferred |= {"input_size": f"{size[0]}x{size[1]}", "resize": "stretch"}
     elif "input_size" not in given:
         raise SpecError(
-            "takes any size: say at which it was trained, with --input-size 320x320 (or 320: the long side)"
+            "accepts any size: specify the training size with --input-size 320x320 (or 320: the long side)"
         )
     output, note = _output(model, given.get("output_name"))
     notes += note
-    told |= _told_of_output(output, given)
+    inferred |= _inferred_from_output(output, given)
     if "mean" not in given and "scale" not in given:
-        notes.append("it is assumed to take pixels as 0..1 (--scale 1/255, --mean 0, --std 1)")
-    return told, tuple(notes)
+        notes.append("its input is assumed to be pixels in 0..1 (--scale 1/255, --mean 0, --std 1)")
+    return inferred, tuple(notes)
 
 
 def _output(model: Any, name: str | None) -> tuple[Any, list[str]]:
     """The output that is the mask."""
-    names = [_name(each, index) for index, each in enumerate(model.outputs)]
+    names = [_name(item, index) for index, item in enumerate(model.outputs)]
     if name is not None:
         if name.isdecimal() and int(name) < len(names):
             return model.outputs[int(name)], []
         if name not in names:
-            raise SpecError(f"output_name is {name!r}; the graph has {', '.join(names)}, or 0, 1, ... by their order")
+            raise SpecError(
+                f"output_name is {name!r}; the graph has {', '.join(names)}, or use their index 0, 1, ..."
+            )
         return model.outputs[names.index(name)], []
-    maps = [each for each in model.outputs if len(_dimensions(each)) in (3, 4)]
+    maps = [item for item in model.outputs if len(_dimensions(item)) in (3, 4)]
     if not maps:
-        shapes = ", ".join(_text(_dimensions(each)) for each in model.outputs)
-        raise SpecError(f"answers {shapes}, which is no map of pixels")
+        shapes = ", ".join(_text(_dimensions(item)) for item in model.outputs)
+        raise SpecError(f"has the output {shapes}, which is not a map of pixels")
     if len(maps) == 1:
         return maps[0], []
     index = model.outputs.index(maps[0])
-    return maps[0], [f"it has the outputs {', '.join(names)}: {names[index]} is taken; --output-name says another"]
+    return maps[0], [f"it has the outputs {', '.join(names)}: {names[index]} is used; --output-name selects another"]
 
 
-def _told_of_output(output: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def _inferred_from_output(output: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     kind = output.get_element_type().to_string()
     if not kind.startswith(("f", "bf")):
-        raise SpecError(f"answers whole numbers ({kind}), such as labels of classes; export it without its argmax")
+        raise SpecError(f"has integer output ({kind}), such as class labels; export it without its argmax")
     shape = _dimensions(output)
     layout, channels = "NCHW", 1
     if len(shape) == 4:
@@ -161,23 +163,23 @@ def _told_of_output(output: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         if last != DYNAMIC and last <= MOST_CHANNELS and (first in (DYNAMIC,) or last < first):
             layout = "NHWC"
         channels = last if layout == "NHWC" else first
-    told: dict[str, Any] = {"output_layout": given.get("output_layout", layout)}
+    inferred: dict[str, Any] = {"output_layout": given.get("output_layout", layout)}
     last_operation = _last_operation(output)
     if last_operation in ("Sigmoid", "HSigmoid", "SoftMax", "Softmax"):
-        told["output_activation"] = "none"
+        inferred["output_activation"] = "none"
     else:
-        told["output_activation"] = "sigmoid" if channels == 1 else "softmax"
-    told["person_channel"] = 1 if channels == 2 else 0
+        inferred["output_activation"] = "sigmoid" if channels == 1 else "softmax"
+    inferred["person_channel"] = 1 if channels == 2 else 0
     if channels > 2 and not {"person_channel", "background_channel"} & given.keys():
         raise SpecError(
-            f"answers {channels} channels: say which is the person (--person-channel 15), or that one is the "
-            "background and all others are persons (--background-channel 0)"
+            f"has {channels} output channels: specify the person's (--person-channel 15), or the background's if "
+            "all others are people (--background-channel 0)"
         )
-    return told
+    return inferred
 
 
 def _last_operation(output: Any) -> str:
-    """Name of the operation whose values come out, whatever moved them about afterwards."""
+    """The name of the operation that computes the output, ignoring later rearrangements."""
     node = output.get_node()
     while True:
         if node.get_type_name() not in MOVES | {"Result"} or not node.inputs():
@@ -186,7 +188,7 @@ def _last_operation(output: Any) -> str:
 
 
 def _convert(path: Path, kind: Kind, spec: Spec | None) -> tuple[Any, tuple[int, int] | None]:
-    """The graph as OpenVINO has it, and (width, height) of its input where only the file says that."""
+    """The graph in OpenVINO, and (width, height) of its input if only the file has it."""
     from humanseg.segmentation.quiet_openvino import openvino
 
     if kind == "torchscript":
@@ -207,7 +209,7 @@ def _from_torchscript(path: Path, spec: Spec | None) -> Any:
     from humanseg.segmentation.quiet_openvino import openvino
 
     with _quiet():
-        # Frozen, branches on the module's own settings are gone: OpenVINO reads few of them.
+        # Freezing removes branches on the module's own settings, few of which OpenVINO can read.
         module = torch.jit.freeze(load_torchscript(path))
         shape = [1, DYNAMIC, DYNAMIC, 3] if spec and spec.layout == "NHWC" else [1, 3, DYNAMIC, DYNAMIC]
         return openvino.convert_model(module, input=[openvino.PartialShape(shape)])
@@ -222,10 +224,10 @@ def load_torchscript(path: Path, device: str = "cpu") -> Any:
 
 
 def load_torch_export(path: Path) -> Any:
-    """The `ExportedProgram` in `path`, read without running code out of it. Raises as torch does."""
+    """The `ExportedProgram` in `path`, read without running its code. Raises like torch."""
     import torch
 
-    # torch.export falls back to unpickling example inputs without limits unless this forbids it.
+    # Without this, torch.export falls back to unrestricted unpickling of example inputs.
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
@@ -239,13 +241,13 @@ def load_torch_export(path: Path) -> Any:
 
 
 def photo_shape(program: Any) -> tuple[Any, ...]:
-    """The shape of an exported program's one input: an int where it is fixed."""
+    """The shape of an exported program's only input: an int for a fixed side."""
     names = set(program.graph_signature.user_inputs)
     shapes = [
         node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder" and node.name in names
     ]
     if len(shapes) != 1:
-        raise SpecError(f"takes {len(shapes)} inputs; a photo is one")
+        raise SpecError(f"has {len(shapes)} inputs; a photo is one")
     return tuple(shapes[0])
 
 
@@ -254,7 +256,7 @@ def _from_torch_export(path: Path) -> tuple[Any, tuple[int, int] | None]:
 
     program = load_torch_export(path)
     shape = photo_shape(program)
-    fixed = [each if isinstance(each, int) else DYNAMIC for each in shape]
+    fixed = [item if isinstance(item, int) else DYNAMIC for item in shape]
     with _quiet():
         model = openvino.convert_model(program)
     size = None
@@ -268,7 +270,7 @@ def _from_torch_export(path: Path) -> tuple[Any, tuple[int, int] | None]:
 def _transposed_convolution(node: Any) -> list[Any]:
     """MediaPipe's own operation of TensorFlow Lite: a transposed convolution with a bias, in NHWC.
 
-    Its stride stands where OpenVINO shows it to nobody; in MediaPipe's networks it is the kernel's size.
+    OpenVINO does not expose its stride; in MediaPipe's networks it is the kernel's size.
     """
     from openvino import opset13
 
@@ -281,11 +283,11 @@ def _transposed_convolution(node: Any) -> list[Any]:
 
 
 def _fitted(model: Any, spec: Spec) -> Any:
-    """`model` with float32 in and out, of the sizes that will come, and with the one output that is the mask."""
+    """`model` with float32 input and output, the sizes used in serving, and the mask as its only output."""
     from humanseg.segmentation.quiet_openvino import openvino
 
     output, _ = _output(model, spec.output_name)
-    names = [_name(each, index) for index, each in enumerate(model.outputs)]
+    names = [_name(item, index) for index, item in enumerate(model.outputs)]
     if len(model.outputs) > 1:
         node = output.get_node()
         model = openvino.Model([node], model.get_parameters(), model.get_friendly_name())
@@ -306,7 +308,7 @@ def _fitted(model: Any, spec: Spec) -> Any:
         model.reshape(openvino.PartialShape(shape))
     except RuntimeError as error:
         raise SpecError(
-            f"does not take {width}x{height} ({_reason(error)}); outputs are {', '.join(names)}"
+            f"does not accept {width}x{height} ({_reason(error)}); outputs are {', '.join(names)}"
         ) from None
     return model
 
@@ -317,10 +319,10 @@ def _check_channels(model: Any, spec: Spec) -> None:
     for key in ("person_channel", "background_channel"):
         wanted = getattr(spec, key)
         if wanted is not None and channels != DYNAMIC and wanted >= channels:
-            raise SpecError(f"{key} is {wanted}; the network answers {channels}, counted from 0")
+            raise SpecError(f"{key} is {wanted}; the network has {channels} output channels, counted from 0")
     if spec.output_activation == "softmax" and channels == 1:
         raise SpecError(
-            "output_activation is 'softmax'; the network answers one channel, which takes sigmoid or none"
+            "output_activation is 'softmax'; the network has one output channel, which needs sigmoid or none"
         )
 
 
@@ -328,7 +330,7 @@ def _dimensions(port: Any) -> list[int]:
     shape = port.get_partial_shape()
     if shape.rank.is_dynamic:
         return []
-    return [each.get_length() if each.is_static else DYNAMIC for each in shape]
+    return [item.get_length() if item.is_static else DYNAMIC for item in shape]
 
 
 def _name(output: Any, index: int) -> str:
@@ -336,17 +338,19 @@ def _name(output: Any, index: int) -> str:
 
 
 def _text(shape: list[int]) -> str:
-    return f"[{', '.join('?' if each == DYNAMIC else str(each) for each in shape)}]"
+    return f"[{', '.join('?' if item == DYNAMIC else str(item) for item in shape)}]"
 
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Check ", "Exception from", "FrontEnd API", "Summary"))]
-    return (told or lines or [type(error).__name__])[0][:200]
+    relevant = [
+        line for line in lines if not line.startswith(("Check ", "Exception from", "FrontEnd API", "Summary"))
+    ]
+    return (relevant or lines or [type(error).__name__])[0][:200]
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit is deprecated; these files are there all the same
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, but such files exist
         yield

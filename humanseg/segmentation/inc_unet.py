@@ -1,7 +1,7 @@
 """The U-Net of `inc`, `down1`, `up1`, `outc`: the parameter names of milesial/Pytorch-UNet, the most copied one.
 
 Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), with batch
-normalisation and padded convolutions. It goes up through bilinear upsampling or through transposed convolutions.
+normalisation and padded convolutions. The decoder uses bilinear upsampling or transposed convolutions.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = self.up(x)
-        if x.shape[-2:] != skip.shape[-2:]:  # a side that pooling could not halve evenly
+        if x.shape[-2:] != skip.shape[-2:]:  # an odd side before pooling
             down, right = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
             x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
         out: Tensor = self.conv(torch.cat((skip, x), dim=1))
@@ -60,7 +60,7 @@ class IncUNet(nn.Module):
     """Logits `[N, outputs, H, W]` of a float32 batch `[N, 3, H, W]`.
 
     downs, ups: (middle, out) channels of each double convolution, `downs` with `inc` first.
-    transposed: channels that come out of each transposed convolution; None for bilinear upsampling.
+    transposed: output channels of each transposed convolution; None for bilinear upsampling.
 
     >>> IncUNet(((4, 4), (8, 8)), ((4, 4),), (4,))(torch.zeros(1, 3, 32, 48)).shape
     torch.Size([1, 1, 32, 48])

@@ -1,7 +1,7 @@
-"""Bounds on HEIC and AVIF: boxes, items, and the pixels of all tiles that a picture is put together from.
+"""Limits on HEIC and AVIF: boxes, items, and the pixels of all tiles of a picture.
 
-The container is ISO/IEC 14496-12, its items ISO/IEC 23008-12. A grid of 256 x 256 tiles may name one large picture
-65,536 times, and a decoder decodes it as often.
+The container is ISO/IEC 14496-12, its items ISO/IEC 23008-12. A grid of 256 x 256 tiles may reference one large
+picture 65,536 times, and a decoder decodes it each time.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from humanseg.segmentation.errors import TooLarge
 
 MAX_BOXES = 20_000
 MAX_ITEMS = 2_000  # tiles included: a photo of 48 megapixels has about 200
-TILE_SHARE = 4  # pixels of all tiles, as a multiple of what a photo may have
+TILE_SHARE = 4  # pixels of all tiles, as a multiple of the photo's limit
 PARENTS = frozenset({b"meta", b"iprp", b"ipco", b"iref", b"iinf"})
 
 
 def check_isobmff(data: bytes, max_pixels: int) -> None:
-    """Boxes, items and tiles of a HEIC or AVIF file. Raises TooLarge, naming the bound."""
-    sizes: list[int] = []  # pixels of each property, 0 for those that are no size
+    """Check boxes, items and tiles of a HEIC or AVIF file. Raises TooLarge, naming the limit."""
+    sizes: list[int] = []  # pixels of each size property, 0 for other properties
     associated: dict[int, list[int]] = {}
     parts: dict[int, list[int]] = {}
     items = 0
@@ -45,10 +45,10 @@ def check_isobmff(data: bytes, max_pixels: int) -> None:
             if count > MAX_ITEMS:
                 raise _too_much(f"{MAX_ITEMS:,} tiles")
             first = start + size + 2
-            parts[item] = [struct.unpack_from(step, data, first + size * each)[0] for each in range(count)]
+            parts[item] = [struct.unpack_from(step, data, first + size * entry)[0] for entry in range(count)]
 
     def pixels(item: int) -> int:
-        return max((sizes[each - 1] for each in associated.get(item, []) if 0 < each <= len(sizes)), default=0)
+        return max((sizes[entry - 1] for entry in associated.get(item, []) if 0 < entry <= len(sizes)), default=0)
 
     for tiles in parts.values():
         if sum(map(pixels, tiles)) > TILE_SHARE * max_pixels:
@@ -56,7 +56,7 @@ def check_isobmff(data: bytes, max_pixels: int) -> None:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes, int, int, bool]]:
-    """(type, type of the parent, start of the body, end, ids are 32 bits wide) of every box that matters here."""
+    """(type, parent's type, start of the body, end, whether ids have 32 bits) of every relevant box."""
     stack = [(0, len(data), b"", False)]
     while stack:
         at, stop, parent, wide = stack.pop()
@@ -68,7 +68,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes, int, int, bool]]:
                 body += 8
             end = stop if size == 0 else at + size
             if end > stop or end < body:
-                break  # damaged: the decoder says so
+                break  # damaged: the decoder reports it
             yield kind, parent, body, end, wide
             if kind in PARENTS:
                 skip = {b"meta": 4, b"iref": 4, b"iinf": 6 if data[body] == 0 else 8}.get(kind, 0)
@@ -97,4 +97,6 @@ def _associations(data: bytes, start: int, end: int) -> Iterator[tuple[int, list
 
 
 def _too_much(what: str) -> TooLarge:
-    return TooLarge(f"The photo asks for too much work: more than {what} in one HEIC or AVIF file. Save it anew.")
+    return TooLarge(
+        f"The photo needs too much work to decode: more than {what} in one HEIC or AVIF file. Re-save it."
+    )

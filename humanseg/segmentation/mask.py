@@ -1,7 +1,7 @@
 """Probability to mask: from the network's frame back to the photo's own size.
 
-The edge is first drawn to the photo's own at the network's size. It is taken from the upsampled probability, never
-from an upsampled mask, so it runs between the network's pixels instead of along them.
+The edge is first refined along the photo's at the network's size. The mask is computed from the upsampled
+probability, not upsampled itself, so its edge has subpixel accuracy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from humanseg.segmentation.photo import Pixels
 
 EDGE_WINDOW = 5  # pixels of the network's frame, each way
-EDGE_SOFTNESS = 1e-3  # variance of brightness (0..1) below which a window has no edge of its own
+EDGE_SOFTNESS = 1e-3  # variance of brightness (0..1) below which a window counts as having no edge
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class BoundingBox:
     height: int
 
     def cut(self, picture: Pixels) -> Pixels:
-        """The part of `picture`, uint8 [H, W] or [H, W, C], that lies in this box."""
+        """Crop `picture`, uint8 [H, W] or [H, W, C], to this box."""
         return picture[self.y : self.y + self.height, self.x : self.x + self.width]
 
     def grown(self, share: float, width: int, height: int) -> BoundingBox:
-        """This box with a margin of `share` of its longer side all round, inside a `width` x `height` picture."""
+        """This box with a margin of `share` of its longer side, clipped to a `width` x `height` picture."""
         margin = math.ceil(share * max(self.width, self.height))
         left, top = max(0, self.x - margin), max(0, self.y - margin)
         right = min(width, self.x + self.width + margin)
@@ -42,12 +42,12 @@ class BoundingBox:
 
 
 def along_edges(probability: NDArray[np.float32], frame: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The network's answer, its edge drawn to the photo's own: float32 [H, W] in 0..1.
+    """Refine the probability along the photo's edges: float32 [H, W] in 0..1.
 
-    probability: float32 [H, W] in 0..1, what the network made of `frame`, float32 [3, H, W] RGB in 0..1.
+    probability: float32 [H, W] in 0..1, the network's output for `frame`, float32 [3, H, W] RGB in 0..1.
 
-    A guided filter (He, Sun, Tang, "Guided Image Filtering", 2013): around each pixel the answer is fitted as a
-    linear function of the photo's brightness, so that it turns where the brightness does. Window and softness
+    A guided filter (He, Sun, Tang, "Guided Image Filtering", 2013): around each pixel the probability is fitted as a
+    linear function of the photo's brightness, so that its edges follow the photo's. Window and softness
     were chosen on held-out training photos: 0.0024 of mean IoU, for 3 % of the forward pass (model card).
     """
     red, green, blue = frame
@@ -67,18 +67,19 @@ def _window_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def to_photo_size(probability: NDArray[np.float32], width: int, height: int) -> Pixels:
-    """What `along_edges` gives, float32 [h, w] in 0..1, at the photo's size: uint8 [height, width], 255 = certain.
+    """Upsample the output of `along_edges`, float32 [h, w] in 0..1, to the photo's size: uint8 [height, width].
 
-    Rounded to 8 bits before the bilinear upsampling: a 50-megapixel photo then takes 50 MB instead of 200.
+    255 = certain. It is rounded to 8 bits before the bilinear upsampling: a 50-megapixel photo then takes 50 MB
+    instead of 200.
     """
     grey = np.rint(probability * 255).astype(np.uint8)
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def binary_mask(probability: Pixels, threshold: float, keep: str = "all", out: Pixels | None = None) -> Pixels:
-    """Person or not: uint8 [H, W] with 255 where `probability` (uint8 [H, W]) is above `threshold` (0..1, open).
+    """Binary mask: uint8 [H, W] with 255 where `probability` (uint8 [H, W]) is above `threshold` (0..1 exclusive).
 
-    With keep="largest" only the largest 8-connected region stays. `out` may be `probability` itself.
+    keep="largest" keeps only the largest 8-connected region. `out` may be `probability` itself.
     """
     _, above = cv2.threshold(probability, math.floor(threshold * 255), 255, cv2.THRESH_BINARY, dst=out)
     mask = np.asarray(above, np.uint8)
@@ -97,8 +98,8 @@ def largest_region(mask: Pixels) -> Pixels:
 def soft_alpha(probability: Pixels, threshold: float, region: Pixels | None = None) -> Pixels:
     """Straight alpha, uint8 [H, W]: 0 outside, 255 inside, a ramp through one half where the mask's edge runs.
 
-    The ramp reaches over half of what lies between `threshold` and the nearer end of 0..1. With `region`
-    (uint8 [H, W] 0/255, see keep="largest"), only what lies in it or just around it stays.
+    The ramp spans half of the range between `threshold` and the nearer end of 0..1. With `region` (uint8 [H, W]
+    0/255, see keep="largest"), only pixels in it or just around it are kept.
     """
     reach = 0.5 * min(threshold, 1 - threshold)
     levels = (np.arange(256) / 255 - (threshold - reach)) / (2 * reach)
@@ -106,7 +107,8 @@ def soft_alpha(probability: Pixels, threshold: float, region: Pixels | None = No
     alpha = np.asarray(cv2.LUT(probability, ramp), np.uint8)
     if region is None:
         return alpha
-    # The ramp is about one network pixel wide. Bounded: a photo may be a million pixels long and a few high.
+    # The ramp is about one network pixel wide. It is limited, because a photo may be a million pixels long and a few
+    # high.
     edge = 2 * min(128, max(1, max(region.shape) // 64)) + 1
     near = cv2.dilate(cv2.dilate(region, np.ones((1, edge), np.uint8)), np.ones((edge, 1), np.uint8))
     return np.asarray(cv2.bitwise_and(alpha, near), np.uint8)
@@ -118,17 +120,17 @@ def coverage(mask: Pixels) -> float:
 
 
 def bounding_box(mask: Pixels) -> BoundingBox | None:
-    """The smallest rectangle that holds every person pixel, None where there is none."""
+    """The bounding box of all person pixels, or None."""
     x, y, width, height = cv2.boundingRect(mask)
     return BoundingBox(x, y, width, height) if width else None
 
 
 def confidence(probability: NDArray[np.float32], threshold: float) -> float:
-    """How sure the network is of its own mask, 0..1, from its answer float32 [h, w] before upsampling.
+    """The network's raw confidence in its mask, 0..1, from its probability float32 [h, w] before upsampling.
 
-    With a person: the soft intersection over union of the probability p with the mask m that it gives,
-    sum(p over m) / (|m| + sum(p outside m)): 1 where every pixel is certain, and an estimate of the IoU to be
-    expected where the probabilities are calibrated. Without one: 1 minus the highest probability.
+    With a person: the soft intersection over union of the probability p with its mask m,
+    sum(p over m) / (|m| + sum(p outside m)): 1 if every pixel is certain, and an estimate of the IoU if the
+    probabilities are calibrated. Without one: 1 minus the highest probability.
     """
     person = probability > threshold
     area = int(person.sum())

@@ -1,9 +1,9 @@
-"""The files that make a model inside a .mar, written by build_mar.sh and read by the worker at load.
+"""The files of a model in a .mar, written by build_mar.sh and read by the worker.
 
 network.xml, network.bin    OpenVINO's graph
-model.json                  what a worker must know about it, see `ModelInfo`
-and the network for other engines, where there is one (`ModelInfo.source`):
-weights.safetensors         of a network that this code knows
+model.json                  its description, see `ModelInfo`
+and, if available, the network for other engines (`ModelInfo.source`):
+weights.safetensors         of a supported architecture
 network.torchscript, network.pt2, network.onnx      a graph of PyTorch's or ONNX's
 """
 
@@ -22,10 +22,10 @@ INFO = "model.json"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a worker must know of a model.
+    """A model's description for the worker.
 
     architecture: see `humanseg.segmentation.architectures`, or the format of a graph. spec: see `Spec`.
-    weights_sha256: of the file that the .mar was built from. source: name of the file for PyTorch or ONNX Runtime.
+    weights_sha256: of the file from which the .mar was built. source: name of the file for PyTorch or ONNX Runtime.
     """
 
     architecture: str
@@ -51,4 +51,4 @@ class ModelInfo:
             content = json.loads(path.read_text())
             return cls(**{**content, "spec": Spec.from_mapping(content["spec"])})
         except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} is not what build_mar.sh writes: {error}. Run build_mar.sh again") from None
+            raise ValueError(f"{path} is not a model.json of build_mar.sh: {error}. Run build_mar.sh again") from None

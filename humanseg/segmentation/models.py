@@ -1,4 +1,4 @@
-"""Any file that holds a network, checkpoint or graph, and the engine that runs it on the CPU."""
+"""Loads any model file, checkpoint or graph, and creates its engine on the CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_model(path: Path, options: Mapping[str, Any] | None = None, *, part: st
 
 
 def reference(model: Weights | Graph, *, threads: int = 0) -> Engine:
-    """`model` on the CPU in float32. threads: 0 leaves them to the library."""
+    """`model` on the CPU in float32. threads: 0 keeps the library's default."""
     if isinstance(model, Weights):
         return reference_engine(model.network, model.spec, threads=threads)
     return OpenVinoEngine(model.model, model.spec, threads=threads, precision="float32")

@@ -1,4 +1,4 @@
-"""Bytes to pixels: `read_photo` turns what a user sent into upright RGB."""
+"""Bytes to pixels: `read_photo` decodes a user's photo to upright RGB."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ register_heif_opener()
 
 Pixels = NDArray[np.uint8]
 
-# Only these decoders are ever run on a stranger's bytes. JPEG includes MPO: a second picture behind the first.
+# Only these decoders are run on untrusted bytes. JPEG includes MPO: a second picture after the first.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF")
 
-# Files that people do send and that are not read here: told apart from noise by how they begin.
+# Unsupported formats that people send, recognised by their first bytes.
 OTHER_FORMATS = {
     b"%PDF": "PDF",
     b"8BPS": "Photoshop",
@@ -53,7 +53,7 @@ OTHER_FORMATS = {
 }
 VIDEO_BRANDS = (b"isom", b"mp41", b"mp42", b"avc1", b"qt  ", b"M4V ", b"3gp", b"iso")
 
-# EXIF orientation to what must be done to the stored pixels so that they stand upright.
+# EXIF orientation to the transformation that makes the stored pixels upright.
 UPRIGHT = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -65,18 +65,18 @@ UPRIGHT = {
 }
 ORIENTATION = 0x0112
 
-GREY_PART = 1 << 18  # samples that are worked on at once, where a photo's are wider than 8 bits
+GREY_PART = 1 << 18  # samples processed at once, if they have more than 8 bits
 
 
 @dataclass(frozen=True)
 class Photo:
     """A decoded photo.
 
-    pixels: uint8 [h, w, 3], RGB, upright. Smaller than the photo itself where only a mask was asked for.
+    pixels: uint8 [h, w, 3], RGB, upright. Smaller than the photo itself if only a mask was requested.
     width, height: of the photo itself, upright, in pixels.
-    format: lower-case name of the format it came in ("jpeg", "png", "heif", ...).
-    icc_profile: the RGB colour profile of the pixels, None for sRGB or where there was none.
-    orientation: EXIF's, 1 to 8: how the pixels lay in the file.
+    format: lower-case name of the file format ("jpeg", "png", "heif", ...).
+    icc_profile: the RGB colour profile of the pixels, None for sRGB or if there was none.
+    orientation: EXIF's, 1 to 8, of the pixels in the file.
     """
 
     pixels: Pixels
@@ -98,18 +98,18 @@ def read_photo(
 
     With `least_side`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its long side is not
     shorter than that: libjpeg then averages in the DCT domain, at a fraction of the cost
-    (ITU T.81; libjpeg-turbo's scaled IDCT). Transparent pixels are laid on white, as viewers show them.
+    (ITU T.81; libjpeg-turbo's scaled IDCT). Transparent pixels are composited on white, as in viewers.
 
-    `admit` is told the number of pixels before they are decoded, and may raise a PhotoError of its own.
+    `admit` is called with the number of pixels before decoding, and may raise a PhotoError.
 
-    Raises EmptyPhoto, NotAnImage, BrokenImage, UnsupportedFormat, or TooLarge above `max_pixels` or the bounds of
+    Raises EmptyPhoto, NotAnImage, BrokenImage, UnsupportedFormat, or TooLarge above `max_pixels` or the limits of
     `humanseg.segmentation.bounds`.
     """
     if not data:
-        raise EmptyPhoto("The request holds no photo. Send one with: curl -F image=@photo.jpg URL")
+        raise EmptyPhoto("The request contains no photo. Send one with: curl -F image=@photo.jpg URL")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which is dropped anyway
+            warnings.simplefilter("ignore")  # Pillow warns about unusual metadata, which is dropped anyway
             check_bounds(data, max_pixels)
             return _decode(data, max_pixels, least_side, admit)
     except PhotoError:
@@ -119,12 +119,12 @@ def read_photo(
     except Image.DecompressionBombError:
         raise TooLarge(_too_many_pixels(max_pixels)) from None
     except MemoryError:
-        raise TooLarge("The photo takes more memory to decode than the server has. Send a smaller one.") from None
+        raise TooLarge("Decoding the photo needs more memory than the server has. Send a smaller one.") from None
     except Exception as error:
-        # Decoders meet broken files with every kind of exception (OSError, SyntaxError, struct.error,
-        # IndexError, ...). Here only the caller's bytes are at work, so each of them means a broken file.
+        # Decoders raise all kinds of exceptions on broken files (OSError, SyntaxError, struct.error, IndexError,
+        # ...). Only the client's bytes are involved here, so each of them means a broken file.
         raise BrokenImage(
-            f"The photo is damaged or cut off and can't be decoded ({_first_line(error)}). Send the whole file again."
+            f"The photo is damaged or truncated and can't be decoded ({_first_line(error)}). Send it again."
         ) from None
 
 
@@ -142,9 +142,9 @@ def _decode(data: bytes, max_pixels: int, least_side: int | None, admit: Callabl
         if name == "jpeg" and least_side is not None:
             long_side = max(width, height)
             image.draft(None, (-(-width * least_side // long_side), -(-height * least_side // long_side)))
-        image.load()  # the first frame only; raises where the file ends early
+        image.load()  # the first frame only; raises on a truncated file
         if name != "jpeg":
-            width, height = image.size  # TIFF turns itself upright while loading
+            width, height = image.size  # Pillow makes TIFF upright while loading
         pixels = _rgb(image)
     orientation = _orientation(image)
     if orientation in UPRIGHT:
@@ -155,7 +155,7 @@ def _decode(data: bytes, max_pixels: int, least_side: int | None, admit: Callabl
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says of how the pixels lie; upright where the block is damaged, as viewers take it."""
+    """EXIF's orientation; upright if the block is damaged, as in viewers."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:
@@ -174,17 +174,17 @@ def _rgb(image: Image.Image) -> Pixels:
 
 
 def _eight_bits(image: Image.Image) -> Pixels:
-    """A grey picture of more than 8 bits a sample to uint8 [h, w].
+    """Convert a grey picture with more than 8 bits per sample to uint8 [h, w].
 
     16-bit samples keep their upper byte; floats in 0..1 are scaled, as image viewers do.
     """
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
-        if getattr(image, "tag_v2", {}).get(tiff.BITS) == (12,):  # which Pillow leaves in 0..4095
+        if getattr(image, "tag_v2", {}).get(tiff.BITS) == (12,):  # which Pillow keeps in 0..4095
             values = values << 4
         rounded: Pixels = ((np.minimum(values, 65407) + 128) // 257).astype(np.uint8)  # in uint16: v / 257
         return rounded
-    # In parts: all of a large photo at once would take ten times its memory.
+    # In parts, because a large photo at once would need ten times its memory.
     parts = np.array_split(values.reshape(-1), values.size // GREY_PART + 1)
     highest = max(float(_finite(part).max(initial=0.0)) for part in parts)
     scale = 255.0 if image.mode == "F" and highest <= 1.0 else 1.0
@@ -199,7 +199,7 @@ def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _rgb_profile(image: Image.Image) -> bytes | None:
-    """The colour profile to hand on with the pixels: only one that describes RGB, of a sane size."""
+    """The colour profile to keep with the pixels: only an RGB profile of a plausible size."""
     profile = image.info.get("icc_profile")
     if image.mode == "RGB" and isinstance(profile, bytes) and 128 < len(profile) < 1_000_000:
         return profile if profile[16:20] == b"RGB " else None
@@ -207,29 +207,29 @@ def _rgb_profile(image: Image.Image) -> bytes | None:
 
 
 def _unidentified(data: bytes) -> PhotoError:
-    readable = "Readable are JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC and AVIF."
+    readable = "Supported are JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC and AVIF."
     start = data[:64].lstrip()
     for magic, name in OTHER_FORMATS.items():
         if data.startswith(magic) or start.startswith(magic):
-            return UnsupportedFormat(f"This is a {name} file, which can't be read here. {readable}")
+            return UnsupportedFormat(f"This is a {name} file, which is not supported. {readable}")
     if data[4:8] == b"ftyp" and data[8:12].startswith(VIDEO_BRANDS):
         return UnsupportedFormat(f"This is a video. Send a single picture. {readable}")
     depth = tiff.samples(data)
     if depth is not None and depth not in ((8, False), (16, False)):
         kind = "floating-point" if depth[1] else "whole-number"
         return UnsupportedFormat(
-            f"This TIFF has {kind} samples of {depth[0]} bits, which can't be read here in this form. "
-            "Save it with 8 or 16 bits a sample."
+            f"This TIFF has {kind} samples of {depth[0]} bits, which are not supported. "
+            "Save it with 8 or 16 bits per sample."
         )
     known = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")
     if data.startswith(known) or data[4:8] == b"ftyp":
-        return BrokenImage("The photo begins like a picture but its header is damaged. Send the whole file again.")
-    return NotAnImage(f"The bytes that were sent are not a picture. {readable}")
+        return BrokenImage("The photo's header is damaged. Send the whole file again.")
+    return NotAnImage(f"The bytes are not a picture. {readable}")
 
 
 def _too_many_pixels(max_pixels: int, width: int = 0, height: int = 0) -> str:
     got = f" ({width}x{height})" if width else ""
-    return f"The photo{got} has more than {max_pixels / 1e6:g} megapixels. Send it smaller."
+    return f"The photo{got} has more than {max_pixels / 1e6:g} megapixels. Resize it."
 
 
 def _first_line(error: Exception) -> str:

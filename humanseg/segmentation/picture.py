@@ -1,4 +1,4 @@
-"""The pictures that can be asked for: photo, probability and mask to pixels, and pixels to bytes."""
+"""Draws the requested picture from photo, probability and mask, and encodes it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from humanseg.segmentation.result import Segmentation
 
 OVERLAY_COLOUR = (56, 132, 255)  # RGB; far from skin, foliage and most clothes
 OVERLAY_STRENGTH = 0.55
-STRIP = 1 << 18  # pixels that are blended at once
+STRIP = 1 << 18  # pixels blended at once
 CONTENT_TYPE = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 LONGEST_SIDE = {"webp": 16383, "jpeg": 65500}  # limits of libwebp and libjpeg
-# Pictures that show the photo itself need every pixel of it; the others only its shape.
+# Pictures that contain the photo need all its pixels; the others only its size.
 NEEDS_PHOTO = ("cutout", "overlay", "composite")
 OUTPUTS_DRAWN = ("mask", "probability", *NEEDS_PHOTO)
 
 
 def draw(photo: Photo, segmentation: Segmentation, output: str, backdrop: str | Pixels = "#ffffff") -> Pixels:
-    """The picture that `output` names: uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, of the photo's size.
+    """Draw the picture of `output`: uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, of the photo's size.
 
-    output: one of `OUTPUTS_DRAWN`. backdrop: of a composite, a colour (`#rrggbb`), "blur", or a picture,
+    output: one of `OUTPUTS_DRAWN`. backdrop: for a composite, a colour (`#rrggbb`), "blur", or a picture,
     uint8 [H, W, 3], of the photo's size.
     """
     if output == "mask":
@@ -46,24 +46,24 @@ def draw(photo: Photo, segmentation: Segmentation, output: str, backdrop: str | 
 
 
 def cut_out(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """RGBA with straight alpha, its colours free of the old background: uint8 [H, W, 4].
+    """RGBA with straight alpha and foreground colours: uint8 [H, W, 4].
 
-    Where alpha is 0 the colours are too: who cuts a person out does not want the room handed on, hidden in
-    transparent pixels, and the file is an eighth of the size.
+    Colours are 0 where alpha is 0: transparent pixels must not reveal the background, and the file is an eighth of
+    the size.
     """
     picture = np.empty((*alpha.shape, 4), np.uint8)
     cv2.mixChannels([pixels, alpha], [picture], [0, 0, 1, 1, 2, 2, 3, 3])
     foreground(pixels, alpha, out=picture[..., :3])
-    # As one number a pixel: with a mask of fewer dimensions NumPy would first list the pixels, 16 bytes for each.
+    # As one number per pixel: indexing with a mask of fewer dimensions would list the pixels, 16 bytes each.
     picture.view(np.uint32)[..., 0][alpha == 0] = 0
     return picture
 
 
 def background(pixels: Pixels, alpha: Pixels, wanted: str | Pixels) -> Pixels:
-    """What stands behind the person, uint8 [H, W, 3]: `wanted`, a colour (`#rrggbb`), or the photo's own, blurred.
+    """The background, uint8 [H, W, 3]: the picture `wanted`, a colour (`#rrggbb`), or the photo's own, blurred.
 
-    The blur leaves the person out (a normalised convolution, Knutsson and Westin 1993), so that no halo of
-    the person's colours surrounds them. It runs at an eighth of the size: blurred pixels hold no more detail.
+    The blur excludes the person (a normalised convolution, Knutsson and Westin 1993), which avoids a halo of the
+    person's colours. It runs at an eighth of the size, because blurred pixels have no more detail.
     """
     if not isinstance(wanted, str):
         return wanted
@@ -82,12 +82,12 @@ def background(pixels: Pixels, alpha: Pixels, wanted: str | Pixels) -> Pixels:
 
 
 def plain(colour: Sequence[int], pixels: Pixels) -> Pixels:
-    """One RGB colour, 0..255, in the shape of `pixels`; read-only, and no larger than a pixel."""
+    """One RGB colour, 0..255, broadcast to the shape of `pixels`; read-only."""
     return np.broadcast_to(np.array(colour, np.uint8), pixels.shape)
 
 
 def blend(front: Pixels, back: Pixels, alpha: Pixels) -> Pixels:
-    """`front` over `back`, both uint8 [H, W, 3], by `alpha`, uint8 [H, W]. In strips, to spare memory."""
+    """`front` over `back`, both uint8 [H, W, 3], by `alpha`, uint8 [H, W]. In strips, to save memory."""
     height, width = alpha.shape
     step = max(1, STRIP // width)
     blended = np.empty((height, width, 3), np.uint8)
@@ -107,14 +107,14 @@ def encode(picture: Pixels, kind: str, icc_profile: bytes | None = None) -> byte
     height, width = picture.shape[:2]
     if max(height, width) > LONGEST_SIDE[kind]:
         raise PictureTooLarge(
-            f"format={kind} holds at most {LONGEST_SIDE[kind]} pixels a side, but this picture is {width}x{height}. "
+            f"format={kind} supports at most {LONGEST_SIDE[kind]} pixels per side; this picture is {width}x{height}. "
             "Use format=png."
         )
     file = BytesIO()
     profile = icc_profile if picture.ndim == 3 else None
     image = Image.fromarray(picture)
     if kind == "webp":
-        # Lossless: a mask must stay a mask. Method 0 is 4 times faster than the default for 5 % more bytes.
+        # Lossless: a mask must stay binary. Method 0 is 4 times faster than the default for 5 % more bytes.
         image.save(file, "WEBP", lossless=True, quality=20, method=0, exact=True, icc_profile=profile)
     else:
         image.save(file, "JPEG", quality=92, icc_profile=profile)

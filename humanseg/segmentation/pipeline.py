@@ -1,7 +1,7 @@
-"""The way of a photo through the network: pixels -> frame -> probability -> mask at the photo's size.
+"""The segmentation pipeline: pixels -> frame -> probability -> mask at the photo's size.
 
-The server, the library, training's measurements, golden predictions and benchmarks all call these functions, so
-that what is measured is what is served.
+The server, the library, evaluation, golden predictions and benchmarks all call these functions, so that they measure
+exactly what is served.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from humanseg.segmentation import mask as masks
+from humanseg.segmentation.augmented import predict_augmented
 from humanseg.segmentation.frame import Batch, photo_map, to_frame
-from humanseg.segmentation.looks import look_closely
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.result import Segmentation
 from humanseg.segmentation.spec import Spec
@@ -22,7 +22,7 @@ Run = Callable[[Batch], Batch]  # float32 [N, 3, H, W] in 0..1 to float32 [N, H,
 
 
 def preprocess(pixels: Pixels, spec: Spec) -> NDArray[np.float32]:
-    """`pixels`, uint8 [h, w, 3] RGB, to the network's frame: float32 [3, H, W] in 0..1, see `Spec`."""
+    """Convert `pixels`, uint8 [h, w, 3] RGB, to the network's frame: float32 [3, H, W] in 0..1, see `Spec`."""
     return to_frame(pixels, spec)
 
 
@@ -36,9 +36,9 @@ def postprocess(
     threshold: float,
     keep: str = "all",
 ) -> Segmentation:
-    """The engine's output, float32 [H, W] in 0..1, for `frame`, float32 [3, H, W], to a mask of `width` x `height`.
+    """Convert the engine's output, float32 [H, W], for `frame`, float32 [3, H, W], to a `width` x `height` mask.
 
-    threshold: 0..1, open; a pixel above it is a person. keep: "all", or "largest" for the largest region alone.
+    threshold: 0..1 exclusive; pixels above it are person. keep: "all", or "largest" for the largest region only.
     """
     probability_map = photo_map(output, frame, spec, height, width)
     return at_photo_size(probability_map, width, height, threshold=threshold, keep=keep)
@@ -47,9 +47,9 @@ def postprocess(
 def at_photo_size(
     probability_map: NDArray[np.float32], width: int, height: int, *, threshold: float, keep: str = "all"
 ) -> Segmentation:
-    """A map of probabilities, float32 [h, w] in 0..1 with the photo's edges, to a mask of `width` x `height`."""
+    """Convert a refined probability map, float32 [h, w] in 0..1, to a mask of `width` x `height`."""
     probability = masks.to_photo_size(probability_map, width, height)
-    # In place: of a large photo, one such picture less that every worker keeps memory for.
+    # In place: saves a full-size copy of a large photo per worker.
     mask = masks.binary_mask(probability, threshold, keep, out=probability)
     return Segmentation(probability_map, mask, threshold, keep)
 
@@ -59,20 +59,20 @@ def segment(
 ) -> Segmentation:
     """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` of a network with `spec`.
 
-    threshold: 0..1, open; None takes the spec's.
-    quality: "fast" for one look, or "best" for up to four (`humanseg.segmentation.looks`).
+    threshold: 0..1 exclusive; None uses the spec's.
+    quality: "fast" for one pass, or "best" for test-time augmentation (`humanseg.segmentation.augmented`).
     """
     height, width = pixels.shape[:2]
     limit = spec.threshold if threshold is None else threshold
     if quality == "best":
-        closely = look_closely(run, spec, pixels, limit)
-        return at_photo_size(closely, width, height, threshold=limit, keep=keep)
+        augmented = predict_augmented(run, spec, pixels, limit)
+        return at_photo_size(augmented, width, height, threshold=limit, keep=keep)
     frame = preprocess(pixels, spec)
     return postprocess(run(frame[None])[0], frame, spec, width, height, threshold=limit, keep=keep)
 
 
 def probability(run: Run, spec: Spec, pixels: Pixels) -> Pixels:
-    """What the engine makes of a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person."""
+    """The probability for a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person."""
     height, width = pixels.shape[:2]
     frame = preprocess(pixels, spec)
     return masks.to_photo_size(photo_map(run(frame[None])[0], frame, spec, height, width), width, height)

@@ -1,7 +1,7 @@
-"""PNG, written fast (W3C PNG specification, third edition).
+"""A fast PNG encoder (W3C PNG specification, third edition).
 
-One filter for all rows, "Up": in masks, and in cutouts with their empty surroundings, a row is mostly like the one
-above, and becomes zeros. Intel's igzip then packs them about 20 times as fast as zlib for the same pictures.
+One filter for all rows, "Up": in masks, and in cut-outs with their empty surroundings, a row is mostly equal to the
+one above and becomes zeros. Intel's igzip compresses them about 20 times as fast as zlib.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from isal import isal_zlib
 from humanseg.segmentation.photo import Pixels
 
 UP = 2
-STRIP = 1 << 20  # bytes that are filtered and compressed at once
+STRIP = 1 << 20  # bytes filtered and compressed at once
 COLOUR_TYPE = {1: 0, 3: 2, 4: 6}  # channels: grey, RGB, RGBA
 
 
@@ -33,11 +33,11 @@ def write_png(picture: Pixels, icc_profile: bytes | None = None) -> bytes:
 def _packed(flat: Pixels) -> bytes:
     """Rows of bytes, uint8 [H, n], filtered and compressed a strip at a time.
 
-    In one go a large picture would take twice its own memory, and a tenth more time.
+    A large picture at once would need twice its memory and a tenth more time.
     """
     height, width = flat.shape
     step = max(1, min(height, STRIP // (1 + width)))
-    rows = np.empty((step, 1 + width), np.uint8)  # each behind its filter's number
+    rows = np.empty((step, 1 + width), np.uint8)  # each after its filter byte
     rows[:, 0] = UP
     above = np.zeros(width, np.uint8)
     packer, packed = isal_zlib.compressobj(1), []

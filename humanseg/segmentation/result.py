@@ -1,4 +1,4 @@
-"""What was found in one photo."""
+"""The result for one photo."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from humanseg.segmentation.photo import Pixels
 
 @dataclass(frozen=True)
 class Summary:
-    """A segmentation in numbers.
+    """A segmentation's metrics.
 
     width, height: of the photo, upright, in pixels. coverage: share of person pixels, 0..1.
-    confidence: 0..1, the IoU to be expected of the mask. box: around every person pixel, None without one.
+    confidence: 0..1, the expected IoU of the mask. box: bounding box of all person pixels, or None.
     """
 
     width: int
@@ -32,11 +32,11 @@ class Summary:
 class Segmentation:
     """The person in one photo.
 
-    probability_map: float32 [h, w] in 0..1, at the network's own size (finer after several looks), its edge drawn to
-        the photo's.
+    probability_map: float32 [h, w] in 0..1, at the network's size (finer with test-time augmentation), with edges
+    refined along the photo's.
     mask: uint8 [H, W], 0 or 255, at the photo's size.
     threshold: 0..1, the probability above which the mask is 255.
-    keep: "all", or "largest" where only the largest region of the mask was kept.
+    keep: "all", or "largest" if only the largest region of the mask was kept.
     """
 
     probability_map: NDArray[np.float32]
@@ -46,7 +46,7 @@ class Segmentation:
 
     @property
     def probability(self) -> Pixels:
-        """uint8 [H, W], 255 = certainly a person. Made anew each time: most pictures need the mask alone."""
+        """uint8 [H, W], 255 = certainly a person. Computed on each access: most pictures need only the mask."""
         height, width = self.mask.shape
         return masks.to_photo_size(self.probability_map, width, height)
 
@@ -59,8 +59,8 @@ class Segmentation:
     def summary(self, calibration: Calibration = UNCHANGED) -> Summary:
         """Coverage, confidence and bounding box.
 
-        calibration: what the network's own confidence (`humanseg.segmentation.mask.confidence`) means; where nobody
-        was found it stays as it is.
+        calibration: maps the raw confidence (`humanseg.segmentation.mask.confidence`) to the expected IoU; not
+        applied if nobody was found.
         """
         box = masks.bounding_box(self.mask)
         confidence = masks.confidence(self.probability_map, self.threshold)

@@ -1,4 +1,4 @@
-"""Segmentation as a library: a file of weights to a callable, and a photo to pictures, without any server."""
+"""Segmentation as a library, without a server: loads weights and segments photos."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from humanseg.segmentation.spec import Spec
 
 @dataclass(frozen=True)
 class SegmentedPhoto:
-    """A photo and the person found in it. The pictures are Pillow images of the photo's upright size."""
+    """A segmented photo. The pictures are Pillow images of the photo's upright size."""
 
     photo: Photo
     segmentation: Segmentation
@@ -31,7 +31,7 @@ class SegmentedPhoto:
         return self.segmentation.summary(self.calibration)
 
     def mask(self) -> Image.Image:
-        """White where a person is, else black (mode "L")."""
+        """The mask: white is person, black is background (mode "L")."""
         return Image.fromarray(self.segmentation.mask)
 
     def probability(self) -> Image.Image:
@@ -47,7 +47,7 @@ class SegmentedPhoto:
         return self._draw("overlay")
 
     def composite(self, background: str = "#ffffff") -> Image.Image:
-        """The person on another background: a colour (`#rrggbb`), or the photo's own, blurred ("blur")."""
+        """The person on a colour (`#rrggbb`) or on the blurred photo ("blur")."""
         return self._draw("composite", background)
 
     def _draw(self, output: str, background: str = "#ffffff") -> Image.Image:
@@ -59,7 +59,7 @@ class SegmentedPhoto:
 
 
 class Segmenter:
-    """Photos in, persons out.
+    """Segments people in photos.
 
     >>> segmenter = Segmenter.load("model_store/human_segmentation.safetensors")  # doctest: +SKIP
     >>> segmenter("photo.jpg").cutout().save("cutout.png")  # doctest: +SKIP
@@ -70,14 +70,14 @@ class Segmenter:
 
     @classmethod
     def load(cls, weights: str | os.PathLike[str], *, threads: int = 0) -> Segmenter:
-        """A segmenter that runs `weights` on the CPU, in float32: a checkpoint in PyTorch, a graph in OpenVINO.
+        """Load a segmenter that runs on the CPU in float32: a checkpoint in PyTorch, a graph in OpenVINO.
 
         Args:
-            weights: a file that `humanseg train` wrote, or a checkpoint or graph that `build_mar.sh` takes.
-            threads: of PyTorch; 0 leaves them as they are.
+            weights: a file of `humanseg train`, or a checkpoint or graph that `build_mar.sh` accepts.
+            threads: of PyTorch; 0 keeps the default.
 
         Raises:
-            WeightsError: the file holds no weights that can be run.
+            WeightsError: the file contains no supported network.
         """
         model = load_model(Path(weights))
         return cls(reference(model, threads=threads), model.spec)
@@ -95,13 +95,13 @@ class Segmenter:
 
         Args:
             photo: a path, or the bytes of a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC or AVIF file.
-            threshold: 0..1, open; None takes the one that was chosen with the weights.
-            keep: "all", or "largest" for the largest region alone.
-            quality: "fast", or "best" for up to four looks at the photo.
-            max_pixels: larger photos are refused.
+            threshold: 0..1 exclusive; None uses the one stored with the weights.
+            keep: "all", or "largest" for the largest region only.
+            quality: "fast", or "best" for test-time augmentation.
+            max_pixels: larger photos are rejected.
 
         Raises:
-            PhotoError: the photo cannot be read; the message names the cause and the fix.
+            PhotoError: the photo cannot be read; the message has the cause and the fix.
             OSError: the file cannot be opened.
         """
         data = photo if isinstance(photo, bytes) else Path(photo).read_bytes()

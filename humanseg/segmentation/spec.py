@@ -1,8 +1,8 @@
-"""What serving must know of a network: how a photo goes into it, and what comes out.
+"""A network's specification: the format of its input and output.
 
-A `Spec` stands in the .mar's model.json, and for a network that says less than all of it in a small YAML file beside
-its weights, which `build_mar.sh` writes and reads. The names are those of the field: Hugging Face's image processors,
-Albumentations, OpenVINO's layouts.
+A `Spec` is stored in the .mar's model.json. For a network whose file does not contain all of it, it is also stored in
+a small YAML file beside the weights, which `build_mar.sh` writes and reads. The names follow Hugging Face's image
+processors, Albumentations, OpenVINO's layouts.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ Layout = Literal["NCHW", "NHWC"]
 Activation = Literal["sigmoid", "softmax", "none"]
 Triple = tuple[float, float, float]
 
-SIDES = range(16, 2049)  # an input side outside of this is a mistake
+SIDES = range(16, 2049)  # an input side outside this range is a mistake
 COMMENTS = {
-    "input_size": "WIDTHxHEIGHT in pixels; with resize: fit the long side of a photo of any shape",
-    "resize": "fit (keep the shape, nearly), stretch (to exactly that size), pad (keep the shape, black around it)",
-    "multiple": "what both sides must be a multiple of, with resize: fit",
-    "scale": "a pixel's 0..255 is multiplied by it, before mean and std",
+    "input_size": "WIDTHxHEIGHT in pixels; with resize: fit, the long side",
+    "resize": "fit (keep the aspect ratio, nearly), stretch (to exactly that size), pad (letterbox in black)",
+    "multiple": "with resize: fit, both sides are multiples of this",
+    "scale": "factor of a pixel's 0..255, applied before mean and std",
     "mean": "subtracted after that, in the order of channel_order",
     "std": "divided by after that",
     "channel_order": "RGB or BGR",
-    "layout": "of what goes in: NCHW or NHWC",
-    "output_name": "name of the graph's output that is the mask; null for the only one",
-    "output_layout": "of what comes out: NCHW or NHWC",
-    "output_activation": "what makes probabilities of it: sigmoid, softmax, or none where they come out",
-    "person_channel": "the output's channel that is the person",
-    "background_channel": "the channel that is the background, where all others are persons; else null",
+    "layout": "of the input: NCHW or NHWC",
+    "output_name": "the graph's output that is the mask; null if there is only one",
+    "output_layout": "of the output: NCHW or NHWC",
+    "output_activation": "converts the output to probabilities: sigmoid, softmax, or none if it is one",
+    "person_channel": "the person's channel of the output",
+    "background_channel": "the background's channel if all others are people; else null",
     "threshold": "the probability above which a pixel is a person",
-    "calibration": "what the network's confidence means: CONFIDENCE:IOU pairs, rising; straight lines in between",
+    "calibration": "of the confidence: increasing CONFIDENCE:IOU pairs, linear in between",
 }
 
 
 class SpecError(WeightsError):
-    """A key of a spec that can't be: one line that names the key, what came, and what it takes."""
+    """An invalid key of a spec: one line with the key, the value, and the valid values."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """How a photo goes into a network and what comes out; `COMMENTS` has a line on each.
+    """The format of a network's input and output; `COMMENTS` describes each key.
 
     The network gets float32 `(pixel * scale - mean) / std`, pixel in 0..255.
     """
@@ -76,15 +76,18 @@ class Spec:
         width, height = self.input_size
         for side in (width, height):
             _check(
-                side in SIDES, "input_size", f"{width}x{height}", f"between {SIDES[0]} and {SIDES[-1]} pixels a side"
+                side in SIDES,
+                "input_size",
+                f"{width}x{height}",
+                f"between {SIDES[0]} and {SIDES[-1]} pixels per side",
             )
         if self.resize == "fit":
-            _check(width == height, "input_size", f"{width}x{height}", "one number with resize: fit, as in 320")
+            _check(width == height, "input_size", f"{width}x{height}", "one number with resize: fit, e.g. 320")
             _check(self.multiple > 0, "multiple", self.multiple, "a whole number above 0")
             _check(width % self.multiple == 0, "input_size", width, f"a multiple of {self.multiple}")
-        _check(self.scale > 0 and math.isfinite(self.scale), "scale", self.scale, "a number above 0, as in 1/255")
+        _check(self.scale > 0 and math.isfinite(self.scale), "scale", self.scale, "a number above 0, e.g. 1/255")
         _check(all(map(math.isfinite, self.mean)), "mean", self.mean, "three numbers")
-        _check(all(each > 0 and math.isfinite(each) for each in self.std), "std", self.std, "three numbers above 0")
+        _check(all(item > 0 and math.isfinite(item) for item in self.std), "std", self.std, "three numbers above 0")
         _check(self.person_channel >= 0, "person_channel", self.person_channel, "0 or more")
         if self.background_channel is not None:
             _check(self.background_channel >= 0, "background_channel", self.background_channel, "0 or more")
@@ -97,7 +100,7 @@ class Spec:
 
     @property
     def least_side(self) -> int:
-        """The long side, in pixels, below which a photo must not be shrunk before it is brought to the frame."""
+        """The minimum long side, in pixels, of a photo before it is resized to the frame."""
         return self.long_side if self.resize == "fit" else 2 * self.long_side
 
     def as_mapping(self) -> dict[str, Any]:
@@ -108,27 +111,27 @@ class Spec:
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> Spec:
-        """A spec from plain values or texts; what is not given keeps its default. Raises SpecError."""
+        """A spec from plain values or texts; missing keys keep their default. Raises SpecError."""
         unknown = sorted(str(key) for key in given if key not in KEYS)
         if unknown:
             raise SpecError(f"unknown key {unknown[0]!r}; known are {', '.join(KEYS)}")
         values = {key: _read(key, value) for key, value in given.items()}
         if "resize" not in values and "x" in str(given.get("input_size", "")):
-            values["resize"] = "stretch"  # who names both sides means both
+            values["resize"] = "stretch"  # two sides imply an exact size
         return cls(**values)
 
 
-KEYS = tuple(each.name for each in fields(Spec))
+KEYS = tuple(field.name for field in fields(Spec))
 _TYPES = get_type_hints(Spec)
 
 
 def spec_file(weights: Path) -> Path:
-    """Where the spec of the weights in `weights` is kept: beside them."""
+    """The path of the spec file, beside `weights`."""
     return weights.with_name(f"{weights.name}.yaml")
 
 
 def read_spec_file(path: Path) -> dict[str, Any]:
-    """What a spec file says, not yet checked as a whole; nothing where there is no file. Raises SpecError."""
+    """Read a spec file without validating it as a whole; empty if there is no file. Raises SpecError."""
     if not path.is_file():
         return {}
     try:
@@ -136,7 +139,7 @@ def read_spec_file(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise SpecError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(found, dict):
-        raise SpecError(f"{path}: must hold keys and values, such as resize: stretch")
+        raise SpecError(f"{path}: must contain keys and values, e.g. resize: stretch")
     try:
         Spec.from_mapping(found)
     except SpecError as error:
@@ -146,9 +149,7 @@ def read_spec_file(path: Path) -> dict[str, Any]:
 
 def write_spec_file(path: Path, spec: Spec) -> None:
     """Write `spec` with a comment on each key."""
-    lines = [
-        f"# How photos go into {path.stem} and what comes out; build_mar.sh reads it again. Change what is wrong."
-    ]
+    lines = [f"# Input and output format of {path.stem}, read by build_mar.sh. Correct it if it is wrong."]
     for key, value in spec.as_mapping().items():
         text = yaml.safe_dump(value, default_flow_style=True, width=200).strip().removesuffix("...").strip()
         lines.append(f"{key}: {text}  # {COMMENTS[key]}")
@@ -156,7 +157,7 @@ def write_spec_file(path: Path, spec: Spec) -> None:
 
 
 def _read(key: str, value: Any) -> Any:
-    """The value of `key` in its own type, from that, a text, or a list."""
+    """Convert the value of `key`, a text, or a list to the key's type."""
     if key == "input_size":
         return _size(value)
     if key in ("mean", "std"):
@@ -176,15 +177,15 @@ def _read(key: str, value: Any) -> Any:
         _check(not isinstance(value, bool) and text.isdecimal(), key, value, "a whole number")
         return int(text)
     allowed = get_args(_TYPES[key])
-    match = {each.lower(): each for each in allowed}.get(str(value).lower())
+    match = {item.lower(): item for item in allowed}.get(str(value).lower())
     _check(match is not None, key, value, f"one of {', '.join(allowed)}")
     return match
 
 
 def _size(value: Any) -> tuple[int, int]:
-    parts = [str(each) for each in value] if isinstance(value, (list, tuple)) else str(value).lower().split("x")
+    parts = [str(item) for item in value] if isinstance(value, (list, tuple)) else str(value).lower().split("x")
     _check(
-        len(parts) in (1, 2) and all(each.strip().isdecimal() for each in parts),
+        len(parts) in (1, 2) and all(part.strip().isdecimal() for part in parts),
         "input_size",
         value,
         "320 or 320x240",
@@ -197,15 +198,15 @@ def _calibration(value: Any) -> Calibration:
         return value if isinstance(value, Calibration) else Calibration.from_text(str(value))
     except ValueError:
         raise SpecError(
-            f"calibration is {str(value)[:200]!r}; it must be rising pairs, as in 0:0 0.9:0.8 1:1"
+            f"calibration is {str(value)[:200]!r}; it must be increasing pairs, e.g. 0:0 0.9:0.8 1:1"
         ) from None
 
 
 def _triple(key: str, value: Any) -> Triple:
     parts = value.split(",") if isinstance(value, str) else value
     parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
-    _check(len(parts) in (1, 3), key, value, "one number, or three as in 0.485,0.456,0.406")
-    numbers = [_number(key, each) for each in parts]
+    _check(len(parts) in (1, 3), key, value, "one number, or three, e.g. 0.485,0.456,0.406")
+    numbers = [_number(key, part) for part in parts]
     return (numbers[0], numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
 
 
@@ -215,7 +216,7 @@ def _number(key: str, value: Any) -> float:
             raise ValueError
         return float(Fraction(value.strip())) if isinstance(value, str) else float(value)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
-        raise SpecError(f"{key} is {value!r}; it must be a number, as in 0.5 or 1/255") from None
+        raise SpecError(f"{key} is {value!r}; it must be a number, e.g. 0.5 or 1/255") from None
 
 
 def _check(good: bool, key: str, value: Any, wanted: str) -> None:

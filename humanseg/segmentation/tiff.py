@@ -1,4 +1,4 @@
-"""What a TIFF says of its samples, for a message about one that can't be read."""
+"""A TIFF's sample format, for the error message about unsupported ones."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MOST_ENTRIES = 512
 
 
 def samples(data: bytes) -> tuple[int, bool] | None:
-    """Bits of a sample and whether it is a floating-point number; None where `data` is no TIFF or says neither.
+    """Bits per sample and whether samples are floating-point; None if `data` is not a TIFF or has neither tag.
 
-    Reads the first directory of a classic TIFF alone, and raises nothing.
+    Reads only the first directory of a classic TIFF, and never raises.
     """
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(data[:4])
     if order is None:
@@ -25,7 +25,7 @@ def samples(data: bytes) -> tuple[int, bool] | None:
         for index in range(min(count, MOST_ENTRIES)):
             tag, kind, length, value = struct.unpack_from(f"{order}HHI4s", data, start + 2 + 12 * index)
             if tag in (BITS, FORMAT) and kind == SHORT:
-                # Up to two values stand in the entry, more elsewhere: all samples of a photo are alike.
+                # Up to two values are in the entry, more are elsewhere; all samples of a photo are equal.
                 place = struct.unpack(f"{order}I", value)[0] if length > 2 else start + 2 + 12 * index + 8
                 (found[tag],) = struct.unpack_from(f"{order}H", data, place)
     except struct.error:

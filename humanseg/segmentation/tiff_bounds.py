@@ -1,6 +1,6 @@
-"""Bounds on TIFF directories: those of TIFF files, and those that EXIF blocks are made of (TIFF 6.0; BigTIFF).
+"""Limits on TIFF directories, in TIFF files and EXIF blocks (TIFF 6.0; BigTIFF).
 
-Pillow copies the value of every entry when it reads a directory, and makes a piece of work of every strip and tile.
+Pillow copies the value of every entry when it reads a directory, and decodes every strip and tile separately.
 An entry's value may be the whole file, and a directory may have 65,535 entries of it.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from humanseg.segmentation.errors import TooLarge
 
 MAX_ENTRIES = 1_000  # of a directory
-MAX_VALUES = 128_000_000  # bytes of all values of a directory: a file of layers has one as large as itself
+MAX_VALUES = 128_000_000  # bytes of all values of a directory: a layered file has one as large as itself
 MAX_PIECES = 40_000  # strips or tiles
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 WIDTH, HEIGHT, SAMPLES, ROWS, PLANAR, TILE_WIDTH, TILE_HEIGHT = 256, 257, 277, 278, 284, 322, 323
@@ -22,7 +22,7 @@ PIECES = {273: "strips", 279: "strips", 324: "tiles", 325: "tiles"}  # offsets a
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: `count` values of `kind`, the first of them `value` where it is a whole number."""
+    """One entry: `count` values of `kind`; the first one is `value` if it is an integer."""
 
     tag: int
     kind: int
@@ -31,7 +31,7 @@ class Entry:
 
 
 def check_tiff(data: bytes) -> None:
-    """The first directory of a TIFF file. Raises TooLarge, naming the bound."""
+    """Check the first directory of a TIFF file. Raises TooLarge, naming the limit."""
     entries = {entry.tag: entry for entry in _checked(data)}
 
     def first(tag: int, otherwise: int) -> int:
@@ -39,25 +39,25 @@ def check_tiff(data: bytes) -> None:
 
     width, height = first(WIDTH, 0), first(HEIGHT, 0)
     if not width or not height:
-        return  # damaged: the decoder says so
+        return  # damaged: the decoder reports it
     planes = first(SAMPLES, 1) if first(PLANAR, 1) == 2 else 1
     across, down = first(TILE_WIDTH, width) or width, first(TILE_HEIGHT, 0) or first(ROWS, height) or height
     needed = -(-width // max(1, across)) * -(-height // max(1, min(down, height))) * planes
     for tag, name in PIECES.items():
         if tag in entries:
-            # More than cover the picture would be decoded, each of them over what is there already.
+            # Surplus pieces would be decoded, too, over existing pixels.
             allowed = min(MAX_PIECES, needed)
             if entries[tag].count > allowed:
                 raise _too_much(f"{allowed:,} {name} of a TIFF of {width}x{height}")
 
 
 def check_exif(block: bytes) -> None:
-    """An EXIF block, with or without its "Exif" heading. Raises TooLarge, naming the bound."""
+    """Check an EXIF block, with or without its "Exif" header. Raises TooLarge, naming the limit."""
     try:
         for _ in _checked(block.removeprefix(b"Exif\0\0")):
             pass
     except struct.error:
-        return  # damaged: read as a photo without EXIF
+        return  # damaged: treated as a photo without EXIF
 
 
 def _checked(data: bytes) -> Iterator[Entry]:
@@ -89,4 +89,4 @@ def _entries(data: bytes) -> Iterator[Entry]:
 
 
 def _too_much(what: str) -> TooLarge:
-    return TooLarge(f"The photo asks for too much work: more than {what}. Save it anew and send that.")
+    return TooLarge(f"The photo needs too much work to decode: more than {what}. Re-save it and send that.")

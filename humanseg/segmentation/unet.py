@@ -1,13 +1,13 @@
 """The two segmentation networks: the classic U-Net and the efficient U-Net that ships.
 
-Both take a float32 batch of RGB photos `[N, 3, H, W]` in 0..1 and answer logits `[N, 1, H, W]`
+Both take a float32 batch of RGB photos `[N, 3, H, W]` in 0..1 and return logits `[N, 1, H, W]`
 (sigmoid of a logit is the probability of "person"); any normalisation is inside the network.
 
 - `UNet`: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image
-  Segmentation" (2015), with batch normalisation and padded convolutions, as tutorials teach it.
+  Segmentation" (2015), with batch normalisation and padded convolutions, as in tutorials.
 - `EfficientUNet`: the encoder of EfficientNet-Lite0 (Tan and Le, "EfficientNet", 2019; built of the
   inverted residuals of MobileNetV2, Sandler et al. 2018), and a decoder of depthwise separable
-  convolutions with a skip connection at every resolution; the photo itself joins as blocks of 2x2 pixels.
+  convolutions with a skip connection at every resolution; the photo itself enters as blocks of 2x2 pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def double_conv(channels: int, middle: int, out: int, *, norm: bool = True, bias
 
 
 class DoubleConv(nn.Module):
-    """`double_conv` under the name that tutorial checkpoints have for it."""
+    """`double_conv` under its name in tutorial checkpoints."""
 
     def __init__(self, channels: int, out: int, *, norm: bool = True, bias: bool = False) -> None:
         super().__init__()
@@ -44,9 +44,9 @@ class DoubleConv(nn.Module):
 
 
 class UNet(nn.Module):
-    """The classic U-Net, with the parameter names of the tutorial checkpoints people have.
+    """The classic U-Net, with the parameter names of common tutorial checkpoints.
 
-    `features` are the channels of the resolutions on the way down, finest first; `bottleneck` those of the coarsest,
+    `features` are the encoder's channels per resolution, finest first; `bottleneck` those of the coarsest,
     by default twice the last. Any input size of at least `2 ** len(features)` works.
 
     >>> UNet(features=(4, 8))(torch.zeros(1, 3, 30, 20)).shape
@@ -79,7 +79,7 @@ class UNet(nn.Module):
             self.ups.append(DoubleConv(2 * width, width, norm=norm, bias=bias))
             channels = width
         self.final_conv = nn.Conv2d(channels, outputs, 1)
-        # Whether it is the tutorial's own, which training can go on from.
+        # Whether it is the tutorial's own network, which can be trained further.
         self.plain = norm and not bias and outputs == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class UNet(nn.Module):
 
 
 def _same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Zero padding as TensorFlow's SAME does it on even sides; the ported weights expect it."""
+    """Zero padding like TensorFlow's SAME on even sides, for the ported weights."""
     total = kernel - stride
     return F.pad(x, (total // 2, total - total // 2, total // 2, total - total // 2))
 
@@ -134,7 +134,7 @@ class InvertedResidual(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles `x`, joins the skip, and mixes both with one depthwise separable convolution.
+    """Upsamples `x` by 2, concatenates the skip, and applies one depthwise separable convolution.
 
     `[N, in, H, W]` and `[N, skip, 2H, 2W]` -> `[N, out, 2H, 2W]`.
     """
@@ -148,18 +148,18 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Upsample `x`, [N, C, H, W], and join `skip`, [N, S, 2 H, 2 W]: [N, D, 2 H, 2 W]."""
-        with torch.autocast(x.device.type, enabled=False):  # on a CPU it would make float32 of bfloat16
+        with torch.autocast(x.device.type, enabled=False):  # on a CPU it would convert bfloat16 to float32
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         x = self.pointwise(self.depthwise(torch.cat((skip.to(x.dtype), x), dim=1)))
         return F.relu(self.norm(x))
 
 
 class Blocks(nn.Module):
-    """The finest stage: joins the photo, and answers for blocks of 2x2 pixels at once.
+    """The finest stage: concatenates the photo, and predicts blocks of 2x2 pixels.
 
-    `[N, in, H/2, W/2]` and the photo `[N, 3, H, W]` -> logits `[N, 1, H, W]`. A block's 12 values are channels of
-    one place, and so are its 4 answers (sub-pixel convolution, Shi et al. 2016): it takes half the time of
-    the same stage at the photo's own size, where most of it is moving pixels about.
+    `[N, in, H/2, W/2]` and the photo `[N, 3, H, W]` -> logits `[N, 1, H, W]`. A block's 12 values are channels of one
+    position, and so are its 4 outputs (sub-pixel convolution, Shi et al. 2016): this takes half the time of the same
+    stage at full resolution, where moving pixels in memory dominates.
     """
 
     def __init__(self, in_channels: int, width: int) -> None:
@@ -180,7 +180,7 @@ class Blocks(nn.Module):
 
 
 # EfficientNet-Lite0 without its last stage and classifier: (expand, kernel, stride, channels, repeats).
-# A stage with stride 2 opens a new resolution; the one before it is what the decoder gets as a skip.
+# A stage with stride 2 starts a new resolution; the stage before it provides the decoder's skip.
 _STAGES = (
     (1, 3, 1, 16, 1),  # [N, 16, H/2, W/2]
     (6, 3, 2, 24, 2),  # [N, 24, H/4, W/4]
@@ -218,8 +218,8 @@ class EfficientUNet(nn.Module):
                 channels = width
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
-        # What the whole photo shows, added to every place (ParseNet, Liu et al. 2015): an empty
-        # street and a face that fills the frame look alike through a small window.
+        # Global context, added to every position (ParseNet, Liu et al. 2015): an empty street and a face that fills
+        # the frame look similar in a small window.
         self.context = nn.Conv2d(channels, channels, 1)
         ups: list[nn.Module] = []
         for width, skip in zip(self.decoder[:-1], reversed(skips), strict=True):
@@ -231,7 +231,7 @@ class EfficientUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits `[N, 1, H, W]` of a float32 RGB batch `[N, 3, H, W]` in 0..1.
 
-        Raises ValueError when a side is no multiple of 32.
+        Raises ValueError if a side is not a multiple of 32.
         """
         if x.shape[-1] % 32 or x.shape[-2] % 32:
             height, width = x.shape[-2:]
@@ -239,7 +239,7 @@ class EfficientUNet(nn.Module):
                 f"input is {height}x{width}; both sides must be multiples of 32: "
                 f"pad it to {-(-height // 32) * 32}x{-(-width // 32) * 32}"
             )
-        photo = x * (255.0 / 128.0) - 127.0 / 128.0  # what EfficientNet-Lite was trained with
+        photo = x * (255.0 / 128.0) - 127.0 / 128.0  # EfficientNet-Lite's normalisation
         skips: list[Tensor] = []
         x = F.relu6(self.stem(_same(photo, 3, 2)))  # [N, 32, H/2, W/2]
         for stage, (_, _, stride, _, _) in zip(self.stages, _STAGES, strict=True):

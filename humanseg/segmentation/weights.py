@@ -1,8 +1,8 @@
-"""A file of weights to a network that is ready to answer.
+"""Loads a weights file into a network.
 
-`.safetensors`, as `humanseg train` and `humanseg export` write them, say the architecture, the input size and the
-decision threshold. Of any other checkpoint the architecture is recognised (`humanseg.segmentation.architectures`),
-and what it does not say is assumed, unless a YAML file beside it or the caller's options say it.
+`.safetensors` of `humanseg train` and `humanseg export` contain the architecture, the input size and the decision
+threshold. For any other checkpoint the architecture is detected (`humanseg.segmentation.architectures`), and missing
+information gets a default, unless a YAML file beside it or the caller's options provide it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from humanseg.segmentation.graph import TITLES, graph_kind
 from humanseg.segmentation.spec import SIDES, Spec, SpecError, read_spec_file, spec_file
 from humanseg.segmentation.unet import EfficientUNet, UNet
 
-Network = UNet | EfficientUNet  # what can be trained further
-TUTORIAL_SIZE = 240  # the long side the tutorial's checkpoints were trained at (240x160)
+Network = UNet | EfficientUNet  # networks that can be trained further
+TUTORIAL_SIZE = 240  # the long side of the tutorial's training size (240x160)
 USUAL_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A network in eval mode on the CPU, and what serving must know of it.
+    """A network in eval mode on the CPU, with the information for serving.
 
-    architecture: see `humanseg.segmentation.architectures`. sha256: hash of the file. notes: what was assumed.
-    whole: the file holds these weights alone, so that it can be read again without a word on which to take.
+    architecture: see `humanseg.segmentation.architectures`. sha256: hash of the file. notes: assumptions. whole: the
+    file contains only these weights, so that no `part` is needed to read it again.
     """
 
     architecture: str
@@ -46,27 +46,25 @@ class Weights:
 
 
 def load_weights(path: Path, options: Mapping[str, Any] | None = None, *, part: str | None = None) -> Weights:
-    """Read the weights in `path`, a file or a folder that `save_pretrained` wrote.
+    """Read the weights in `path`, a file or a `save_pretrained` folder.
 
     Args:
-        path: what `humanseg.segmentation.checkpoint.read_checkpoint` takes.
-        options: keys of the spec that overrule what the file, and the YAML file beside it, say.
-        part: of a file with several copies of the weights, the one to take; see `architectures.recognise`.
+        path: as in `humanseg.segmentation.checkpoint.read_checkpoint`.
+        options: keys of the spec that override the file and the YAML file beside it.
+        part: which of several copies of the weights to use; see `architectures.recognise`.
 
     Raises:
-        WeightsError: it can't be read, holds no network that is known here, or the spec can't be.
+        WeightsError: it can't be read, contains no supported network, or the spec is invalid.
     """
     kind = graph_kind(path)
     if kind is not None:
-        raise WeightsError(
-            f"{path}: is {TITLES[kind]}, which can be served but has no weights to go on training from"
-        )
+        raise WeightsError(f"{path}: is {TITLES[kind]}, which can be served but not trained further")
     checkpoint = read_checkpoint(path)
     recognised = recognise(path, checkpoint, part)
-    told = _told(path, checkpoint, recognised)
+    inferred = _inferred(path, checkpoint, recognised)
     given = {**read_spec_file(spec_file(path)), **(options or {})}
     try:
-        spec = Spec.from_mapping({**told, **given})
+        spec = Spec.from_mapping({**inferred, **given})
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
     notes = _notes(checkpoint, recognised, spec, given)
@@ -81,17 +79,17 @@ def load_weights(path: Path, options: Mapping[str, Any] | None = None, *, part: 
 
 
 def network_of(path: Path, checkpoint: Checkpoint) -> Network:
-    """The network that can be trained further in what was read from `path`. Raises WeightsError for any other."""
+    """The trainable network in a checkpoint read from `path`. Raises WeightsError for any other."""
     return trainable(path, recognise(path, checkpoint).network)
 
 
 def trainable(path: Path, network: nn.Module) -> Network:
-    """`network` where `humanseg train` can go on from it. Raises WeightsError with the reason where not."""
+    """Return `network` if `humanseg train` can continue from it. Raises WeightsError with the reason otherwise."""
     if isinstance(network, EfficientUNet) or (isinstance(network, UNet) and network.plain):
         return network
     raise WeightsError(
-        f"{path}: this network can be served, but training goes on only from this project's own network and from a "
-        "classic U-Net with batch norm and one output: the others want other photos and other answers"
+        f"{path}: this network can be served, but training supports only this project's own network and a "
+        "classic U-Net with batch norm and one output, because the input and output formats of others differ"
     )
 
 
@@ -109,7 +107,7 @@ def save_weights(
     threshold: float,
     **notes: str,
 ) -> None:
-    """Write what `load_weights` reads; `notes` are further metadata (where the weights come from)."""
+    """Write a file for `load_weights`; `notes` are further metadata (the origin of the weights)."""
     metadata = {
         "architecture": architecture or architecture_of(network),  # type: ignore[arg-type]
         "input_size": str(input_size),
@@ -120,15 +118,15 @@ def save_weights(
     save_file(state, str(path), metadata)
 
 
-def _told(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str, Any]:
-    """What a checkpoint tells of its spec."""
+def _inferred(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str, Any]:
+    """The spec that a checkpoint contains."""
     if found.outputs > 2:
         raise WeightsError(
-            f"{path}: answers {found.outputs} classes; a person mask needs 1, or 2 with the background"
+            f"{path}: has {found.outputs} output classes; a person mask needs 1, or 2 with the background"
         )
     usual = TUTORIAL_SIZE if found.architecture == "unet" else USUAL_SIZE
     default = max(found.multiple, round(usual / found.multiple) * found.multiple)
-    told: dict[str, Any] = {
+    inferred: dict[str, Any] = {
         "multiple": found.multiple,
         "input_size": _input_size(path, checkpoint.metadata, default, found.multiple),
         "threshold": _threshold(path, checkpoint.metadata),
@@ -136,25 +134,25 @@ def _told(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str, An
         "person_channel": found.outputs - 1,
     }
     if "calibration" in checkpoint.metadata:
-        told["calibration"] = checkpoint.metadata["calibration"]
+        inferred["calibration"] = checkpoint.metadata["calibration"]
     if found.mean and found.std:
-        told |= {"mean": found.mean, "std": found.std}
-    return told
+        inferred |= {"mean": found.mean, "std": found.std}
+    return inferred
 
 
 def _notes(checkpoint: Checkpoint, found: Recognised, spec: Spec, given: Mapping[str, Any]) -> tuple[str, ...]:
-    """What was assumed because neither the file nor anybody said it."""
+    """Assumptions, for information that neither the file nor the options contain."""
     notes = []
     if found.others:
         notes.append(
-            f"it holds several copies of the weights: {found.part!r} is taken; --checkpoint-part takes "
-            + " or ".join(repr(each) for each in found.others)
+            f"it contains several copies of the weights: {found.part!r} is used; --checkpoint-part selects "
+            + " or ".join(repr(other) for other in found.others)
         )
     if "input_size" not in checkpoint.metadata and "input_size" not in given:
-        notes.append(f"it does not say at which size it was trained: {spec.long_side} is assumed (--input-size)")
+        notes.append(f"its training size is unknown: {spec.long_side} is assumed (--input-size)")
     if "architecture" not in checkpoint.metadata and not {"mean", "std", "scale"} & given.keys():
         what = "ImageNet's mean and std" if found.mean else "pixels as 0..1"
-        notes.append(f"it is assumed to take {what} (--mean, --std, --scale)")
+        notes.append(f"its input is assumed to have {what} (--mean, --std, --scale)")
     return tuple(notes)
 
 
@@ -179,11 +177,11 @@ def _threshold(path: Path, metadata: Mapping[str, str]) -> float:
 
 
 def _sha256(path: Path) -> str:
-    """Of a file; of a folder or a sharded file, of all its files of weights in the order of their names."""
+    """The hash of a file, or of all weights files of a folder or sharded file, ordered by name."""
     parts = [path]
     if path.is_dir() or path.name.endswith(SHARD_INDEX):
         folder = path if path.is_dir() else path.parent
-        parts = sorted(each for each in folder.iterdir() if each.suffix in (".safetensors", ".bin", ".json"))
+        parts = sorted(item for item in folder.iterdir() if item.suffix in (".safetensors", ".bin", ".json"))
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.read_bytes())

@@ -1,1 +1,1 @@
-"""From a checkout to a running server: build the .mar, render the configuration, start, watch and stop."""
+"""Runs a server from a checkout: build the .mar, render the configuration, start, supervise and stop."""

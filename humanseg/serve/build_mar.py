@@ -1,7 +1,7 @@
-"""Weights and handler to a .mar that runs on any TorchServe 0.12 whose Python has the pinned packages.
+"""Packs weights and handler into a .mar that runs on any TorchServe 0.12 whose Python has the pinned packages.
 
-The same inputs give the same bytes: the archive is written with fixed times and a fixed order. Nothing in it is
-compressed, because weights do not shrink, and a worker's start would pay for unpacking them.
+Builds are reproducible: the archive has fixed times and a fixed order. It is not compressed, because weights do not
+shrink, and decompression would slow down a worker's start.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ MODEL_STORE = ROOT / "model_store"
 DEFAULT_WEIGHTS = MODEL_STORE / "human_segmentation.safetensors"
 DEFAULT_NAME = MODEL_NAME
 CONFIG = ROOT / "config" / "model-config.yaml"
-PAGE = ROOT / "handler" / "page"  # parts of the page, which goes into the .mar as one file beside this folder
+PAGE = ROOT / "handler" / "page"  # parts of the page, which is one file in the .mar
 PACKED = ("handler", "humanseg/common", "humanseg/segmentation", "humanseg/video", "humanseg/archive")
 MAKERS = ("build_mar.py", "page.py", "model.py", "export.py", "golden.py", "golden.jpg")  # beside this file
 ORIGIN = "origin.txt"  # inside the .mar: "shipped" or "own" weights
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip
 
 
 class BuildError(Exception):
-    """Why there is no .mar, in one line."""
+    """The build failed; one line with the cause."""
 
 
 def main() -> int:
     """Entry point of build_mar.sh."""
     arguments = parse_arguments()
-    target = arguments.output / f"{arguments.name}.mar"
-    if arguments.if_stale and (is_fresh(target, arguments.weights) or is_own(target)):
+    mar_path = arguments.output / f"{arguments.name}.mar"
+    if arguments.if_stale and (is_fresh(mar_path, arguments.weights) or is_own(mar_path)):
         return 0
     options = {key: getattr(arguments, key) for key in COMMENTS if getattr(arguments, key) is not None}
     try:
@@ -60,33 +60,32 @@ def main() -> int:
     except BuildError as error:
         print(f"build_mar: {error}", file=sys.stderr)
         return 1
-    print(f"Built {target} ({target.stat().st_size / 1e6:.1f} MB), version {arguments.version}")
+    print(f"Built {mar_path} ({mar_path.stat().st_size / 1e6:.1f} MB), version {arguments.version}")
     return 0
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line, its paths made absolute from where the caller stands."""
+    """Parse the command line and make paths absolute, relative to the caller's folder."""
     parser = argparse.ArgumentParser(
         prog="build_mar.sh", description="Package weights and handler as a TorchServe model archive."
     )
     add = parser.add_argument
-    weights = (
-        "a checkpoint in any wrapping (.safetensors, .pt, .pth, .ckpt, .bin), a folder of save_pretrained, or a "
-    )
+    weights = "a checkpoint in any wrapper (.safetensors, .pt, .pth, .ckpt, .bin), a save_pretrained folder, or a "
     weights += "graph: ONNX, TorchScript, .pt2, .tflite, OpenVINO's .xml (default: the shipped weights)"
     add("--weights", type=Path, default=DEFAULT_WEIGHTS, metavar="FILE", help=weights)
     add("--version", default="1.0", help="model version (default: %(default)s)")
-    add("--name", default=DEFAULT_NAME, help="model name, and the archive's (default: %(default)s)")
+    add("--name", default=DEFAULT_NAME, help="name of the model and its archive (default: %(default)s)")
     add("--output", type=Path, default=MODEL_STORE, metavar="DIR", help="folder for NAME.mar (default: model_store)")
-    add("--if-stale", action="store_true", help="do nothing when NAME.mar is newer than its parts")
-    look = "build nothing: write PHOTO.preview.png with the mask beside it, and say what looks wrong"
+    add("--if-stale", action="store_true", help="do nothing if NAME.mar is newer than its sources")
+    look = "build nothing: write PHOTO.preview.png with the mask beside the photo, and warn about suspicious masks"
     add("--preview", type=Path, metavar="PHOTO", help=look)
-    add("--checkpoint-part", metavar="KEY", help="of several copies of the weights in a checkpoint, the one to take")
-    told = parser.add_argument_group(
-        "the network's input and output", "What FILE does not say; kept in FILE.yaml, so that it need be said once."
+    add("--checkpoint-part", metavar="KEY", help="which of several copies of the weights in a checkpoint to use")
+    format_options = parser.add_argument_group(
+        "the network's input and output",
+        "For information that FILE does not contain. Stored in FILE.yaml, so you give it only once.",
     )
     for key, comment in COMMENTS.items():
-        told.add_argument(f"--{key.replace('_', '-')}", metavar="VALUE", help=comment)
+        format_options.add_argument(f"--{key.replace('_', '-')}", metavar="VALUE", help=comment)
     arguments = parser.parse_args()
     caller = Path(os.environ.get("CALLED_FROM", ""))
     for key in ("weights", "output", "preview"):
@@ -96,7 +95,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def load(weights: Path, options: Mapping[str, str], part: str | None = None) -> Weights | Graph:
-    """Read `weights`, say what was assumed, and keep what was said of it beside it. Raises BuildError."""
+    """Read `weights`, print the assumptions, and store the options beside it. Raises BuildError."""
     from humanseg.segmentation.errors import WeightsError
     from humanseg.segmentation.models import load_model
 
@@ -110,30 +109,30 @@ def load(weights: Path, options: Mapping[str, str], part: str | None = None) -> 
     if options or (model.notes and not spec.is_file()):
         try:
             write_spec_file(spec, model.spec)
-            print(f"{spec} says how photos go into it; change there what is wrong, or give the options again")
+            print(f"{spec} describes its input and output; correct it there, or with the options")
         except OSError as error:
-            print(f"{spec} can't be written ({error.strerror}): give the options again next time", file=sys.stderr)
+            print(f"{spec} can't be written ({error.strerror}): repeat the options next time", file=sys.stderr)
     return model
 
 
 def preview(model: Weights | Graph, photo: Path) -> int:
-    """Write the preview of `photo` to where the caller stands. Raises BuildError."""
+    """Write the preview of `photo` to the caller's folder. Raises BuildError."""
     from humanseg.segmentation.errors import PhotoError
     from humanseg.serve.preview import write_preview
 
-    target = Path(os.environ.get("CALLED_FROM", "")) / f"{photo.stem}.preview.png"
+    preview_path = Path(os.environ.get("CALLED_FROM", "")) / f"{photo.stem}.preview.png"
     try:
-        doubts = write_preview(model, photo, target)
+        doubts = write_preview(model, photo, preview_path)
     except (OSError, PhotoError) as error:
         raise BuildError(f"{photo}: {error}") from None
     for doubt in doubts:
-        print(f"Looks wrong: {doubt}")
-    print(f"Look at {target}. Nothing was built: for that, leave --preview out.")
+        print(f"Warning: {doubt}")
+    print(f"See {preview_path}. Nothing was built: run again without --preview to build.")
     return 0
 
 
 def parts() -> Iterator[Path]:
-    """Every file of the checkout that goes into a .mar or is a part of the page in it, the weights aside."""
+    """Every source file of a .mar in the checkout, except the weights."""
     yield ROOT / "humanseg" / "__init__.py"
     for folder in PACKED:
         yield from sorted(
@@ -143,30 +142,30 @@ def parts() -> Iterator[Path]:
     yield CONFIG
 
 
-def is_fresh(target: Path, weights: Path) -> bool:
-    """Whether `target` exists and is newer than all that it is made of."""
-    if not target.is_file() or not weights.is_file():
+def is_fresh(mar_path: Path, weights: Path) -> bool:
+    """Whether `mar_path` exists and is newer than its sources."""
+    if not mar_path.is_file() or not weights.is_file():
         return False
     makers = [Path(__file__).parent / name for name in MAKERS]
-    beside = [each for each in (spec_file(weights),) if each.is_file()]
+    beside = [item for item in (spec_file(weights),) if item.is_file()]
     newest = max(path.stat().st_mtime for path in (*parts(), *makers, weights, *beside, ROOT / "pyproject.toml"))
-    return target.stat().st_mtime > newest
+    return mar_path.stat().st_mtime > newest
 
 
-def is_own(target: Path) -> bool:
-    """Whether `target` was built from weights that somebody named: not ours to replace by the shipped ones."""
+def is_own(mar_path: Path) -> bool:
+    """Whether `mar_path` was built from custom weights, which must not be replaced by the shipped ones."""
     try:
-        with zipfile.ZipFile(target) as mar:
+        with zipfile.ZipFile(mar_path) as mar:
             own = mar.read(ORIGIN) == b"own"
     except (OSError, KeyError, zipfile.BadZipFile):
         return False
     if own:
-        print(f"{target} holds weights of your own: kept, though files have changed since. ./build_mar.sh renews it.")
+        print(f"{mar_path} has custom weights and was kept, but sources have changed. To rebuild: ./build_mar.sh")
     return own
 
 
 def build(model: Weights | Graph, weights: Path, version: str, name: str, output: Path) -> Path:
-    """Write `output`/`name`.mar of the model that was read from `weights`; return its path. Raises BuildError."""
+    """Write `output`/`name`.mar with the model read from `weights`; return its path. Raises BuildError."""
     from humanseg.serve.model import write_model
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
@@ -196,26 +195,26 @@ def build(model: Weights | Graph, weights: Path, version: str, name: str, output
 
 
 def run_archiver(content: Path, version: str, name: str, scratch: Path) -> Path:
-    """torch-model-archiver's own output, which also holds its manifest."""
+    """torch-model-archiver's output, including its manifest."""
     handler = content / "handler" / "segmentation_handler.py"
     command = [
         *(sys.executable, "-m", "model_archiver.model_packaging", "--model-name", name, "--version", version),
         *("--handler", str(handler), "--extra-files", str(content), "--config-file", str(CONFIG)),
         *("--archive-format", "zip-store", "--export-path", str(scratch), "--force"),
     ]
-    # The archiver collects its files in TMPDIR/NAME: two builds at once would mix there.
+    # The archiver collects its files in TMPDIR/NAME, where concurrent builds would mix.
     environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     archived = scratch / f"{name}.mar"
-    if done.returncode != 0 or not archived.is_file():
-        last = (done.stderr.strip() or "no output").splitlines()[-1]
+    if completed.returncode != 0 or not archived.is_file():
+        last = (completed.stderr.strip() or "no output").splitlines()[-1]
         raise BuildError(f"torch-model-archiver failed: {last}")
     return archived
 
 
-def rewrite(source: Path, target: Path) -> None:
-    """`source` with its entries sorted and without times, so that the same inputs give the same bytes."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+def rewrite(source: Path, destination: Path) -> None:
+    """Repack `source` with sorted entries and without times, for reproducible bytes."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(destination, "w", zipfile.ZIP_STORED) as new:
         for entry in sorted(old.namelist()):
             data = old.read(entry)
             if entry == MANIFEST:

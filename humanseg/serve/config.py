@@ -1,4 +1,4 @@
-"""The templates in config/, filled in for one server."""
+"""Renders the templates in config/ for one server."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from xml.sax.saxutils import escape
 from humanseg.serve.settings import ServeSettings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-# TorchServe 0.12 always starts its gRPC management, and takes whatever address this host can listen on. TCP knows no
-# multicast (RFC 9293, 3.9.2.3), so nobody can connect to a listener there, from this host or another.
+# TorchServe 0.12 always starts its gRPC management, on any address that can be bound. TCP has no multicast (RFC 9293,
+# 3.9.2.3), so nobody can connect to a listener on such an address, neither from this host nor from another.
 NOWHERE = "224.0.0.1"
 
 
 def render(settings: ServeSettings) -> Path:
-    """Write what TorchServe reads into STATE_DIR and return the path of config.properties."""
+    """Write TorchServe's configuration into STATE_DIR and return the path of config.properties."""
     values = {
         **{name: str(port) for name, port in settings.ports.items()},
         "INFERENCE_ADDRESS": settings.inference_address,
@@ -26,7 +26,7 @@ def render(settings: ServeSettings) -> Path:
         "STATE_DIR": str(settings.state_dir),
         "STATE_DIR_PATTERN": as_pattern(str(settings.state_dir)),
         "WORKERS": str(settings.workers),
-        # Only a name, no real port: each server has ten thousand of its own.
+        # Only a name, not a real port: each server has its own ten thousand.
         "INITIAL_WORKER_PORT": str(settings.ports["INFERENCE_PORT"] * 10_000),
     }
     in_xml = {name: escape(value) for name, value in values.items()}
@@ -38,7 +38,7 @@ def render(settings: ServeSettings) -> Path:
 
 
 def as_pattern(text: str) -> str:
-    r"""A java.util.regex pattern that matches `text` and nothing else, without a comma, at which TorchServe splits.
+    r"""A java.util.regex pattern that matches exactly `text`, without commas, which TorchServe uses as a separator.
 
     >>> as_pattern("/srv/a,b+c")
     '/srv/a\\x{2c}b\\x{2b}c'
@@ -50,7 +50,7 @@ def as_pattern(text: str) -> str:
 
 
 def in_java(text: str) -> str:
-    """`text` as java.util.Properties reads it back: ISO 8859-1, with a backslash as the escape."""
+    """Escape `text` for java.util.Properties: ISO 8859-1, with a backslash as the escape."""
     units = text.replace("\\", "\\\\").encode("utf-16-be")
     codes = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
     return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)

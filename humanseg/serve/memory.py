@@ -1,4 +1,4 @@
-"""How the memory of the machine, or of the container, is shared out: frontend, workers, photos."""
+"""Divides the memory of the machine or container between frontend, workers and photos."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 
 import psutil
 
-HEAP_SHARE = 0.25  # Java's heap: a body of 64 MB lies in it two to three times while it is handed on
-DIRECT_SHARE = 0.125  # Java's buffers beside it, in which a body arrives and goes on to a worker
+HEAP_SHARE = 0.25  # Java's heap: it holds a body of 64 MB two to three times while passing it on
+DIRECT_SHARE = 0.125  # Java's direct memory: bodies arrive in it, and leave it for a worker
 USABLE = 0.9
 STORE_BYTES = 250_000_000  # the embedded store
 WORKER_BYTES = 450_000_000  # a worker between photos
-BYTES_A_PIXEL = 30  # a worker was seen to take 26: 1.73 GB for an RGBA PNG of 50 megapixels, as a cutout
+BYTES_A_PIXEL = 30  # measured maximum of a worker: 26, 1.73 GB for an RGBA PNG of 50 megapixels, as a cutout
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def memory_bytes(groups: Path = OWN_GROUPS, root: Path = CGROUPS) -> int:
-    """What this process and all that it starts may take: of the machine, the container, or the unit."""
+    """The memory limit of this process and its children: of the machine, the container, or the systemd unit."""
     total = int(psutil.virtual_memory().total)
     for path in _limits(groups, root):
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        with contextlib.suppress(OSError, ValueError):  # "max" is not a number
             total = min(total, int(path.read_text()))
     return total
 
 
 def pixel_budget(memory: int, workers: int) -> int:
-    """Megapixels that all workers together may have decoded at a time, at least 1.
+    """Megapixels that all workers together may hold decoded at the same time, at least 1.
 
     >>> pixel_budget(4 * 2**30, 2), pixel_budget(32 * 2**30, 4)
     (36, 532)

@@ -1,4 +1,4 @@
-"""A network in any form to the files of a model (see humanseg/segmentation/model_files.py)."""
+"""Converts a network in any form to a model's files (see humanseg/segmentation/model_files.py)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from humanseg.segmentation.weights import Weights, save_weights
 from humanseg.serve.export import write_graph
 from humanseg.serve.golden import TOLERANCE, drift, write_golden
 
-# The network under a name that says its format, for engines beside OpenVINO.
+# The network's file name by format, for engines other than OpenVINO.
 SOURCES = {"onnx": "network.onnx", "torchscript": "network.torchscript", "torch_export": "network.pt2"}
 
 
 def write_model(model: Weights | Graph, path: Path, folder: Path) -> list[str]:
-    """Write the files of `model`, which was read from `path`, into `folder`.
+    """Write the files of `model`, read from `path`, into `folder`.
 
-    Returns what to know before it is served.
+    Returns notes for the operator.
     """
     if isinstance(model, Weights):
         source: str | None = _write_weights(model, path, folder)
@@ -34,7 +34,7 @@ def write_model(model: Weights | Graph, path: Path, folder: Path) -> list[str]:
         source = SOURCES.get(model.architecture)
         if source:
             shutil.copyfile(model.files[0], folder / source)
-            for part in model.files[1:]:  # the graph names them
+            for part in model.files[1:]:  # the graph refers to them
                 shutil.copyfile(part, folder / part.name)
         openvino.save_model(model.model, folder / GRAPH, compress_to_fp16=False)
     write_golden(folder / GRAPH, model.spec, folder)
@@ -43,13 +43,13 @@ def write_model(model: Weights | Graph, path: Path, folder: Path) -> list[str]:
     if moved <= TOLERANCE:
         return []
     return [
-        f"bfloat16, in which workers on this machine calculate, moves its golden predictions by {moved:.3f}, and a "
+        f"bfloat16, the precision of workers on this machine, changes its golden predictions by {moved:.3f}, but a "
         f"release allows {TOLERANCE}: set handler.precision: float32 in config/model-config.yaml"
     ]
 
 
 def _write_weights(model: Weights, path: Path, folder: Path) -> str:
-    if model.architecture == "smp_unet":  # its code is another package's, which a server need not have
+    if model.architecture == "smp_unet":  # its code is in another package, which a server may not have
         return _write_traced(model.network, model.spec, folder)
     if path.suffix == ".safetensors" and model.whole:
         shutil.copyfile(path, folder / WEIGHTS)
@@ -69,14 +69,14 @@ def _write_traced(network: nn.Module, spec: Spec, folder: Path) -> str:
     name = SOURCES["torchscript"]
     width, height = spec.input_size
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit is deprecated; it is what takes every size
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, but supports every size
         traced = torch.jit.trace(network, torch.zeros(1, 3, height, width))  # type: ignore[no-untyped-call]
         traced.save(str(folder / name))
     return name
 
 
 def sort_metadata(path: Path) -> None:
-    """Put the metadata of a safetensors file in order: the library writes it in a random one."""
+    """Sort the metadata of a safetensors file, which the library writes in random order."""
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")  # of the JSON header that follows
     header = json.loads(data[8 : 8 + length])

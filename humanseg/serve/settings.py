@@ -1,4 +1,4 @@
-"""What serve.sh reads from the environment, validated once."""
+"""The environment variables of serve.sh, validated once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LONGEST_SOCKET = 107  # bytes of a unix socket's path (unix(7))
 class ServeSettings:
     """ports: by the names of `PORTS`. workers: processes, each with `threads` threads; both at least 1.
 
-    state_dir: absolute; logs, spool, rendered configuration. inference_address, metrics_address: where those
-    two listen (management never leaves this host). management_socket: a unix socket in place of MANAGEMENT_PORT.
-    grpc_management_port: None is off. stop_deadline: seconds that stopping may take, draining the archive included.
+    state_dir: absolute; logs, spool, rendered configuration. inference_address, metrics_address: addresses that those
+    two listen on (management is always local). management_socket: a unix socket instead of MANAGEMENT_PORT.
+    grpc_management_port: None is off. stop_deadline: grace period in seconds, including the archive's drain.
     """
 
     ports: Mapping[str, int]
@@ -34,25 +34,25 @@ class ServeSettings:
 
     @property
     def url(self) -> str:
-        """Where photos go."""
+        """The inference address."""
         return f"http://{reachable(self.inference_address)}:{self.ports['INFERENCE_PORT']}"
 
     @property
     def management_url(self) -> str:
-        """Where models are scaled and registered: `http://...`, or `unix:/...`."""
+        """The management address: `http://...`, or `unix:/...`."""
         if self.management_socket:
             return f"unix:{self.management_socket}"
         return f"http://127.0.0.1:{self.ports['MANAGEMENT_PORT']}"
 
 
 def reachable(address: str) -> str:
-    """The address by which this host itself reaches what listens on `address`."""
+    """The local address of a server that listens on `address`."""
     return "127.0.0.1" if address in ("0.0.0.0", "") else address
 
 
 @dataclass(frozen=True)
 class Variables:
-    """The numbers among the variables, each with its rule."""
+    """The numeric variables, each with its rule."""
 
     inference_port: int = integer(8080, least=1, most=65535)
     management_port: int = integer(8081, least=1, most=65535)
@@ -64,13 +64,13 @@ class Variables:
 
 
 PORTS = {
-    each.name.upper(): each.default for each in fields(Variables) if each.name.endswith("_port") and each.default
+    field.name.upper(): field.default for field in fields(Variables) if field.name.endswith("_port") and field.default
 }
 
 
 def read_settings(environment: Mapping[str, str]) -> ServeSettings:
     """Validate the environment. Raises SettingsError."""
-    given = from_environment(Variables, environment, {each.name: each.name.upper() for each in fields(Variables)})
+    given = from_environment(Variables, environment, {field.name: field.name.upper() for field in fields(Variables)})
     cores = len(os.sched_getaffinity(0))
     workers = given.workers or cores
     ports = {name: int(getattr(given, name.lower())) for name in PORTS}
@@ -83,7 +83,7 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
     by_port: dict[int, str] = {}
     for name, port in ports.items():
         if by_port.setdefault(port, name) != name:
-            raise SettingsError(f"{name} and {by_port[port]} are both {port}. Give each its own port.")
+            raise SettingsError(f"{name} and {by_port[port]} are both {port}. Set different ports.")
     return ServeSettings(
         ports=ports,
         workers=workers,
@@ -98,19 +98,19 @@ def read_settings(environment: Mapping[str, str]) -> ServeSettings:
 
 
 def _management_socket(address: str, state_dir: Path) -> Path | None:
-    """The socket that MANAGEMENT_ADDRESS names; None for TCP on loopback."""
+    """The socket of MANAGEMENT_ADDRESS; None for TCP on loopback."""
     if address in ("", "127.0.0.1"):
         return None
     kind, _, name = address.partition(":")
     if kind != "unix":
         raise SettingsError(
-            f"MANAGEMENT_ADDRESS={address!r}: whoever reaches the management API runs code here. "
+            f"MANAGEMENT_ADDRESS={address!r} is not allowed: the management API lets clients run code on this host. "
             "Use 127.0.0.1, unix (a socket in STATE_DIR), or unix:/path/to/socket."
         )
     path = state_dir / (name or "management.sock")
     if len(os.fsencode(path)) > LONGEST_SOCKET:
         raise SettingsError(
-            f"MANAGEMENT_ADDRESS: {path} is longer than a socket's path may be ({LONGEST_SOCKET} bytes). "
-            "Name a shorter one, for example unix:/run/humanseg/management.sock"
+            f"MANAGEMENT_ADDRESS: {path} is longer than the limit for a socket's path ({LONGEST_SOCKET} bytes). "
+            "Use a shorter one, e.g. unix:/run/humanseg/management.sock"
         )
     return path

@@ -1,4 +1,4 @@
-"""The archive's side of a server: the embedded object store, and the drain of the spool at the end."""
+"""The archive's part of a server: the embedded object store, and the drain of the spool on shutdown."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from humanseg.serve.settings import ServeSettings
 
 
 def start_store(settings: ServeSettings, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
-    """Start the embedded S3-compatible store in STATE_DIR/store; None where ARCHIVE_BUCKET names another.
+    """Start the embedded S3-compatible store in STATE_DIR/store; None if ARCHIVE_BUCKET is set.
 
-    None also where it is not installed, as in the container: records then wait in the spool.
-
-    Nobody waits for it: photos go to the spool, and the uploader finds the store when it is there.
+    Also None if it is not installed, as in the container: records then wait in the spool. The start does not wait for
+    it: photos go to the spool, and the uploader connects when the store is up.
     """
     if environment.get("ARCHIVE_BUCKET") or find_weed() is None:
         return None
@@ -44,7 +43,7 @@ def start_store(settings: ServeSettings, environment: Mapping[str, str]) -> subp
 
 
 def drain(settings: ServeSettings, seconds: float) -> None:
-    """Ship what is in the spool, for at most `seconds`, and say on stderr what is left."""
+    """Ship the spool for at most `seconds`, and report on stderr what is left."""
     from humanseg.archive.capture.hook import open_spool
 
     spool = open_spool(settings.state_dir)
@@ -73,6 +72,6 @@ def drain(settings: ServeSettings, seconds: float) -> None:
     if not finished or left:
         message = {"segments_left_in_spool": left, "spool": str(spool.root)}
         print(
-            f"serve: not everything reached the bucket; the next start ships it: {json.dumps(message)}",
+            f"serve: the drain is incomplete; the next start ships the rest: {json.dumps(message)}",
             file=sys.stderr,
         )

@@ -1,10 +1,10 @@
-"""Which processes hang, and must be replaced: the frontend (Java), or a worker.
+"""Detects stuck processes that must be replaced: the frontend (Java), or a worker.
 
-A machine under load is slow as well, and to kill what is only slow makes it slower. Time without an answer is
-therefore never enough. A process is replaced when it has not moved at all: it is stopped (SIGSTOP), or, while a
-prediction waits, it has used no CPU time, is not waiting for the CPU, and is not waiting for work either.
+An overloaded machine is slow, too, and killing slow processes makes it slower. Missing answers are therefore not
+sufficient. A process is replaced only if it makes no progress at all: it is stopped (SIGSTOP), or, while a prediction
+waits, it uses no CPU time, is not waiting for the CPU, and is not waiting for work.
 
-`Watch.look` decides from what it is given and is tested without processes; `Processes` looks at real ones.
+`Watch.find_stuck` decides from its arguments and is tested without processes; `Processes` inspects real ones.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import psutil
 
-LOOK_SECONDS = 2.0  # between two looks at the processes
+LOOK_SECONDS = 2.0  # between two inspections of the processes
 PROBE_SECONDS = 5.0  # between the end of a prediction and the next
 STOPPED_SECONDS = 6.0  # a debugger or an operator may stop a process for a moment
-STILL_SECONDS = 14.0  # without an answer and without a movement
-DEAF_SECONDS = 240.0  # the frontend answers nothing at all, whatever it does
+STILL_SECONDS = 14.0  # without an answer and without progress
+DEAF_SECONDS = 240.0  # the frontend answers nothing at all
 WORKER = "model_service_worker.py"
 # Linux system calls in which an idle worker waits for the next batch: read, recvfrom, recvmsg (x86-64; arm64).
 READING = {"x86_64": {0, 45, 47}, "aarch64": {63, 207, 212}}.get(os.uname().machine, set())
@@ -31,9 +31,10 @@ READING = {"x86_64": {0, 45, 47}, "aarch64": {63, 207, 212}}.get(os.uname().mach
 
 @dataclass(frozen=True)
 class Sample:
-    """A process at one moment. cpu: seconds used. stopped: by a signal. runnable: has or wants the CPU, or the disk.
+    """A snapshot of a process.
 
-    waiting: it waits for work. Where that can't be told, it is taken to wait, and left alone.
+    cpu: seconds used. stopped: by a signal. runnable: uses or waits for the CPU or the disk.
+    waiting: it waits for work; assumed if unknown, so that the process is left alone.
     """
 
     pid: int
@@ -46,13 +47,13 @@ class Sample:
 
 @dataclass
 class Watch:
-    """Remembers since when each process has not moved. Times are those of one clock, in seconds."""
+    """Tracks since when each process has made no progress. All times are of one clock, in seconds."""
 
     _stopped: dict[tuple[int, float], float] = field(default_factory=dict)
     _still: dict[tuple[int, float], tuple[float, float]] = field(default_factory=dict)
 
-    def look(self, now: float, samples: Iterable[Sample], unanswered_since: float | None) -> list[int]:
-        """The processes to replace. unanswered_since: when the prediction was sent that still waits, if one does."""
+    def find_stuck(self, now: float, samples: Iterable[Sample], unanswered_since: float | None) -> list[int]:
+        """Return the processes to replace. unanswered_since: when the pending prediction was sent, if any."""
         hung = []
         stopped, still = {}, {}
         for sample in samples:
@@ -73,7 +74,7 @@ class Watch:
 
 
 class Processes:
-    """The frontend and its workers, as /proc shows them."""
+    """The frontend and its workers, from /proc."""
 
     def __init__(self, frontend: int) -> None:
         self.frontend = frontend
@@ -82,13 +83,13 @@ class Processes:
         """(the frontend, its workers)."""
         with contextlib.suppress(psutil.Error):
             java = psutil.Process(self.frontend)
-            workers = [each for each in java.children(recursive=True) if _is_worker(each)]
+            workers = [child for child in java.children(recursive=True) if _is_worker(child)]
             return _sampled([java], waits=lambda pid: True), _sampled(workers, waits=_waits_for_work)
         return [], []
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, which ends also what is stopped. The frontend starts a worker anew by itself."""
+    """SIGKILL, which also ends a stopped process. The frontend restarts its workers automatically."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
@@ -100,12 +101,12 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 def _sampled(processes: list[psutil.Process], waits: Callable[[int], bool]) -> list[Sample]:
-    found = []
+    samples = []
     for process in processes:
         with contextlib.suppress(psutil.Error, OSError):
             states = _thread_states(process.pid)
             times = process.cpu_times()
-            found.append(
+            samples.append(
                 Sample(
                     pid=process.pid,
                     started=process.create_time(),
@@ -115,16 +116,16 @@ def _sampled(processes: list[psutil.Process], waits: Callable[[int], bool]) -> l
                     waiting=waits(process.pid),
                 )
             )
-    return found
+    return samples
 
 
 def _thread_states(pid: int) -> set[str]:
-    """The states of all threads (proc(5)): R runs or wants to, S sleeps, D waits for the disk, T was stopped."""
+    """The states of all threads (proc(5)): R runnable, S sleeping, D waiting for the disk, T stopped."""
     return {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
 def _waits_for_work(pid: int) -> bool:
-    """Whether the main thread sits in a read, as an idle worker does."""
+    """Whether the main thread is blocked in a read, like an idle worker."""
     try:
         call = Path(f"/proc/{pid}/syscall").read_text().split()[0]
     except (OSError, IndexError):
@@ -133,9 +134,9 @@ def _waits_for_work(pid: int) -> bool:
 
 
 class Probe:
-    """One prediction after the other. `ask` returns (whether anything came back, whether it was a mask).
+    """Makes one prediction after another. `ask` returns (whether there was a response, whether it was a mask).
 
-    since: when the prediction was first asked for that still waits; None between two. heard: when anything came back.
+    since: the time when the pending prediction was sent; None in between. heard: the time of the last response.
     """
 
     def __init__(self, ask: Callable[[], tuple[bool, bool]], clock: Callable[[], float] = time.monotonic) -> None:
@@ -144,7 +145,7 @@ class Probe:
         self.heard = clock()
 
     def run(self, over: Callable[[float], bool]) -> None:
-        """Ask on and on until `over(seconds)`, which waits, says that it is enough."""
+        """Repeat predictions until `over(seconds)`, which waits, returns True."""
         while not over(PROBE_SECONDS):
             self.since = self._clock()
             while True:

@@ -1,1 +1,1 @@
-"""Photographs -> weights -> measured model."""
+"""Training and evaluation: photographs -> weights -> measured model."""

@@ -1,6 +1,6 @@
-"""Where to look in a photo, and how a phone would have taken it: the geometry and colour of augmentation.
+"""Augmentation: crops, geometry and phone-like colours.
 
-All functions take a numpy Generator and draw from nothing else, so that a sample is a function of its number.
+All functions take a numpy Generator as their only source of randomness, so that a sample is a function of its number.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def anywhere(random: np.random.Generator, mask: Pixels) -> Box:
 
 
 def head(random: np.random.Generator, mask: Pixels, share: tuple[float, float]) -> Box:
-    """From above the head down to a `share` of the figure: a portrait out of a full-length photo.
+    """A portrait from a full-length photo: from above the head down to a `share` of the figure.
 
-    Falls back to `anywhere` when the mask holds no upright figure.
+    Falls back to `anywhere` if the mask has no upright figure.
     """
     left, top, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
     if height < 64 or height < 1.2 * width:
@@ -79,10 +79,10 @@ def head(random: np.random.Generator, mask: Pixels, share: tuple[float, float]) 
     return _box(centre + random.normal(0, 0.12) * wide, top - above, wide, tall + above, mask.shape)
 
 
-def look(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
-    """A whole photo in `whole_share` of all cases.
+def choose_crop(random: np.random.Generator, mask: Pixels, whole_share: float) -> Box:
+    """Choose a crop: the whole photo with probability `whole_share`.
 
-    Of the rest, half are portraits, a fifth are faces that fill the frame, and the others show any part.
+    Of the rest, half are portraits, a fifth are faces that fill the frame, and the others are random crops.
     """
     dice = random.random()
     if dice < whole_share:
@@ -102,9 +102,9 @@ def resize(picture: Pixels, height: int, width: int) -> Pixels:
 
 
 def fitted(random: np.random.Generator, box: Box, photo: tuple[int, ...], frame: Shape) -> Box:
-    """`box` with the aspect ratio of `frame`, as near as 8 %: grown where the photo has room, else cut."""
+    """Adjust `box` to the aspect ratio of `frame` within 8 %: extended if the photo has room, else cropped."""
     height, width = box.bottom - box.top, box.right - box.left
-    aspect = frame[1] / frame[0] * float(np.exp(random.uniform(-0.08, 0.08)))  # frames are stretched a little, too
+    aspect = frame[1] / frame[0] * float(np.exp(random.uniform(-0.08, 0.08)))  # frames are slightly stretched, too
     width, left = _span(random, box.left, width, height * aspect, photo[1])
     height, top = _span(random, box.top, height, width / aspect, photo[0])
     width, left = _span(random, left, width, height * aspect, photo[1], cut=True)
@@ -115,7 +115,7 @@ def fitted(random: np.random.Generator, box: Box, photo: tuple[int, ...], frame:
 def _span(
     random: np.random.Generator, start: int, length: int, wanted: float, limit: int, *, cut: bool = False
 ) -> tuple[int, int]:
-    """(length, start) of a span that is grown to `wanted` inside 0..`limit`, or shortened to it with `cut`."""
+    """(length, start) of a span extended to `wanted` inside 0..`limit`, or shortened to it with `cut`."""
     new = max(1, min(limit, round(wanted)))
     if (new <= length) != cut:
         return length, start
@@ -124,12 +124,12 @@ def _span(
 
 
 def cut(pixels: Pixels, mask: Pixels, box: Box, frame: Shape) -> Picked:
-    """The part in `box`, scaled to `frame` (height, width); photo `[h, w, 3]` and mask `[h, w]`."""
+    """Crop to `box` and scale to `frame` (height, width); photo `[h, w, 3]` and mask `[h, w]`."""
     return resize(pixels[box.slices], *frame), resize(mask[box.slices], *frame)
 
 
 def turn(random: np.random.Generator, pixels: Pixels, mask: Pixels) -> Picked:
-    """Mirror half of the time; tilt a third of the time, as hand-held phones are (sigma 7 degrees)."""
+    """Mirror with probability 1/2; rotate with probability 1/3, like hand-held phones (sigma 7 degrees)."""
     if random.random() < 0.5:
         pixels, mask = pixels[:, ::-1], mask[:, ::-1]
     if random.random() < 0.35:
@@ -143,7 +143,7 @@ def turn(random: np.random.Generator, pixels: Pixels, mask: Pixels) -> Picked:
 
 @lru_cache(1)
 def _camera() -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look at the network at import
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no network access at import
     import albumentations as a
 
     return a.Compose(
@@ -161,7 +161,7 @@ def _camera() -> Any:
 
 
 def camera(random: np.random.Generator, pixels: Pixels) -> Pixels:
-    """Light, colour, blur, noise and JPEG as phones make them (Albumentations, Buslaev et al. 2020)."""
+    """Phone-like light, colour, blur, noise and JPEG (Albumentations, Buslaev et al. 2020)."""
     pipeline = _camera()
     pipeline.set_random_seed(int(random.integers(2**31)))
     changed: Pixels = pipeline(image=pixels)["image"]
@@ -169,24 +169,24 @@ def camera(random: np.random.Generator, pixels: Pixels) -> Pixels:
 
 
 def hard_light(random: np.random.Generator, pixels: Pixels, mask: Pixels) -> Pixels:
-    """One kind of light in which masks fail: dusk, coloured lamps, haze, a vignette, a window behind people."""
+    """One kind of difficult light: dusk, coloured lamps, haze, a vignette, backlight."""
     light = pixels.astype(np.float32) / 255
     kind = random.integers(5)
-    if kind == 0:  # dusk: dark, the shadows drowned in the noise of the sensor
+    if kind == 0:  # dusk: dark, with sensor noise in the shadows
         light = light ** random.uniform(1.5, 3.0) * random.uniform(0.4, 1.0)
         light += random.normal(0, random.uniform(0.005, 0.03), light.shape).astype(np.float32)
     elif kind == 1:  # coloured lamps
         colour = random.uniform(0.35, 1.2, 3).astype(np.float32)
         light = light * colour
-    elif kind == 2:  # haze, or a cheap lens: a third to two thirds of the contrast
+    elif kind == 2:  # haze, or a poor lens: a third to two thirds of the contrast
         span = random.uniform(0.3, 0.7)
         light = light * span + random.uniform(0, 1 - span)
-    elif kind == 3:  # a lamp or flash at one place, falling off from there
+    elif kind == 3:  # a lamp or flash with falloff
         height, width = mask.shape
         rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
         far = np.hypot(rows / height - random.uniform(0.1, 0.9), columns / width - random.uniform(0.1, 0.9))
         light = light / (1 + (far / random.uniform(0.3, 0.8)) ** 2)[..., None] * random.uniform(0.9, 1.3)
-    else:  # against the light: people nearly black, what is behind them bright
+    else:  # backlight: people nearly black before a bright background
         share = cv2.GaussianBlur(mask, (0, 0), 1.0).astype(np.float32)[..., None] / 255
         behind = light ** random.uniform(0.5, 0.9)
         light = behind * (1 - share) + light ** random.uniform(1.2, 2.2) * random.uniform(0.3, 0.7) * share

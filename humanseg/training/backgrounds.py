@@ -1,10 +1,10 @@
-"""Photographs and pictures with nobody in them, out of Debian packages, as backgrounds for training.
+"""Photographs and pictures without people from Debian packages, as backgrounds for training.
 
 `python -m humanseg.training.backgrounds OUT` downloads the packages with `apt-get download` (no root, nothing is
 installed), picks the pictures named below and writes `OUT/img/NAME.jpg` with a long side of at most 768.
-Every picture was looked at: nobody is in view. Licences are mixed (CC BY, CC BY-SA, CC0, GPL-2+; opencv-doc's
-samples Apache-2.0 or BSD): see /usr/share/doc/PACKAGE/copyright in each package. They are only looked at
-in training; none ships.
+Every picture was checked manually for people. Licences are mixed (CC BY, CC BY-SA, CC0, GPL-2+; opencv-doc's
+samples Apache-2.0 or BSD): see /usr/share/doc/PACKAGE/copyright in each package. They are used only for training;
+none ships.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 
 LONG_SIDE = 768
-# Of opencv-doc's samples: how the file names begin.
+# Prefixes of the file names in opencv-doc's samples.
 OPENCV = (
     *("aero1", "aloeL", "apple", "baboon.", "blox", "board", "box_in_scene.", "building", "butterfly."),
     *("chicky_512", "ela_original", "fruits", "graf1", "home.", "leuvenA", "licenseplate_motion"),
@@ -36,7 +36,7 @@ PICTURES: dict[str, tuple[str, ...]] = {
 
 
 def fetch(out: Path) -> int:
-    """Write the pictures to `out/img`; returns how many there are. Raises CalledProcessError offline."""
+    """Write the pictures to `out/img`; returns their number. Raises CalledProcessError offline."""
     (out / "img").mkdir(parents=True, exist_ok=True)
     count = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -55,14 +55,14 @@ def unpack(package: str, folder: Path) -> Path:
     return folder / package
 
 
-def _store(path: Path, target: Path) -> bool:
+def _store(path: Path, destination: Path) -> bool:
     picture = cv2.imread(str(path)) if path.suffix in {".jpg", ".jpeg", ".png"} else None
     if picture is None or min(picture.shape[:2]) < 200:
         return False
     scale = LONG_SIDE / max(picture.shape[:2])
     if scale < 1:
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return cv2.imwrite(str(target), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return cv2.imwrite(str(destination), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""Figures by kind of photo, for `humanseg evaluate`: a mean over a whole set hides where masks fail.
+"""Metrics by slice, for `humanseg evaluate`: a mean over a whole set hides where masks fail.
 
-The kinds are those of the gate (`humanseg.training.kinds`), and two more that only a report needs: the quality of the
-JPEG, and how far the people lean.
+The slices are those of the gate (`humanseg.training.kinds`), and two more for reports only: JPEG quality and tilt.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from humanseg.training.facts import Facts
 from humanseg.training.kinds import kinds_of
 from humanseg.training.metrics import Mask, Score
 
-ELONGATED = 1.5  # ratio of a mask's axes from which on it has a direction
-# The sum of the luminance table of the JPEG standard (ITU T.81, table K.1), which quality 50 stands for.
+ELONGATED = 1.5  # ratio of a mask's axes above which it has an orientation
+# The sum of the luminance table of the JPEG standard (ITU T.81, table K.1), which corresponds to quality 50.
 STANDARD_TABLE_SUM = 3688
 
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of the photos of one kind, such as "light: dark": `mean_iou` with its 95 % interval (low, high)."""
+    """Metrics of one slice, such as "light: dark": `mean_iou` with its 95 % confidence interval (low, high)."""
 
     kind: str
     photos: int
@@ -37,7 +36,7 @@ class Row:
 
 
 def kinds(photo: Path, pixels: Pixels, true: Mask) -> dict[str, str]:
-    """The kinds of a photo, uint8 [H, W, 3] RGB, whose drawn mask, bool [H, W], shows somebody."""
+    """The slices of a photo, uint8 [H, W, 3] RGB, whose ground truth, bool [H, W], has a person."""
     quality, leaning = jpeg_quality(photo), tilt(true)
     found = kinds_of(pixels, true, Facts())
     if quality is not None:
@@ -48,7 +47,7 @@ def kinds(photo: Path, pixels: Pixels, true: Mask) -> dict[str, str]:
 
 
 def tilt(true: Mask) -> float | None:
-    """Degrees, 0..90, between the long axis of a mask (its principal component) and upright; None without one."""
+    """Degrees, 0..90, between a mask's principal axis and the vertical; None without an orientation."""
     shape = cv2.moments(true.astype(np.uint8), binaryImage=True)
     spread, axes = np.linalg.eigh(np.array([[shape["mu02"], shape["mu11"]], [shape["mu11"], shape["mu20"]]]))
     if spread[1] < ELONGATED**2 * max(spread[0], 1e-9):
@@ -58,7 +57,7 @@ def tilt(true: Mask) -> float | None:
 
 
 def jpeg_quality(photo: Path) -> float | None:
-    """The quality, 1..100, that the tables of a JPEG file stand for in libjpeg's scale; None of another file."""
+    """The quality, 1..100, of a JPEG file by its tables on libjpeg's scale; None for other files."""
     with Image.open(photo) as image:
         tables = getattr(image, "quantization", None)
     if not tables:
@@ -68,7 +67,7 @@ def jpeg_quality(photo: Path) -> float | None:
 
 
 def table(photos: Iterable[tuple[dict[str, str], Score]]) -> list[Row]:
-    """A row for each kind that a photo is of, the kinds in the order in which they come first."""
+    """One row per slice, in order of first occurrence."""
     by_kind: dict[str, dict[str, list[Score]]] = {}
     for found, score in photos:
         for kind, name in found.items():

@@ -1,8 +1,8 @@
-"""Learn the calibration of a network's confidence on photos that its training held out, and keep it in the weights.
+"""Fits the calibration of a network's confidence on held-out photos, and stores it in the weights.
 
-`python -m humanseg.training.calibrate WEIGHTS RECIPE OUT` draws samples from the recipe's held-out photos as training
-does from the others (crops, scenes, hard light, nobody in view), segments each, and writes OUT: WEIGHTS with what the
-confidences meant. No measuring set is looked at.
+`python -m humanseg.training.calibrate WEIGHTS RECIPE OUT` draws samples from the recipe's held-out photos like
+training does from the others (crops, scenes, hard light, without people), segments each, and writes OUT: WEIGHTS with
+the calibration. No evaluation set is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAMPLES = 500
 
 
 def held_out(settings: Settings) -> Pools:
-    """The held-out photos with drawn masks, and those with nobody, as training's pools."""
+    """The held-out photos with ground truth, and those without people, as training's pools."""
     pools = Pools([], [])
     for source in settings.data:
         nobody = source.kind == "empty"
@@ -38,28 +38,28 @@ def held_out(settings: Settings) -> Pools:
 
 
 def pairs(weights: Weights, settings: Settings, samples: int = SAMPLES) -> list[Pair]:
-    """(raw confidence, IoU) of each sample in which somebody was found."""
+    """(raw confidence, IoU) of each sample with a detected person."""
     engine = reference_engine(weights.network, weights.spec)
     stream = Stream(replace(settings, seed=settings.seed + 1), held_out(settings))
-    found = []
+    measured_pairs = []
     for number in range(samples):
         shown = stream.picture(number)
         segmentation = segment(engine, weights.spec, shown.seen)
         if segmentation.mask.any():
-            found.append((segmentation.summary().confidence, iou(segmentation.mask > 0, shown.mask > 127)))
-    return found
+            measured_pairs.append((segmentation.summary().confidence, iou(segmentation.mask > 0, shown.mask > 127)))
+    return measured_pairs
 
 
 def main() -> None:
-    """Learn, write, and say what it changed."""
+    """Fit and write the calibration, and print its effect."""
     path, recipe, out = (Path(argument) for argument in sys.argv[1:4])
     weights = load_weights(path)
     measured = pairs(weights, read_recipe(recipe))
-    # Every other photo learns, the rest judges; what is kept has learned from all.
+    # Fitted on every other photo and tested on the rest; the stored calibration is fitted on all.
     tried = learn(measured[::2])
-    judged = [(tried(said), was) for said, was in measured[1::2]]
-    print(f"{len(measured)} photos; calibration error {calibration_error(measured[1::2]):.3f} as it was, ", end="")
-    print(f"{calibration_error(judged):.3f} learned on the others")
+    judged = [(tried(score), true_iou) for score, true_iou in measured[1::2]]
+    print(f"{len(measured)} photos; calibration error {calibration_error(measured[1::2]):.3f} before, ", end="")
+    print(f"{calibration_error(judged):.3f} after, fitted on the other half")
     calibration = learn(measured)
     print(calibration.text())
     save_weights(

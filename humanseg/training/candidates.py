@@ -1,4 +1,4 @@
-"""A model to be compared: weights, or a .mar as `build_mar.sh` makes it, run by serving's own engine."""
+"""A model for comparison: weights, or a .mar of `build_mar.sh`, run by the serving engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BIN = str(Path(GRAPH).with_suffix(".bin"))
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that is ready to run. weights_sha256: of the file that it was built from."""
+    """A loaded model. weights_sha256: of the file from which it was built."""
 
     name: str
     weights_sha256: str
@@ -28,19 +28,19 @@ class Candidate:
     engine: Engine
 
     def segment(self, pixels: Pixels) -> Segmentation:
-        """What this model would answer with: `pixels` is uint8 [H, W, 3] RGB."""
+        """Segment `pixels`, uint8 [H, W, 3] RGB, as the server would."""
         return segment(self.engine, self.spec, pixels)
 
     def frame(self, pixels: Pixels) -> tuple[int, int]:
-        """Height and width of the frame that it makes of a photo."""
+        """Height and width of its frame for a photo."""
         return frame_shape(pixels.shape[0], pixels.shape[1], self.spec)
 
 
 def load_candidate(path: Path, scratch: Path, *, threads: int = 1, precision: str = "auto") -> Candidate:
-    """The model in `path`, a .mar or any file of weights; its graph lies in the folder `scratch` while it runs.
+    """Load the model in `path`, a .mar or any weights file. Its graph is stored in the folder `scratch`.
 
     Raises:
-        WeightsError, ValueError: the file holds no model that can be run.
+        WeightsError, ValueError: the file contains no supported model.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     graph: Any = scratch / GRAPH
@@ -48,7 +48,7 @@ def load_candidate(path: Path, scratch: Path, *, threads: int = 1, precision: st
         with zipfile.ZipFile(path) as mar:
             missing = {INFO, GRAPH, _BIN} - set(mar.namelist())
             if missing:
-                raise ValueError(f"{path} holds no {', '.join(sorted(missing))}; build it anew with ./build_mar.sh")
+                raise ValueError(f"{path} contains no {', '.join(sorted(missing))}; rebuild it with ./build_mar.sh")
             for name in (INFO, GRAPH, _BIN):
                 (scratch / name).write_bytes(mar.read(name))
         info = ModelInfo.read(scratch)

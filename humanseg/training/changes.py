@@ -1,8 +1,8 @@
-"""How masks change when a photo does: worse JPEG, half the size, blur, noise, no colour, little light, the mirror.
+"""Robustness of masks to changes of a photo: JPEG, half size, blur, noise, grey, darkness, mirroring.
 
-One figure for each change: the mean IoU of the mask of the changed photo with that of the photo itself. It needs no
-drawn masks, and 1 means that the change did nothing. Where masks are drawn, the mean IoU with those says whether the
-masks got worse or merely different.
+One metric per change: the mean IoU of the changed photo's mask with the photo's own mask. It needs no ground truth,
+and 1 means that the change has no effect. With ground truth, the mean IoU with it shows whether the masks got worse
+or merely different.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def half_size(pixels: Pixels) -> Pixels:
 
 
 def blur(pixels: Pixels) -> Pixels:
-    """Out of focus: a Gaussian whose sigma is 1/200 of the long side."""
+    """Blur: a Gaussian with a sigma of 1/200 of the long side."""
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), max(pixels.shape[:2]) / 200), np.uint8)
 
 
 def noise(pixels: Pixels) -> Pixels:
-    """Gaussian noise of 20 levels, as of a phone in the evening; the same each time."""
+    """Gaussian noise of 20 levels, like a phone's in the evening; deterministic."""
     grain = np.random.default_rng(0).normal(0, 20, pixels.shape)
     return np.clip(pixels + grain, 0, 255).astype(np.uint8)
 
@@ -50,7 +50,7 @@ def grey(pixels: Pixels) -> Pixels:
 
 
 def dark(pixels: Pixels) -> Pixels:
-    """A quarter of the light that the sensor had (gamma 2.2)."""
+    """A quarter of the light (gamma 2.2)."""
     levels = 255 * (np.arange(256) / 255) * 0.25 ** (1 / 2.2)
     return np.asarray(cv2.LUT(pixels, np.rint(levels).astype(np.uint8)), np.uint8)
 
@@ -73,7 +73,7 @@ CHANGES: dict[str, Change] = {
 
 @dataclass(frozen=True)
 class Seen:
-    """One photo as the network sees it: its pixels, the mask found in it, and the drawn one, all [H, W]."""
+    """One photo: its pixels, the predicted mask, and the ground truth, all [H, W]."""
 
     pixels: Pixels
     found: Mask
@@ -81,7 +81,7 @@ class Seen:
 
 
 def agreement(segment: Callable[[Pixels], Mask], photos: Sequence[Seen]) -> dict[str, tuple[float, float]]:
-    """For each change: the mean IoU with the masks of the photos themselves, and with the drawn ones.
+    """For each change: the mean IoU with the unchanged photos' masks, and with the ground truth.
 
     segment: RGB uint8 [H, W, 3] to a mask bool [H, W].
     """

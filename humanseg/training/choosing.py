@@ -1,13 +1,15 @@
-"""Which photos are worth a person's time, and with what probability each was chosen. Arrays only.
+"""Active learning: which photos to label, and the probability of each choice. Arrays only.
 
 Three parts, in this order:
-- near-duplicates by perceptual hash count once, and what is like a labelled photo not at all;
-- a part that differs most from what is labelled already: greedy k-center in the encoder's features (Sener and
-  Savarese, "Active Learning for Convolutional Neural Networks", 2018). It follows from the photos alone, without
-  chance: a photo of this part has probability 1 and stands for itself;
-- of all others, a draw with unequal probabilities: in proportion to doubt, to disagreement, and a part alike for all,
-  so that every photo may come. Systematic sampling of a shuffled list gives exactly these probabilities (Madow 1949).
-A figure that weighs each chosen photo by 1 / probability is unbiased for all photos (Horvitz and Thompson 1952).
+- near-duplicates by perceptual hash count once, and near-duplicates of labelled photos are dropped;
+- a share for novelty: photos that differ most from the labelled ones, by greedy k-center in the encoder's features
+(Sener and
+  Savarese, "Active Learning for Convolutional Neural Networks", 2018). This part is deterministic: its photos have
+  probability 1 and represent only themselves;
+- a sample of all others with unequal probabilities: in proportion to uncertainty, to disagreement, and a uniform
+part, so that every photo has a chance. Systematic sampling of a shuffled list gives exactly these probabilities
+(Madow 1949). Statistics that weight each chosen photo with 1 / probability are unbiased for all photos (Horvitz and
+Thompson 1952).
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ from humanseg.training.reliability import LEAST, Pair, learn
 
 Floats = NDArray[np.float64]
 Why = Literal["new", "doubt", "disagreement", "random"]
-NEAR = 6  # bits of 64 by which the hashes of near-duplicates differ at most
+NEAR = 6  # maximum Hamming distance of near-duplicates' hashes, of 64 bits
 
 
 @dataclass(frozen=True)
 class Shares:
-    """How the photos are shared out; what is left goes to a draw alike for all, which must not be nothing."""
+    """The shares of the criteria; the rest is drawn uniformly and must be positive."""
 
     new: float = 0.25
     doubt: float = 0.35
@@ -38,18 +40,18 @@ class Shares:
         if min(self.new, self.doubt, self.disagreement) < 0 or self.random < 0.05:
             raise ValueError(
                 f"shares are new {self.new:g}, doubt {self.doubt:g}, disagreement {self.disagreement:g}; together "
-                "they must leave 0.05 at least to a random part, or some photos could never come"
+                "they must leave at least 0.05 to the uniform part, or some photos could never be chosen"
             )
 
     @property
     def random(self) -> float:
-        """The share of the draw alike for all."""
+        """The share of the uniform part."""
         return 1 - self.new - self.doubt - self.disagreement
 
 
 @dataclass(frozen=True)
 class Pool:
-    """N photos that nobody has labelled.
+    """N unlabelled photos.
 
     doubt, disagreement: [N], 0..1. features: [N, D]. hashes: uint64 [N], perceptual.
     """
@@ -62,7 +64,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A photo of the pool: its place, why it was chosen, its probability (above 0), and how many are like it."""
+    """A chosen photo: its index in the pool, reason, probability (above 0), and number of near-duplicates."""
 
     index: int
     why: Why
@@ -79,7 +81,7 @@ def choose(
     shares: Shares | None = None,
     seed: int = 0,
 ) -> list[Chosen]:
-    """At most `count` photos of the pool, in the order of the pool."""
+    """Choose at most `count` photos of the pool, in pool order."""
     shares = shares or Shares()
     alike = near_duplicates(pool.hashes, labelled_hashes)
     left = np.flatnonzero(alike > 0)
@@ -98,7 +100,7 @@ def choose(
         chances = inclusion(stacked.sum(axis=0), number - len(new))
         random = np.random.default_rng(seed)
         for place in systematic(chances, seed):
-            # the part that the photo came through, as if each part were drawn on its own
+            # the photo's main reason, as if each part were drawn separately
             why = names[int(random.choice(len(names), p=stacked[:, place] / stacked[:, place].sum()))]
             index = int(rest[place])
             chosen.append(Chosen(index, why, float(chances[place]), int(alike[index])))
@@ -106,7 +108,7 @@ def choose(
 
 
 def near_duplicates(hashes: NDArray[np.uint64], known: NDArray[np.uint64] | None = None) -> NDArray[np.intp]:
-    """For each photo how many it stands for, [N]: 0 for one that an earlier or a known photo is like."""
+    """The number of photos that each one represents, [N]: 0 for a near-duplicate of an earlier or known photo."""
     alike = np.zeros(len(hashes), np.intp)
     kept: list[int] = []
     for index, one in enumerate(hashes):
@@ -124,9 +126,9 @@ def near_duplicates(hashes: NDArray[np.uint64], known: NDArray[np.uint64] | None
 
 
 def k_center(features: Floats, count: int, known: Floats | None = None) -> NDArray[np.intp]:
-    """Places of `count` photos, each the farthest from all known ones and those before it. features: [N, D].
+    """Greedy k-center: indices of `count` photos, each the farthest from all known and previous ones.
 
-    Without known ones the first is the farthest from the middle.
+    features: [N, D]. Without known ones the first is the farthest from the mean.
     """
     count = min(count, len(features))
     if count <= 0:
@@ -158,7 +160,7 @@ def inclusion(sizes: Floats, count: int) -> Floats:
 
 
 def systematic(chances: Floats, seed: int) -> NDArray[np.intp]:
-    """Places that are drawn, each with exactly its chance: points a step of 1 apart on a shuffled list."""
+    """Systematic sampling of indices with exactly these probabilities: points at distance 1 on a shuffled list."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(chances))
     ends = np.cumsum(chances[order])
@@ -171,29 +173,29 @@ def systematic(chances: Floats, seed: int) -> NDArray[np.intp]:
 def calibrated_doubt(confidence: Floats, known: Sequence[Pair] = ()) -> Floats:
     """How wrong a mask is expected to be, 1 - IoU, [N], from its confidence, [N].
 
-    known: (confidence, IoU) of photos that people have labelled. Of 30 or more it is learned what a confidence
-    means; with fewer it is taken at its word.
+    known: (confidence, IoU) of labelled photos. With 30 or more the confidence is calibrated on them; with fewer it
+    is used as it is.
     """
     if len(known) < 2 * LEAST:
         return np.asarray(1 - confidence)
     meaning = learn(known)
-    return np.array([1 - meaning(float(said)) for said in confidence])
+    return np.array([1 - meaning(float(value)) for value in confidence])
 
 
 def disagreement(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
-    """1 - IoU of two masks [H, W], a person where not 0: of two versions, or of a photo and its mirror."""
+    """1 - IoU of two masks [H, W], a person where not 0: of two versions, or of a photo and its mirror image."""
     one, two = np.asarray(first) > 0, np.asarray(second) > 0
     either = int(np.count_nonzero(one | two))
     return 1 - int(np.count_nonzero(one & two)) / either if either else 0.0
 
 
 def _evenly(scores: Floats) -> Floats:
-    """Scores as shares that sum to 1; alike where all are 0."""
+    """Normalise scores to sum to 1; uniform if all are 0."""
     total = float(scores.sum())
     return scores / total if total > 0 else np.full(len(scores), 1 / len(scores))
 
 
 def why_counts(chosen: Sequence[Chosen]) -> dict[str, int]:
-    """How many were chosen for each reason."""
+    """The number of choices by reason."""
     names = ("new", "doubt", "disagreement", "random")
     return {name: sum(one.why == name for one in chosen) for name in names}

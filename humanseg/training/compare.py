@@ -1,4 +1,4 @@
-"""Two models on the same photos: measured by the way of serving, judged by `paired`, shown by `compare_report`."""
+"""Compares two models on the same photos through the serving pipeline; see `paired` and `compare_report`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEASURES = ("iou", "boundary_f", "coverage")
 
 @dataclass(frozen=True)
 class Measured:
-    """All photos through both models. samples[i] and facts[i] are of row i of `paired`."""
+    """The measurements of both models. samples[i] and facts[i] belong to row i of `paired`."""
 
     samples: tuple[Sample, ...]
     facts: tuple[Facts, ...]
@@ -38,15 +38,15 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Measured:
-    """Both models on each of `samples`, one photo in memory at a time.
+    """Run both models on each of `samples`, with one photo in memory at a time.
 
-    Which of the two goes first changes with each photo, and neither is timed on the first frame of a shape, so that
-    warm caches favour none. Raises DataError, naming every bad file, before anything is measured.
+    The order alternates, and the first frame of a shape is not timed, so that warm caches favour neither. Raises
+    DataError, listing every invalid file, before the first measurement.
     """
     if problems := check(samples):
         raise DataError("\n".join(problems))
     if not samples:
-        raise DataError("no photos to compare on: name a folder with --data DIR")
+        raise DataError("no photos to compare: use --data DIR")
     facts = facts_of(list(samples))
     values = np.zeros((2, len(samples), len(MEASURES)))
     bins = np.zeros((2, len(samples), BINS, 3))
@@ -87,7 +87,7 @@ def measure(
 
 
 def reliability(probability: Pixels, true: Mask) -> NDArray[np.float64]:
-    """A photo's reliability, [BINS, 3]: of each bin of probability its share of pixels, and what was said and true.
+    """A photo's reliability, [BINS, 3]: per probability bin the share of pixels, predicted and true probability.
 
     probability: uint8 [H, W], 255 = certain. true: bool [H, W].
     """

@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML file for people, with its figures inside as JSON for `release --gate`."""
+"""The comparison report: one HTML file for people, with the metrics embedded as JSON for `release --gate`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ VERDICTS = {
     "better": "The new model is better.",
     "not worse": "The new model is not worse.",
     "worse": "The new model is worse.",
-    "can't tell": "These are not enough photos to tell.",
+    "can't tell": "There are too few photos to decide.",
 }
 _COLOURS = {"better": GREEN, "not worse": BLUE, "can't tell": GREY, "worse": RED}
 
@@ -52,7 +52,7 @@ def write_report(
     verdict: Verdict,
     margins: Margins,
 ) -> dict[str, Any]:
-    """Write the report to `path`, whole, and return its figures."""
+    """Write the report to `path` atomically, and return its metrics."""
     data = figures(old, new, sets, measured, verdict, margins)
     kind = {"worse": "bad", "can't tell": "dim"}.get(verdict.state, "good")
     lines = [check for check in verdict.checks if check.says]
@@ -61,12 +61,12 @@ def write_report(
         paragraph(headline(verdict), kind),
         *(paragraph(f"{check.name}: {check.says}.", "bad" * (check.state == "worse")) for check in lines),
         paragraph(
-            f"{len(measured.samples)} photos of {', '.join(sets)}; differences are new minus old, on the same ones, "
-            "weighted by the inverse of the probability with which a photo came to be here. Intervals: 95 %, by "
-            "bootstrap; those of kinds are wider, for there are many of them.",
+            f"{len(measured.samples)} photos of {', '.join(sets)}; paired differences are new minus old, "
+            "weighted by the inverse sampling probability of a photo. Intervals: 95 %, by "
+            "bootstrap; those of slices are wider, to correct for multiple comparisons.",
             "dim",
         ),
-        heading("What was asked"),
+        heading("Checks"),
         table(
             ("", "photos", "old", "new", "difference", "from", "to", "answer"),
             [
@@ -83,7 +83,7 @@ def write_report(
                 for check in verdict.checks
             ],
         ),
-        heading("Mean IoU by kind of photo"),
+        heading("Mean IoU by slice"),
         intervals_plot(
             [
                 (check.name, check.figure.difference, check.figure.low, check.figure.high, _COLOURS[check.state])
@@ -93,7 +93,7 @@ def write_report(
             margins.kind,
         ),
         heading("Calibration"),
-        paragraph("What the models say a pixel's probability is, and how often it is a person."),
+        paragraph("Reliability: the predicted probability of a pixel, and how often it is a person."),
         _calibration(measured),
         *_extremes(old, new, measured),
         data=data,
@@ -110,14 +110,14 @@ def headline(verdict: Verdict) -> str:
     """The verdict in one or two sentences."""
     text = VERDICTS[verdict.state]
     if verdict.needed is not None:
-        text += f" About {verdict.needed} photos with people would be, if the models are equally good."
+        text += f" About {verdict.needed} photos with people would be enough, if the models are equally good."
     return text
 
 
 def figures(
     old: Candidate, new: Candidate, sets: list[str], measured: Measured, verdict: Verdict, margins: Margins
 ) -> dict[str, Any]:
-    """The report's figures as plain values."""
+    """The report's metrics as plain values."""
     paired = measured.paired
     return {
         "verdict": verdict.state,
@@ -155,13 +155,13 @@ def _calibration(measured: Measured) -> Raw:
     lines = []
     for name, bins, colour in (("old", measured.paired.old_bins, GREY), ("new", measured.paired.new_bins, BLUE)):
         mean = np.average(bins, axis=0, weights=measured.paired.weights)  # [BINS, 3]
-        points = [(float(said / share), float(true / share)) for share, said, true in mean if share > 1e-6]
+        points = [(float(predicted / share), float(true / share)) for share, predicted, true in mean if share > 1e-6]
         lines.append((name, points, colour))
-    return lines_plot(lines, ("said", "true"), diagonal=True)
+    return lines_plot(lines, ("predicted", "true"), diagonal=True)
 
 
 def _extremes(old: Candidate, new: Candidate, measured: Measured) -> list[Raw]:
-    """The photos that lost and won most: drawn anew, for nobody keeps all pictures in memory."""
+    """The photos that lost and gained most, segmented again, because not all pictures are kept in memory."""
     difference = measured.paired.new["iou"] - measured.paired.old["iou"]
     order = np.argsort(difference, kind="stable").tolist()
     lost = [index for index in order[:SHOWN] if difference[index] < 0]
@@ -169,7 +169,7 @@ def _extremes(old: Candidate, new: Candidate, measured: Measured) -> list[Raw]:
     parts = [
         paragraph("Old left, new right. Green: right. Blue: missed. Red: false.", "dim"),
     ]
-    for title, chosen in (("Lost most", lost), ("Won most", won)):
+    for title, chosen in (("Largest losses", lost), ("Largest gains", won)):
         parts.append(heading(title))
         if not chosen:
             parts.append(paragraph("None."))
@@ -179,13 +179,13 @@ def _extremes(old: Candidate, new: Candidate, measured: Measured) -> list[Raw]:
             true = sample.read()[1] > 127
             pair = [_tile(pixels, candidate.segment(pixels).mask > 0, true) for candidate in (old, new)]
             _, jpeg = cv2.imencode(".jpg", np.hstack(pair), [cv2.IMWRITE_JPEG_QUALITY, 80])
-            said = f"{measured.paired.old['iou'][index]:.3f} to {measured.paired.new['iou'][index]:.3f}"
-            parts.append(picture(base64.b64encode(jpeg.tobytes()).decode(), f"{sample.photo.name[-24:]}: {said}"))
+            change = f"{measured.paired.old['iou'][index]:.3f} to {measured.paired.new['iou'][index]:.3f}"
+            parts.append(picture(base64.b64encode(jpeg.tobytes()).decode(), f"{sample.photo.name[-24:]}: {change}"))
     return parts
 
 
 def _tile(pixels: Pixels, found: Mask, true: Mask) -> Pixels:
-    """BGR, its long side TILE pixels: the photo with what was found."""
+    """The photo with its predicted mask: BGR, with a long side of TILE pixels."""
     scale = TILE / max(pixels.shape[:2])
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)[..., ::-1].astype(np.float32)

@@ -1,7 +1,7 @@
-"""New scenes out of cut-outs and backgrounds (copy-paste augmentation, Ghiasi et al. 2021).
+"""Composes new scenes from cut-outs and backgrounds (copy-paste augmentation, Ghiasi et al. 2021).
 
-The framing that street photos lack is made here: busts that rise from the lower edge, faces that fill the
-frame, groups, and small figures far away, on photographed, blurred or plain backgrounds.
+It adds framings that street photos lack: busts at the lower edge, faces that fill the frame, groups, and small
+distant figures, on photographed, blurred or plain backgrounds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Draw = Callable[[], Picked]  # the next photo and mask to cut a person from
 
 
 def photographed(random: np.random.Generator, pixels: Pixels, height: int, width: int) -> Pixels:
-    """A random part of `pixels` with the frame's sides, blurred a third of the time like a wide lens does."""
+    """A random crop of `pixels` of the frame's size, blurred with probability 1/3 like a shallow depth of field."""
     scale = min(pixels.shape[0] / height, pixels.shape[1] / width) * random.uniform(0.4, 1.0)
     part_height, part_width = max(8, int(height * scale)), max(8, int(width * scale))
     top = int(random.integers(0, max(1, pixels.shape[0] - part_height + 1)))
@@ -32,7 +32,7 @@ def photographed(random: np.random.Generator, pixels: Pixels, height: int, width
 
 
 def plain(random: np.random.Generator, height: int, width: int) -> Pixels:
-    """A wall: one colour, mostly pale and greyish, with a gradient of light and some stains."""
+    """A plain wall: one colour, mostly pale and greyish, with a light gradient and some stains."""
     colour = np.clip(random.uniform(40, 245) + random.normal(0, 18, 3) * (1 + 2 * (random.random() < 0.2)), 0, 255)
     angle = random.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -44,7 +44,7 @@ def plain(random: np.random.Generator, height: int, width: int) -> Pixels:
 
 
 def _relight(random: np.random.Generator, pixels: Pixels, background: Pixels) -> Pixels:
-    """Move the cut-out's light and colour some way towards the background's."""
+    """Shift the cut-out's light and colour towards the background's."""
     shift = (background.mean(axis=(0, 1)) - pixels.mean(axis=(0, 1))) * random.uniform(0.0, 0.35)
     gain = random.uniform(0.8, 1.2)
     relit: Pixels = np.clip(pixels.astype(np.float32) * gain + shift, 0, 255).astype(np.uint8)
@@ -52,7 +52,7 @@ def _relight(random: np.random.Generator, pixels: Pixels, background: Pixels) ->
 
 
 def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Picked, crowd: int) -> Picked:
-    """Put one person on the canvas; a bust stands on the lower edge, a whole figure anywhere."""
+    """Place one person on the canvas; a bust on the lower edge, a full figure anywhere."""
     pixels, mask = person
     height, width = label.shape
     if random.random() < 0.5:
@@ -79,7 +79,7 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
     alpha = augmentation.resize(mask[rows, columns], new_height, new_width)
     if random.random() < 0.5:
         cutout, alpha = cutout[:, ::-1], alpha[:, ::-1]
-    # A bust is cut below, so its lower end must lie at or under the frame's edge.
+    # A bust is cut off at the bottom, so its lower end must be at or below the frame's edge.
     y = height - new_height + (round(random.uniform(0, 0.15) * new_height) if bust else 0)
     if not bust:
         y = round(random.uniform(min(0, y), max(y, 1)))
@@ -92,9 +92,9 @@ def paste(random: np.random.Generator, canvas: Pixels, label: Pixels, person: Pi
     return canvas, label
 
 
-def put_thing(random: np.random.Generator, canvas: Pixels, label: Pixels, thing: Picked) -> Picked:
-    """Put what is no person anywhere on the canvas, 15 to 110 % of its short side large; it hides who is behind."""
-    pixels, alpha = thing
+def put_distractor(random: np.random.Generator, canvas: Pixels, label: Pixels, distractor: Picked) -> Picked:
+    """Place a distractor anywhere on the canvas, at 15 to 110 % of its short side; it occludes people behind it."""
+    pixels, alpha = distractor
     height, width = label.shape
     scale = np.exp(random.uniform(np.log(0.15), np.log(1.1))) * min(height, width) / max(alpha.shape)
     tall, wide = max(4, round(alpha.shape[0] * scale)), max(4, round(alpha.shape[1] * scale))
@@ -112,7 +112,7 @@ Slices = tuple[slice, slice]
 
 
 def _overlap(y: int, x: int, tall: int, wide: int, height: int, width: int) -> tuple[Slices, Slices]:
-    """(where on the canvas, which part of the cut-out) for a cut-out whose corner lies at `y`, `x`."""
+    """(region of the canvas, region of the cut-out) for a cut-out whose corner is at `y`, `x`."""
     y0, x0, y1, x1 = max(y, 0), max(x, 0), min(y + tall, height), min(x + wide, width)
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
 
@@ -120,7 +120,7 @@ def _overlap(y: int, x: int, tall: int, wide: int, height: int, width: int) -> t
 def _blend(
     random: np.random.Generator, canvas: Pixels, place: Slices, cutout: Pixels, alpha: Pixels
 ) -> NDArray[np.float32]:
-    """Mix the relit cut-out into the canvas, in place; gives the cut-out's share of each pixel there, 0..1."""
+    """Blend the relit cut-out into the canvas, in place; returns its alpha there, 0..1."""
     share = alpha.astype(np.float32) / 255.0
     lit = _relight(random, np.ascontiguousarray(cutout), canvas)
     mixed = canvas[place] * (1 - share[..., None]) + lit * share[..., None]
@@ -133,21 +133,21 @@ def scene(
     frame: augmentation.Shape,
     background: Pixels | None,
     person: Draw,
-    thing: Picked | None = None,
+    distractor: Picked | None = None,
 ) -> Picked:
     """A photo `[h, w, 3]` and mask `[h, w]` of the shape `frame`; `background` None means a wall.
 
-    A `thing` stands behind the people, or now and then before them.
+    A `distractor` is placed behind the people, or now and then before them.
     """
     height, width = frame
     canvas = plain(random, height, width) if background is None else photographed(random, background, height, width)
     label: Pixels = np.zeros((height, width), np.uint8)
-    before = thing is not None and random.random() < 0.3
-    if thing is not None and not before:
-        canvas, label = put_thing(random, canvas, label, thing)
+    before = distractor is not None and random.random() < 0.3
+    if distractor is not None and not before:
+        canvas, label = put_distractor(random, canvas, label, distractor)
     crowd = int(random.choice((1, 2, 3, 4, 6), p=(0.55, 0.2, 0.12, 0.08, 0.05)))
     for _ in range(crowd):
         canvas, label = paste(random, canvas, label, person(), crowd)
-    if thing is not None and before:
-        canvas, label = put_thing(random, canvas, label, thing)
+    if distractor is not None and before:
+        canvas, label = put_distractor(random, canvas, label, distractor)
     return canvas, label

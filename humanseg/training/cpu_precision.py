@@ -1,8 +1,8 @@
-"""What makes a training step on the CPU quick, without changing what it computes.
+"""Speeds up training steps on the CPU without changing their results.
 
-oneDNN has no fast bfloat16 kernels for two gradients of depthwise convolutions: of the weights of a 5x5 kernel,
-and of the input at stride 2. They took half of a training step; in float32 they take a quarter of that
-(torch.profiler on torch 2.13.0, AMD EPYC with avx512_bf16).
+oneDNN has no fast bfloat16 kernels for two gradients of depthwise convolutions: for the weights of a 5x5 kernel, and
+for the input at stride 2. They took half of a training step; in float32 they take a quarter of that (torch.profiler
+on torch 2.13.0, AMD EPYC with avx512_bf16).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 def float32_where_quicker(network: nn.Module) -> None:
     """Make the depthwise convolutions with slow bfloat16 gradients compute in float32, in place.
 
-    To be called last: the changed modules can't be copied, for a copy would compute with this one's weights.
+    Call this last: copies of the changed modules would compute with the original's weights.
     """
     for module in network.modules():
         if not isinstance(module, nn.Conv2d) or module.groups == 1 or not module.weight.requires_grad:

@@ -1,11 +1,11 @@
-"""Cut-outs of what is no person: animals, vehicles, household, food, out of Debian's `tuxpaint-stamps-default`.
+"""Distractors: cut-outs of animals, vehicles, household items and food, from Debian's `tuxpaint-stamps-default`.
 
 `python -m humanseg.training.distractors OUT` downloads the package with `apt-get download` (no root, nothing is
 installed) and writes each photographed stamp as `OUT/img/NAME.png` and its alpha as `OUT/mask/NAME.png`, for
-sources of the kind `things`.
+sources of the kind `distractors`.
 
-Folders with people, clothes and drawings are left out; the others were looked at. GPL-2; they are
-only looked at in training, none ships.
+Folders with people, clothes and drawings are excluded; the others were checked manually. GPL-2; they are used only
+for training, none ships.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from humanseg.training.backgrounds import unpack
 
 PACKAGE = "tuxpaint-stamps-default"
 FOLDERS = ("animals", "vehicles", "household", "food", "hobbies", "plants", "town", "sports", "space")
-LEAST_SIDE = 60  # pixels; smaller stamps would only be blurs
-LEAST_CLEAR = 0.05  # share of transparent pixels; without any it is no cut-out
+LEAST_SIDE = 60  # pixels; smaller stamps would be too blurred
+LEAST_CLEAR = 0.05  # share of transparent pixels; a cut-out has some
 
 
 def fetch(out: Path) -> int:
-    """Write the cut-outs into `out`; returns how many there are. Raises CalledProcessError offline."""
+    """Write the cut-outs to `out`; returns their number. Raises CalledProcessError offline."""
     (out / "img").mkdir(parents=True, exist_ok=True)
     (out / "mask").mkdir(exist_ok=True)
     count = 0
@@ -49,4 +49,4 @@ def _store(path: Path, out: Path, name: str) -> bool:
 
 
 if __name__ == "__main__":
-    print(f"{fetch(Path(sys.argv[1]))} things")
+    print(f"{fetch(Path(sys.argv[1]))} cut-outs")

@@ -1,4 +1,4 @@
-"""What a network's own encoder sees in a photo: one vector, in which photos that look alike to it lie close."""
+"""A network's embedding of a photo: similar photos have close vectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from humanseg.training.choosing import disagreement
 
 @dataclass(frozen=True)
 class Seen:
-    """A photo as the network sees it.
+    """The network's view of a photo.
 
     features: float32 [D], of length 1. confidence, disagreement (with its mirror): 0..1. mask: uint8 [H, W], 0/255.
     """
@@ -33,9 +33,9 @@ class Seen:
 
 
 class Encoder:
-    """A PyTorch network that also tells what its deepest layer answered, averaged over the picture.
+    """A PyTorch network that also returns its deepest layer's output, averaged over the picture.
 
-    The deepest layer is the last one with the smallest picture in it: a U-Net's bottleneck, whatever its name.
+    The deepest layer is the last one with the smallest spatial size: a U-Net's bottleneck, whatever its name.
     """
 
     def __init__(self, network: nn.Module, spec: Spec) -> None:
@@ -45,7 +45,7 @@ class Encoder:
         _deepest(network, spec).register_forward_hook(self._keep)
 
     def look(self, pixels: Pixels) -> Seen:
-        """See a photo, uint8 [H, W, 3] RGB, and its mirror."""
+        """Process a photo, uint8 [H, W, 3] RGB, and its mirror image."""
         found = segment(self._engine, self._spec, pixels)
         assert self._found is not None
         vector = self._found.float().mean(dim=(0, 2, 3)).numpy()
@@ -76,12 +76,12 @@ def _deepest(network: nn.Module, spec: Spec) -> nn.Module:
     for hook in hooks:
         hook.remove()
     if not seen:
-        raise ValueError("the network has no layer that answers with a picture; its features can't be compared")
+        raise ValueError("the network has no layer with a spatial output; its features can't be used")
     smallest = min(size for size, _ in seen)
     return next(module for size, module in reversed(seen) if size == smallest)
 
 
 def perceptual_hash(pixels: Pixels) -> np.uint64:
-    """64 bits of a photo, uint8 [H, W, 3], that few edits change (the DCT hash of the library imagehash)."""
+    """The 64-bit perceptual hash of a photo, uint8 [H, W, 3] (the DCT hash of the library imagehash)."""
     bits = imagehash.phash(Image.fromarray(pixels)).hash.ravel()
     return np.uint64(int("".join("1" if bit else "0" for bit in bits), 2))

@@ -1,8 +1,8 @@
-"""Measure weights on whole data sets and write what was found: a table, JSON, and sheets of photos.
+"""Measures weights on whole data sets; writes JSON, sheets of photos and a reliability plot.
 
-`OUT/evaluation.json` holds every figure with its 95 % bootstrap interval and every photo's own; `OUT/NAME.png` shows
-the worst, the median and the best photos of each set with their masks, `OUT/reliability.png` the confidences beside
-the IoU.
+`OUT/evaluation.json` contains every metric with its 95 % bootstrap confidence interval, and every photo's metrics;
+`OUT/NAME.png` shows the worst, the median and the best photos of each set with their masks, `OUT/reliability.png`
+plots the confidence against the IoU.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ EMPTY_FIGURES: dict[str, Callable[[Sequence[Score]], float]] = {
 
 @dataclass(frozen=True)
 class SetReport:
-    """One data set measured: `figures` maps a name to (value, low, high) of its 95 % interval."""
+    """The measurements of one data set: `figures` maps a name to (value, low, high) of its 95 % interval."""
 
     name: str
     photos: int
-    nobody: bool  # no photo of the set shows anybody
+    nobody: bool  # no photo of the set has a person
     figures: dict[str, tuple[float, float, float]]
     results: list[Result]
-    changes: dict[str, tuple[float, float]]  # see humanseg.training.changes; empty where it was not asked for
+    changes: dict[str, tuple[float, float]]  # see humanseg.training.changes; empty if not requested
 
     @property
     def pairs(self) -> list[Pair]:
-        """(confidence, IoU) of the photos in which somebody was found."""
+        """(confidence, IoU) of the photos with a detected person."""
         return [(result.confidence, result.iou) for result in self.results if result.found.any()]
 
 
@@ -66,9 +66,9 @@ def evaluate(
     quality: str = "fast",
     changed: bool = False,
 ) -> list[SetReport]:
-    """Measure each named set; with `changed` also what changes to its photos do to the masks.
+    """Measure each named set; with `changed` also its robustness.
 
-    Raises DataError, naming every bad file, before the first photo is measured.
+    Raises DataError, listing every invalid file, before the first measurement.
     """
     problems = [line for _, samples in sets for line in check(samples)]
     if problems:
@@ -106,13 +106,13 @@ def evaluate(
 
 
 def kinds(reports: Sequence[SetReport]) -> list[Row]:
-    """The table by kind of photo, over all sets that show people."""
+    """The table by slice, over all sets with people."""
     shown = [result for report in reports if not report.nobody for result in report.results if result.true.any()]
-    return by_kind.table((by_kind.kinds(each.photo, each.pixels, each.true), each.score) for each in shown)
+    return by_kind.table((by_kind.kinds(item.photo, item.pixels, item.true), item.score) for item in shown)
 
 
 def report_set(name: str, results: list[Result], changes: dict[str, tuple[float, float]] | None = None) -> SetReport:
-    """The figures of one set; photos without anybody are judged by what is found falsely."""
+    """The metrics of one set; photos without people are measured by false positives."""
     scores: list[Score] = [result.score for result in results]
     nobody = not any(result.true.any() for result in results)
     wanted = EMPTY_FIGURES if nobody else FIGURES
@@ -132,7 +132,7 @@ def extremes(report: SetReport) -> list[Result]:
 
 
 def as_plain(report: SetReport) -> dict[str, Any]:
-    """What JSON holds of a report."""
+    """A report as plain values for JSON."""
     return {
         "set": report.name,
         "photos": report.photos,
@@ -141,7 +141,7 @@ def as_plain(report: SetReport) -> dict[str, Any]:
             for key, (value, low, high) in report.figures.items()
         },
         "calibration_error": round(reliability.calibration_error(report.pairs), 4),
-        "reliability": [asdict(each) for each in reliability.bins(report.pairs)],
+        "reliability": [asdict(item) for item in reliability.bins(report.pairs)],
         "changes": {
             name: {"iou_with_unchanged": round(own, 4), "iou_with_drawn": round(drawn, 4)}
             for name, (own, drawn) in report.changes.items()

@@ -1,4 +1,4 @@
-"""Checkpoints to the weights file that `build_mar.sh` packs (`humanseg export`)."""
+"""Converts checkpoints to a weights file for `build_mar.sh` (`humanseg export`)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class _Found:
 
 
 def export(sources: Sequence[Path], out: Path, *, threshold: float | None = None, size: int | None = None) -> Weights:
-    """Write `out` from runs' folders, their `last.ckpt`, or weights, and read it back as serving would.
+    """Write `out` from run folders, their `last.ckpt`, or weights, and read it back like the server.
 
-    Of several sources the mean is written, with the size and threshold of the last: runs that went on from one
-    another lie in one basin, and their mean is often better than each (Wortsman et al., "Model soups", 2022).
+    Several sources are averaged, with the size and threshold of the last: consecutive runs are in the same loss
+    basin, and their mean is often better than each (Wortsman et al., "Model soups", 2022).
 
-    Raises WeightsError when a source holds no network, when two are not alike, or the result can't be served.
+    Raises WeightsError if a source contains no network, if two differ in architecture, or the result can't be served.
     """
-    found = [_read(source) for source in sources]
-    last = found[-1]
-    last.network.load_state_dict(_mean(sources, [each.network.state_dict() for each in found]))
+    loaded = [_read(source) for source in sources]
+    last = loaded[-1]
+    last.network.load_state_dict(_mean(sources, [item.network.state_dict() for item in loaded]))
     out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, last.network, input_size=size or last.size, threshold=threshold or last.threshold)
     return load_weights(out)
@@ -44,7 +44,7 @@ def _mean(sources: Sequence[Path], states: Sequence[dict[str, Tensor]]) -> dict[
     shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
     for source, shape in zip(sources, shapes, strict=True):
         if shape != shapes[0]:
-            raise WeightsError(f"{source} and {sources[0]} are not the same network: they have no mean")
+            raise WeightsError(f"{source} and {sources[0]} are different networks and can't be averaged")
     return {
         name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
         for name, tensor in states[-1].items()
@@ -61,7 +61,7 @@ def _read(source: Path) -> _Found:
 def _from_checkpoint(path: Path) -> _Found:
     """The averaged network of a run's checkpoint, and the size it was trained at."""
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file; is the folder that of a run?")
+        raise WeightsError(f"{path}: no such file; is the folder a training run?")
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     average = {
         name.removeprefix("module."): tensor for name, tensor in state["average"].items() if name != "n_averaged"

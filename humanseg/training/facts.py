@@ -1,4 +1,4 @@
-"""What is known of a data set's photos besides their pixels: the manifest of an archive export."""
+"""Metadata of a data set's photos: the manifest of an archive export."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANIFEST = "manifest.jsonl"
 
 @dataclass(frozen=True)
 class Facts:
-    """probability: that this photo is here at all, 0..1; a figure of all photos weighs it by the inverse."""
+    """probability: the photo's sampling probability, 0..1; statistics of all photos are weighted with its inverse."""
 
     probability: float = 1.0
     label: str | None = None
@@ -35,19 +35,19 @@ class Facts:
 
 
 def facts_of(samples: list[Sample]) -> list[Facts]:
-    """The facts of each sample, from the manifest of the folder that it lies in; nothing known without one."""
+    """The metadata of each sample, from its folder's manifest; empty without one."""
     manifests: dict[Path, dict[str, Facts]] = {}
-    found = []
+    facts = []
     for sample in samples:
         folder = sample.photo.parent.parent
         if folder not in manifests:
             manifests[folder] = read_manifest(folder)
-        found.append(manifests[folder].get(sample.photo.name, Facts()))
-    return found
+        facts.append(manifests[folder].get(sample.photo.name, Facts()))
+    return facts
 
 
 def read_manifest(folder: Path) -> dict[str, Facts]:
-    """The manifest of an export by photo name; empty where there is none."""
+    """The manifest of an export by photo name; empty if there is none."""
     path = folder / MANIFEST
     if not path.is_file():
         return {}

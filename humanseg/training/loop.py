@@ -2,14 +2,14 @@
 
 A run is a folder:
     settings.json    settings, git revision, versions, fingerprint of the data
-    log.csv          loss, learning rate and speed every 20 steps; IoU of the held-out photos at each report
-    last.ckpt        everything to go on from: network, average, optimizer, step
-    sheets/          held-out photos with their masks, one PNG per report
-    weights.safetensors   the averaged network as serving reads it, at each report and at the end
+    log.csv          loss, learning rate and speed every 20 steps; IoU of the held-out photos at each evaluation
+    last.ckpt        the state for resuming: network, average, optimizer, step
+    sheets/          held-out photos with their masks, one PNG per evaluation
+    weights.safetensors   the averaged network for serving, at each evaluation and at the end
 
 The weights that ship are an exponential moving average of the steps' (Polyak and Juditsky 1992; Mean
 Teacher, Tarvainen and Valpola 2017). All randomness is a function of (seed, sample number), see
-`humanseg.training.stream`, so a checkpoint needs no random state, and a resumed run ends with the same weights.
+`humanseg.training.stream`, so a checkpoint needs no random state, and a resumed run gives the same weights.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ from humanseg.training.stream import Pools, Stream
 
 LOG_STEPS = 20
 SAVE_STEPS = 5  # how often the processes of a run agree on whether a checkpoint is due
-VALIDATION_PHOTOS = 48  # at each report; the whole held-out part is for `humanseg evaluate`
+VALIDATION_PHOTOS = 48  # at each evaluation; `humanseg evaluate` uses the whole held-out part
 
 
 def start_network(init: str, reinit: tuple[str, ...] = ()) -> Network:
-    """The network a run starts from: `imagenet`, `random`, or a weights file, of which `reinit` is left out."""
+    """The initial network: `imagenet`, `random`, or a weights file without the tensors in `reinit`."""
     if reinit:
         return _partly_new(Path(init), reinit)
     if init in ("imagenet", "random"):
@@ -71,27 +71,27 @@ def start_network(init: str, reinit: tuple[str, ...] = ()) -> Network:
 
 
 def _partly_new(path: Path, reinit: tuple[str, ...]) -> EfficientUNet:
-    """The network that ships with the tensors in `path`, but for those whose names start with one of `reinit`."""
+    """The shipped architecture with the tensors in `path`, except those whose names start with one of `reinit`."""
     if not path.is_file() or path.suffix != ".safetensors":
-        raise SettingsError(f"init is {str(path)!r}; with reinit it must be a .safetensors file of weights")
+        raise SettingsError(f"init is {str(path)!r}; with reinit it must be a .safetensors weights file")
     network, state = EfficientUNet(), read_safetensors(path)[1]
     wanted = network.state_dict()
     for start in reinit:
         if not start or not any(name.startswith(start) for name in (*state, *wanted)):
-            raise SettingsError(
-                f"reinit: no tensor's name starts with {start!r}, neither in {path} nor in the network"
-            )
+            raise SettingsError(f"reinit: no tensor name in {path} or the network starts with {start!r}")
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(reinit)}
     shapes = {name: tensor.shape for name, tensor in wanted.items() if not name.startswith(reinit)}
     wrong = {(name, tensor.shape) for name, tensor in kept.items()} ^ set(shapes.items())
     if wrong:
-        raise SettingsError(f"init: {path} does not fit at {min(wrong)[0]!r}; reinit leaves out {', '.join(reinit)}")
+        raise SettingsError(
+            f"init: {path} does not match the network at {min(wrong)[0]!r}; reinit covers only {', '.join(reinit)}"
+        )
     network.load_state_dict(wanted | kept)
     return network
 
 
 def gather(settings: Settings) -> tuple[Pools, list[Sample]]:
-    """The run's sources, and photos for validation; raises DataError that names every bad file."""
+    """The run's sources and validation photos; raises DataError with every invalid file."""
     pools = Pools([], [], [])
     validation: list[Sample] = []
     problems: list[str] = []
@@ -104,22 +104,22 @@ def gather(settings: Settings) -> tuple[Pools, list[Sample]]:
         problems += check(found)
         share = settings.hold_out_empty if source.kind == "empty" else settings.hold_out
         share = share if source.hold_out is None else source.hold_out
-        share = 0.0 if source.kind == "things" else share  # there is nothing to measure on them
+        share = 0.0 if source.kind == "distractors" else share  # they are not used for validation
         training, kept = split(found, share)
         if training:
-            kinds = {"empty": pools.empty, "things": pools.things}
+            kinds = {"empty": pools.empty, "distractors": pools.distractors}
             kinds.get(source.kind, pools.people).append((training, source.weight))
         if source.kind == "masks":
             validation += kept
     if problems:
         raise DataError("\n".join(problems))
     if not pools.people:
-        raise DataError("no photos with masks to train on; name a folder with img/ and mask/")
+        raise DataError("no photos with masks to train on; use a folder with img/ and mask/")
     return pools, sorted(validation, key=Sample.digest)[:VALIDATION_PHOTOS]
 
 
 def rate(settings: Settings, step: int) -> float:
-    """Share of the highest learning rate at a step: linear warm-up, then cosine down to 1 %."""
+    """Learning rate schedule, as a factor: linear warm-up, then cosine down to 1 %."""
     warm = max(1, round(settings.warmup * settings.steps))
     if step < warm:
         return (step + 1) / warm
@@ -128,10 +128,10 @@ def rate(settings: Settings, step: int) -> float:
 
 
 def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """What AveragedModel does each step: `average += (1 - d) * (new - average)`.
+    """The update of AveragedModel: `average += (1 - d) * (new - average)`.
 
-    d rises with the number of steps n as (1 + n) / (10 + n) up to `decay`, so that a short run does not ship
-    its first, random weights.
+    d rises with the number of steps n as (1 + n) / (10 + n) up to `decay`, so that a short run is not dominated by
+    its initial, random weights.
     """
 
     def update(averaged: Any, current: Any, count: Any) -> None:
@@ -146,7 +146,7 @@ def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def _groups(network: nn.Module, settings: Settings) -> list[dict[str, Any]]:
-    """Optimizer groups: the pretrained encoder learns slower; norms and biases do not decay."""
+    """Parameter groups: lower learning rate for the pretrained encoder; no weight decay for norms and biases."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
@@ -164,11 +164,11 @@ def _groups(network: nn.Module, settings: Settings) -> list[dict[str, Any]]:
 
 
 def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = False) -> Path:
-    """Train as `settings` say, in the run folder `out`; returns the path of the final weights.
+    """Train with `settings` in the run folder `out`; returns the path of the final weights.
 
-    With `resume`, go on from `out/last.ckpt` if there is one. Raises DataError before the first step.
+    With `resume`, continue from `out/last.ckpt` if it exists. Raises DataError before the first step.
     """
-    # torchrun says how many processes share this machine; without it Fabric takes every GPU, or the CPU once.
+    # torchrun sets the number of processes on this machine; without it Fabric uses all GPUs, or one CPU process.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
     if settings.threads and not torch.cuda.is_available():
         torch.set_num_threads(max(1, settings.threads // max(processes, 1)))
@@ -224,7 +224,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
             share = rate(settings, state["step"])
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * share * group["share"]
-            target = mask if teacher is None else torch.lerp(mask, looks(teacher, clean), taught)
+            target = mask if teacher is None else torch.lerp(mask, teacher_probability(teacher, clean), taught)
             network.train()
             logits = network(photo.contiguous(memory_format=torch.channels_last))
             loss = segmentation_loss(logits.float(), target, settings.edge_weight)
@@ -268,11 +268,11 @@ def train(settings: Settings, out: Path, *, resume: bool = False, quiet: bool = 
     return out / "weights.safetensors"
 
 
-def looks(teacher: nn.Module, photo: Tensor) -> Tensor:
-    """Mean probability `[N, 1, H, W]` that a frozen network gives photos `[N, 3, H, W]` and their mirror images.
+def teacher_probability(teacher: nn.Module, photo: Tensor) -> Tensor:
+    """Mean probability `[N, 1, H, W]` of a frozen network for photos `[N, 3, H, W]` and their mirror images.
 
-    A network's mean over looks is better than one look, and a network can learn it (self-distillation; Radosavovic
-    et al., "Data Distillation", 2018).
+    Test-time augmentation is better than a single pass, and a network can learn its result (self-distillation;
+    Radosavovic et al., "Data Distillation", 2018).
     """
     bfloat16 = torch.autocast(photo.device.type, torch.bfloat16)
     with torch.no_grad(), bfloat16:
@@ -301,7 +301,7 @@ def _loader(
 
 
 def _report(settings: Settings, out: Path, network: Any, validation: list[Sample], step: int, seconds: float) -> None:
-    """Measure the averaged network on held-out photos, draw their masks, write its weights."""
+    """Evaluate the averaged network on held-out photos, draw their masks, write its weights."""
     network.eval()
     notes = {**settings.notes, "step": str(step), "training_seconds": f"{seconds:.0f}"}
     path = out / "weights.safetensors"

@@ -1,8 +1,8 @@
-"""The loss: how wrong each pixel is, how wrong the region is, and the edge above all.
+"""The loss: per pixel, per region, with a higher weight at the edge.
 
-- binary cross-entropy, with the pixels around the mask's edge weighted up (U-Net, Ronneberger et al. 2015;
+- binary cross-entropy with a higher weight around the mask's edge (U-Net, Ronneberger et al. 2015;
   the boundary loss of PortraitNet, Zhang et al. 2019, has the same aim);
-- soft Jaccard on photos with somebody in them, the measure itself made smooth (Rahman and Wang 2016).
+- soft Jaccard on photos with people, a differentiable IoU (Rahman and Wang 2016).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Photos through serving's own steps to masks, and each mask measured against the true one."""
+"""Segments photos through the serving pipeline and compares the masks with the ground truth."""
 
 from __future__ import annotations
 

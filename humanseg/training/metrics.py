@@ -1,4 +1,4 @@
-"""How well a mask fits: IoU, boundary F, false coverage, and their bootstrap intervals.
+"""Metrics of a mask: IoU, boundary F, false coverage, and their bootstrap confidence intervals.
 
 A worked example, one row of four pixels: predicted `1 1 0 0`, true `0 1 1 0`. One pixel is in both, three
 are in either, so the IoU is 1/3.
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
-TOLERANCE = 0.0075  # of the photo's diagonal: how far a predicted edge pixel may lie from a true one
+TOLERANCE = 0.0075  # of the photo's diagonal: maximum distance of a matched predicted edge pixel from a true one
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def iou(found: Mask, true: Mask) -> float:
 
 
 def edge(mask: Mask) -> Mask:
-    """The pixels of the mask that touch a pixel outside of it (4 neighbours; the photo's rim is no edge)."""
+    """The pixels of the mask with a neighbour outside it (4-connected; the photo's border is not an edge)."""
     inside = cv2.erode(
         mask.astype(np.uint8),
         cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)),
@@ -74,7 +74,7 @@ def score(found: Mask, true: Mask) -> Score:
 
 
 def summary(scores: Sequence[Score]) -> dict[str, float]:
-    """The figures of a whole set: means over photos, and the IoU pooled over all pixels."""
+    """The metrics of a whole set: means over photos, and the IoU pooled over all pixels."""
     ious = np.array([item.iou for item in scores])
     return {
         "mean_iou": float(ious.mean()),
@@ -93,14 +93,14 @@ def pooled_iou(scores: Sequence[Score]) -> float:
 
 
 def over_one_percent(scores: Sequence[Score]) -> float:
-    """Share of photos with more than 1 % of their pixels predicted; all false where nobody is in view."""
+    """Share of photos with more than 1 % predicted pixels; without people in view all of them are false."""
     return float(np.mean([item.coverage > 0.01 for item in scores]))
 
 
 def interval(
     scores: Sequence[Score], figure: Callable[[Sequence[Score]], float], draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % bootstrap interval (percentile method, Efron 1979) of a figure of the set."""
+    """95 % bootstrap confidence interval (percentile method, Efron 1979) of a metric of the set."""
     random = np.random.default_rng(seed)
     values = [figure([scores[index] for index in random.integers(0, len(scores), len(scores))]) for _ in range(draws)]
     low, high = np.percentile(values, (2.5, 97.5))

@@ -1,7 +1,7 @@
-"""Statistics of two models on the same photos: paired differences, their intervals, and a verdict. Arrays only.
+"""Statistics of two models on the same photos: paired differences, confidence intervals, and a verdict. Arrays only.
 
-Photos are weighted by the inverse of the probability with which they came to be here (Hajek's ratio estimator), and
-drawn anew with their weights (Efron's bootstrap), so that what is said is said of all photos that were served.
+Photos are weighted by their inverse sampling probability (Hajek's ratio estimator) and resampled with their weights
+(Efron's bootstrap), so that the results are valid for all served photos.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ CHUNK = 500  # draws at once
 
 @dataclass(frozen=True)
 class Margins:
-    """By how much a new model may be worse. Differences are new minus old.
+    """Allowed regressions of a new model. Differences are new minus old.
 
-    mean: of the mean IoU, over all photos with a person. kind: of any kind's mean IoU, where chance does not explain
-    it. calibration: of the calibration error. false_people: of the share of empty photos with more than 1 % found.
-    time: the new model's time per photo, over the old one's.
+    mean: of the mean IoU, over all photos with a person. kind: of any slice's mean IoU, if significant. calibration:
+    of the calibration error. false_people: of the share of empty photos with more than 1 % false positives. time:
+    ratio of the time per photo.
     """
 
     mean: float = 0.002
@@ -33,13 +33,13 @@ class Margins:
     calibration: float = 0.005
     false_people: float = 0.0
     time: float = 1.1
-    least_photos: int = 30  # fewer never tell
+    least_photos: int = 30  # minimum for a verdict
     least_of_kind: int = 10
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure of both models. low and high: the interval of `difference`, with 95 % confidence."""
+    """A metric of both models. low and high: the 95 % confidence interval of `difference`."""
 
     photos: int
     old: float
@@ -51,11 +51,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Paired:
-    """What two models made of the same N photos.
+    """The measurements of two models on the same N photos.
 
-    old, new: measures by name, each [N] (iou, boundary_f, coverage). people: bool [N], somebody is in the photo.
+    old, new: measures by name, each [N] (iou, boundary_f, coverage). people: bool [N], whether the photo has a
+    person.
     weights: [N], above 0. old_bins, new_bins: [N, BINS, 3] of (share of pixels, sum of probability, sum of truth).
-    seconds: [N, 2], what a photo took. kinds: names of groups to the value of each photo, [N] of text.
+    seconds: [N, 2], time per photo. kinds: slice variables to the value of each photo, [N] of text.
     """
 
     old: Mapping[str, Values]
@@ -70,7 +71,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is asked of the new model, and the answer."""
+    """One check of the new model, and its result."""
 
     name: str
     state: State
@@ -80,7 +81,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """state of the whole. needed: photos with people that would tell, where these are not enough."""
+    """state: the verdict. needed: the number of photos with people for a decision, if there are too few."""
 
     state: State
     checks: tuple[Check, ...]
@@ -88,7 +89,7 @@ class Verdict:
 
 
 def judge(paired: Paired, margins: Margins | None = None, *, draws: int = 4000, seed: int = 0) -> Verdict:
-    """Whether the new model may take the old one's place."""
+    """Decide whether the new model may replace the old one."""
     margins = margins or Margins()
     checks = [_mean(paired, margins, draws, seed)]
     checks += _kinds(paired, margins, draws, seed)
@@ -104,7 +105,7 @@ def judge(paired: Paired, margins: Margins | None = None, *, draws: int = 4000, 
 
 
 def needed(mean: Interval, margins: Margins) -> int:
-    """How many photos with people would tell, if the models are equally good: the interval shrinks as 1 / sqrt(N)."""
+    """Photos with people needed for a decision, if both models are equal: the interval shrinks as 1 / sqrt(N)."""
     reach = (mean.high - mean.low) / 2
     return max(margins.least_photos, int(np.ceil(mean.photos * (reach / margins.mean) ** 2)))
 
@@ -130,7 +131,7 @@ def resample(weights: Values, columns: Values, draws: int, seed: int) -> Values:
 
 
 def interval(paired: Paired, name: str, keep: NDArray[np.bool_], draws: int, seed: int) -> Interval:
-    """A measure's weighted mean in both models over the photos of `keep`, bool [N], and of its paired difference."""
+    """A metric's weighted mean for both models and its paired difference, over the photos of `keep`, bool [N]."""
     weights = paired.weights[keep]
     old, new = paired.old[name][keep], paired.new[name][keep]
     means = resample(weights, (new - old)[:, None], draws, seed)[:, 0]
@@ -149,17 +150,22 @@ def _mean(paired: Paired, margins: Margins, draws: int, seed: int) -> Check:
     keep = paired.people
     if keep.sum() < 2:
         nothing = Interval(int(keep.sum()), np.nan, np.nan, 0.0, -1.0, 1.0)
-        return Check(name, "can't tell", nothing, "there are no photos with people to compare on")
+        return Check(name, "can't tell", nothing, "there are no photos with people")
     found = interval(paired, "iou", keep, draws, seed)
     if found.photos < margins.least_photos:
-        return Check(name, "can't tell", found, f"{found.photos} photos with people; {margins.least_photos} at least")
+        return Check(
+            name,
+            "can't tell",
+            found,
+            f"{found.photos} photos with people; at least {margins.least_photos} are needed",
+        )
     if found.high < -margins.mean:
-        return Check(name, "worse", found, f"worse by more than {margins.mean:g}, beyond chance")
+        return Check(name, "worse", found, f"significantly worse by more than {margins.mean:g}")
     if found.low >= -margins.mean:
         better = found.low > 0
-        says = "better, beyond chance" if better else f"not worse by more than {margins.mean:g}, beyond chance"
+        says = "significantly better" if better else f"significantly not worse by more than {margins.mean:g}"
         return Check(name, "better" if better else "not worse", found, says)
-    return Check(name, "can't tell", found, f"it may be worse by more than {margins.mean:g}, or not")
+    return Check(name, "can't tell", found, f"undecided whether it is worse by more than {margins.mean:g}")
 
 
 def _kinds(paired: Paired, margins: Margins, draws: int, seed: int) -> list[Check]:
@@ -167,12 +173,12 @@ def _kinds(paired: Paired, margins: Margins, draws: int, seed: int) -> list[Chec
     for kind, values in paired.kinds.items():
         for value in sorted(set(values[paired.people].tolist()) - {""}):
             keep = paired.people & (values == value)
-            # a group of all photos is the mean once more
+            # a group of all photos repeats the mean
             if margins.least_of_kind <= keep.sum() < paired.people.sum():
                 groups.append((f"{kind}: {value}", keep))
     if not groups:
         return []
-    tail = 0.025 / len(groups)  # Bonferroni: one of 20 would seem worse by chance alone
+    tail = 0.025 / len(groups)  # Bonferroni: otherwise one of 20 would seem worse by chance
     change = paired.new["iou"] - paired.old["iou"]
     columns = np.stack([np.where(keep, change, np.nan) for _, keep in groups], axis=1)  # [N, groups]
     means = resample(paired.weights, columns, max(draws, 200 * len(groups)), seed)
@@ -183,7 +189,7 @@ def _kinds(paired: Paired, margins: Margins, draws: int, seed: int) -> list[Chec
         low, high = np.nanquantile(drawn, (tail, 1 - tail))
         found = Interval(int(keep.sum()), old, new, new - old, float(low), float(high))
         bad = found.difference < -margins.kind and found.high < 0
-        says = f"worse by more than {margins.kind:g}, beyond chance" if bad else ""
+        says = f"significantly worse by more than {margins.kind:g}" if bad else ""
         checks.append(Check(name, "worse" if bad else "not worse", found, says))
     return checks
 
@@ -197,7 +203,7 @@ def _calibration(paired: Paired, margins: Margins, draws: int, seed: int) -> Che
     low, high = np.quantile(errors[:, 1] - errors[:, 0], (0.025, 0.975))
     found = Interval(count, float(old), float(new), float(new - old), float(low), float(high))
     bad = found.difference > margins.calibration and found.low > 0
-    says = f"the error grows by more than {margins.calibration:g}, beyond chance" if bad else ""
+    says = f"the error grows significantly by more than {margins.calibration:g}" if bad else ""
     return Check("calibration error", "worse" if bad else "not worse", found, says)
 
 
@@ -215,7 +221,7 @@ def _false_people(paired: Paired, margins: Margins, draws: int, seed: int) -> Ch
     )
     found = interval(empty, "over", ~paired.people, draws, seed)
     bad = found.low > margins.false_people
-    says = "it finds people on more of the empty photos, beyond chance" if bad else ""
+    says = "significantly more empty photos with false people" if bad else ""
     return Check("empty photos with false people", "worse" if bad else "not worse", found, says)
 
 

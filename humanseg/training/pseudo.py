@@ -1,7 +1,7 @@
-"""Make a data set with soft masks out of photos that have none (`humanseg pseudo-label`).
+"""Creates a data set with soft masks from unlabelled photos (`humanseg pseudo-label`).
 
-Writes `OUT/img/NAME.jpg` (a copy), `OUT/mask/NAME.png` (8-bit, 255 = surely a person) and
-`OUT/report.csv`, which says for each photo how far the looks agreed and whether it was kept.
+Writes `OUT/img/NAME.jpg` (a copy), `OUT/mask/NAME.png` (8-bit, 255 = certainly a person) and
+`OUT/report.csv`, with each photo's agreement and whether it was kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Labeller = Callable[[NDArray[np.uint8]], tuple[NDArray[np.uint8], float]]
 def pseudo_label(
     photos: list[Path], out: Path, label: Labeller, minimum: float = MINIMUM_AGREEMENT
 ) -> tuple[int, int]:
-    """Label `photos` into `out`; returns how many were kept and how many dropped.
+    """Label `photos` into `out`; returns the numbers of kept and dropped photos.
 
     `label` turns RGB uint8 `[H, W, 3]` into a soft mask uint8 `[H, W]` and its agreement in 0..1.
     """

@@ -1,6 +1,6 @@
-"""Does a confidence of 0.9 mean an IoU of 0.9? Bins, their error, a plot, and the calibration learned from pairs.
+"""Reliability of the confidence: bins, calibration error, a plot, and the fitted calibration.
 
-A pair is (confidence, IoU) of one photo in which somebody was found.
+A pair is (confidence, IoU) of one photo with a detected person.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from humanseg.segmentation.calibration import Calibration, Knot
 
 Pair = tuple[float, float]
-EDGES = (0.0, 0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)  # of the bins: most masks are good ones
-LEAST = 15  # photos that a knot of the calibration stands for
+EDGES = (0.0, 0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)  # of the bins: most masks are good
+LEAST = 15  # minimum number of photos per knot of the calibration
 SIDE, MARGIN = 420, 40  # pixels of the plot
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The photos whose confidence is in `low`..`high`: how many, and both means."""
+    """The photos whose confidence is in `low`..`high`: their number, and both means."""
 
     low: float
     high: float
@@ -33,16 +33,16 @@ class Bin:
 
 
 def bins(pairs: Sequence[Pair]) -> list[Bin]:
-    """The bins that hold a photo, lowest first."""
-    said, was = np.array(pairs, np.float64).reshape(-1, 2).T
-    place = np.clip(np.searchsorted(EDGES, said, side="right") - 1, 0, len(EDGES) - 2)
+    """The non-empty bins, lowest first."""
+    confidences, ious = np.array(pairs, np.float64).reshape(-1, 2).T
+    place = np.clip(np.searchsorted(EDGES, confidences, side="right") - 1, 0, len(EDGES) - 2)
     return [
         Bin(
             EDGES[at],
             EDGES[at + 1],
             int((place == at).sum()),
-            float(said[place == at].mean()),
-            float(was[place == at].mean()),
+            float(confidences[place == at].mean()),
+            float(ious[place == at].mean()),
         )
         for at in range(len(EDGES) - 1)
         if (place == at).any()
@@ -50,37 +50,37 @@ def bins(pairs: Sequence[Pair]) -> list[Bin]:
 
 
 def calibration_error(pairs: Sequence[Pair]) -> float:
-    """Expected calibration error (Naeini et al. 2015): distance of confidence and IoU, mean over the bins' photos."""
+    """Expected calibration error (Naeini et al. 2015): mean distance of confidence and IoU over the bins."""
     found = bins(pairs)
-    total = sum(each.photos for each in found)
-    return sum(each.photos * abs(each.confidence - each.iou) for each in found) / total if total else 0.0
+    total = sum(item.photos for item in found)
+    return sum(item.photos * abs(item.confidence - item.iou) for item in found) / total if total else 0.0
 
 
 def learn(pairs: Sequence[Pair]) -> Calibration:
-    """The rising line that fits the pairs best: isotonic regression on means of LEAST photos or more.
+    """Fit the calibration: isotonic regression on means of LEAST photos or more.
 
     Raises ValueError with fewer than two times LEAST pairs.
     """
     from scipy.optimize import isotonic_regression  # comes with scikit-image
 
     if len(pairs) < 2 * LEAST:
-        raise ValueError(f"{len(pairs)} photos are too few to learn a calibration from; {2 * LEAST} are needed")
+        raise ValueError(f"{len(pairs)} photos are too few to fit a calibration; {2 * LEAST} are needed")
     ordered = np.array(sorted(pairs), np.float64)
     groups = np.array_split(ordered, max(2, min(12, len(ordered) // LEAST)))
-    said = np.array([group[:, 0].mean() for group in groups])
+    confidences = np.array([group[:, 0].mean() for group in groups])
     fitted = isotonic_regression([group[:, 1].mean() for group in groups], weights=[len(group) for group in groups]).x
     knots: list[Knot] = [(0.0, 0.0)]
-    for x, y in zip(said.round(4).tolist(), np.clip(fitted, 0, 1).round(4).tolist(), strict=True):
+    for x, y in zip(confidences.round(4).tolist(), np.clip(fitted, 0, 1).round(4).tolist(), strict=True):
         if x > knots[-1][0]:
             knots.append((x, max(y, knots[-1][1])))
-    # What is surer than the surest group goes on along the diagonal's rest, and never above 1.
+    # Above the most confident group the line continues towards 1.
     if knots[-1][0] < 1:
         knots.append((1.0, round(min(1.0, knots[-1][1] + 1 - knots[-1][0]), 4)))
     return Calibration(tuple(knots))
 
 
 def plot(series: dict[str, Sequence[Pair]], path: Path) -> None:
-    """A PNG with a square for each series: photos as dots, bins as a line, and the diagonal they should follow."""
+    """A PNG with one plot per series: photos as dots, bins as a line, and the ideal diagonal."""
     squares = [_square(name, pairs) for name, pairs in series.items() if pairs]
     if squares:
         cv2.imwrite(str(path), np.hstack(squares))
@@ -97,11 +97,11 @@ def _square(name: str, pairs: Sequence[Pair]) -> NDArray[np.uint8]:
     cv2.line(picture, place((0, 0)), place((1, 1)), (190, 190, 190), 1, cv2.LINE_AA)
     for pair in pairs:
         cv2.circle(picture, place(pair), 2, (235, 190, 140), -1, cv2.LINE_AA)
-    means = [place((each.confidence, each.iou)) for each in bins(pairs)]
+    means = [place((item.confidence, item.iou)) for item in bins(pairs)]
     cv2.polylines(picture, [np.array(means, np.int32)], False, (170, 60, 20), 2, cv2.LINE_AA)
     for mean in means:
         cv2.circle(picture, mean, 4, (170, 60, 20), -1, cv2.LINE_AA)
     text = f"{name}: {len(pairs)} photos, error {calibration_error(pairs):.3f}"
-    for words, where in ((text, (MARGIN, MARGIN - 14)), ("confidence (IoU upwards), 0 to 1", (MARGIN, full - 14))):
+    for words, where in ((text, (MARGIN, MARGIN - 14)), ("x: confidence, y: IoU, 0 to 1", (MARGIN, full - 14))):
         cv2.putText(picture, words, where, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA)
     return picture

@@ -1,8 +1,8 @@
-"""Finding photos and masks on disk, splitting them, and naming every bad file before training starts.
+"""Finds photos and masks on disk, splits them, and reports every invalid file before training starts.
 
 A data set is one folder. Three layouts are read:
 - `img/NAME.jpg` with `mask/NAME.png` (0 = background, 255 or 1 = person), same size;
-- `img/NAME.jpg` alone, for photos in which nobody is to be found (`empty`);
+- `img/NAME.jpg` alone, for photos without people (`empty`);
 - a COCO JSON file (`*.json` in the folder, or the file itself), with its photos in the same folder, `img/` or
   `images/`: every annotation of the category `person` is drawn into the mask.
 """
@@ -21,23 +21,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["masks", "soft", "empty", "things"]
+Kind = Literal["masks", "soft", "empty", "distractors"]
 Pixels = NDArray[np.uint8]
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 class DataError(ValueError):
-    """Something is wrong with the files of a data set; the message has one line for each of them."""
+    """Invalid files in a data set; the message has one line per file."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as the recipe names it. `weight` is its share among all sources, in any unit.
+    """A data set in a recipe. `weight` is its sampling weight among all sources, in any unit.
 
-    kind: `masks` (drawn, binary), `soft` (8-bit grey, of a teacher), `empty` (nobody in view), or `things` (cut-outs
-    of what is no person, each with its alpha as the mask).
-    leave_out: names (without suffix) of photos that are not to be used.
-    hold_out: share of its photos that is held out; None means what the run's settings say.
+    kind: `masks` (ground truth, binary), `soft` (8-bit grey, of a teacher), `empty` (without people), or
+    `distractors` (cut-outs of animals and objects with their alpha as the mask).
+    leave_out: names (without suffix) of photos to exclude.
+    hold_out: held-out share of its photos; None uses the run's setting.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Sample:
-    """One photo and its mask: a file, COCO polygons or run-lengths, or nothing (nobody in view)."""
+    """One photo and its mask: a file, COCO polygons or RLE, or nothing (no person)."""
 
     photo: Path
     mask: Path | None = None
@@ -73,12 +73,12 @@ class Sample:
         return pixels, mask  # type: ignore[return-value]
 
     def digest(self) -> bytes:
-        """SHA-256 of the photo's bytes: the same picture under two names has one digest."""
+        """SHA-256 of the photo's bytes, independent of its name."""
         return hashlib.sha256(self.photo.read_bytes()).digest()
 
 
 def find_samples(source: Source) -> list[Sample]:
-    """All samples of a source in a stable order. Raises DataError when some are missing."""
+    """All samples of a source in a stable order. Raises DataError if files are missing."""
     annotation = _coco_file(source.path)
     samples = _folder(source) if annotation is None else _coco(annotation)
     kept = [sample for sample in samples if sample.photo.stem not in source.leave_out]
@@ -88,12 +88,12 @@ def find_samples(source: Source) -> list[Sample]:
 
 
 def held_out(sample: Sample, share: float) -> bool:
-    """Whether a photo belongs to the held-out part, by its content alone: duplicates never part."""
+    """Whether a photo is held out, by its content only, so that duplicates stay in one split."""
     return int.from_bytes(sample.digest()[:8], "big") < share * 2**64
 
 
 def split(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
-    """(training part, held-out part), about `share` of the photos being held out."""
+    """(training part, held-out part); about `share` of the photos are held out."""
     flags = [held_out(sample, share) for sample in samples]
     return (
         [sample for sample, out in zip(samples, flags, strict=True) if not out],
@@ -102,7 +102,7 @@ def split(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[S
 
 
 def check(samples: Sequence[Sample]) -> list[str]:
-    """One line for each file that can't be used: unreadable, other size than its photo, not binary."""
+    """One line per invalid file: unreadable, another size than its photo, not binary."""
     problems: list[str] = []
     for sample in samples:
         photo = cv2.imread(str(sample.photo), cv2.IMREAD_COLOR)
@@ -122,13 +122,13 @@ def check(samples: Sequence[Sample]) -> list[str]:
             values = np.unique(mask)
             problems.append(
                 f"{sample.mask}: mask is not binary, it has {values.size} grey levels; "
-                "use 0 and 255, or give the folder as --soft"
+                "use 0 and 255, or pass the folder as --soft"
             )
     return problems
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
-    """SHA-256 over all photos and masks, independent of where the folders lie."""
+    """SHA-256 over all photos and masks, independent of the folders' paths."""
     whole = hashlib.sha256()
     for sample in samples:
         whole.update(sample.digest())
@@ -156,7 +156,7 @@ def _folder(source: Source) -> list[Sample]:
         mask = source.path / "mask" / f"{photo.stem}.png"
         if not mask.is_file():
             missing.append(f"{photo}: its mask {mask} is missing")
-        samples.append(Sample(photo, mask, soft=source.kind in ("soft", "things")))
+        samples.append(Sample(photo, mask, soft=source.kind in ("soft", "distractors")))
     missing = [line for line in missing if Path(line.split(":")[0]).stem not in source.leave_out]
     if missing:
         raise DataError("\n".join(missing))
@@ -177,8 +177,8 @@ def _coco(annotation: Path) -> list[Sample]:
         samples = {}
         for image in content["images"]:
             name = PurePath(image["file_name"])
-            if name.is_absolute() or ".." in name.parts:  # a stranger's file must not choose what is read
-                raise DataError(f"{annotation}: its photo {image['file_name']} lies outside of its folder")
+            if name.is_absolute() or ".." in name.parts:  # an untrusted file must not select paths
+                raise DataError(f"{annotation}: its photo {image['file_name']} is outside its folder")
             places = [annotation.parent / part / name for part in (".", "img", "images")]
             photo = next((place for place in places if place.is_file()), None)
             if photo is None:
@@ -196,7 +196,7 @@ def _coco(annotation: Path) -> list[Sample]:
 
 
 def _draw(shape: Any, mask: Any) -> None:
-    """Draw one COCO polygon (flat list of x, y) or run-length (column by column) into `mask`, in place."""
+    """Draw one COCO polygon (flat list of x, y) or RLE (column by column) into `mask`, in place."""
     if isinstance(shape, dict):
         counts = shape["counts"]
         if isinstance(counts, str):

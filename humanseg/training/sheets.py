@@ -1,4 +1,4 @@
-"""Contact sheets: photos with their masks, for people to look at."""
+"""Contact sheets: photos with their masks, for visual inspection."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The endless stream of training samples: sample number n is a function of (seed, n) and of nothing else.
+"""The endless stream of training samples: sample number n is a function of (seed, n) only.
 
-So a run that goes on from a checkpoint sees exactly the samples that it would have seen, and so does each of
-several machines, which share the numbers out.
+A resumed run therefore gets exactly the same samples, and several machines can divide the numbers among them.
 """
 
 from __future__ import annotations
@@ -23,37 +22,37 @@ from humanseg.training.settings import Settings
 
 Pool = tuple[list[Sample], float]  # samples of one source, and the source's weight
 
-THINGS_IN_EMPTY = 0.5  # share of the photos with nobody into which things are pasted
-QUARTER_TURNS = 0.05  # share of the samples that lie on their side
-THINGS_IN_SCENES = 0.3  # share of the composed scenes with a thing behind or before the people
+DISTRACTORS_IN_EMPTY = 0.5  # share of the photos without people that get distractors
+QUARTER_TURNS = 0.05  # share of the samples that are rotated by 90 degrees
+DISTRACTORS_IN_SCENES = 0.3  # share of the composed scenes with a distractor behind or before the people
 
 
 @dataclass(frozen=True)
 class Pools:
-    """Where samples come from.
+    """The sources of samples.
 
-    people: sources with masks. empty: photos with nobody, also used as backgrounds. things: cut-outs of animals,
-    vehicles and the like, pasted in as what is no person.
+    people: with masks. empty: photos without people, also used as backgrounds. distractors: cut-outs of
+    animals, vehicles and the like.
     """
 
     people: list[Pool]
     empty: list[Pool]
-    things: list[Pool] = field(default_factory=list)
+    distractors: list[Pool] = field(default_factory=list)
 
     @property
     def samples(self) -> list[Sample]:
         """All of them."""
-        return [sample for pool, _ in (*self.people, *self.empty, *self.things) for sample in pool]
+        return [sample for pool, _ in (*self.people, *self.empty, *self.distractors) for sample in pool]
 
 
-# (height, width) as shares of the frame's long side, and how often a batch has it: the frames of 2:3, 3:4, square,
+# (height, width) relative to the frame's long side, and its frequency among batches: the frames of 2:3, 3:4, square,
 # 4:3 and 3:2 photos.
 FRAMES = (((3, 2), 0.34), ((4, 3), 0.26), ((1, 1), 0.2), ((3, 4), 0.12), ((2, 3), 0.08))
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One sample. `seen` is what the camera makes of `clean`; both uint8 `[H, W, 3]`, `mask` uint8 `[H, W]`.
+    """One sample. `seen` is the augmented `clean`; both uint8 `[H, W, 3]`, `mask` uint8 `[H, W]`.
 
     taught: the teacher's share of the target, 0..1.
     """
@@ -65,9 +64,9 @@ class Shown:
 
 
 class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
-    """Samples, numbered from `start`; all of a batch have one shape.
+    """Samples, numbered from `start`; a batch has one shape.
 
-    Each is the photo as the network and as its teacher see it, both float32 `[3, H, W]` in 0..1, its mask float32
+    Each one has the network's and the teacher's input, both float32 `[3, H, W]` in 0..1, its mask float32
     `[1, H, W]` in 0..1, and the teacher's share of the target, float32 `[1, 1, 1]`.
     """
 
@@ -105,7 +104,7 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
             pixels, mask = augmentation.cut(pixels, mask, augmentation.Box(0, 0, mask.shape[1], mask.shape[0]), frame)
             return Shown(pixels, pixels, mask, 0.0)
         quarters = int(random.choice((1, 3))) if random.random() < QUARTER_TURNS else 0
-        if quarters:  # somebody lying, or a phone that wrote no orientation
+        if quarters:  # a lying person, or a photo without an orientation tag
             frame = frame[::-1]
         pixels, mask, taught = self._view(random, frame)
         pixels, mask = augmentation.turn(random, np.rot90(pixels, quarters), np.rot90(mask, quarters))
@@ -122,11 +121,11 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         if dice < settings.scenes:
             empty = self.pools.empty
             background = _draw(random, empty)[0] if empty and random.random() < 0.8 else None
-            thing = None
-            if self.pools.things and random.random() < THINGS_IN_SCENES:
-                thing = _picked(_draw(random, self.pools.things))
+            distractor = None
+            if self.pools.distractors and random.random() < DISTRACTORS_IN_SCENES:
+                distractor = _picked(_draw(random, self.pools.distractors))
             pixels, mask = compose.scene(
-                random, frame, background, lambda: _picked(_draw(random, self.pools.people)), thing
+                random, frame, background, lambda: _picked(_draw(random, self.pools.people)), distractor
             )
             return pixels, mask, settings.distil_drawn
         if dice < settings.scenes + settings.empty and self.pools.empty:
@@ -134,13 +133,13 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
             mask = np.zeros(pixels.shape[:2], np.uint8)
             box = augmentation.whole(random, mask) if random.random() < 0.5 else augmentation.anywhere(random, mask)
             pixels, mask = augmentation.cut(pixels, mask, augmentation.fitted(random, box, mask.shape, frame), frame)
-            if self.pools.things and random.random() < THINGS_IN_EMPTY:
+            if self.pools.distractors and random.random() < DISTRACTORS_IN_EMPTY:
                 for _ in range(int(random.integers(1, 4))):
-                    thing = _picked(_draw(random, self.pools.things))
-                    pixels, mask = compose.put_thing(random, pixels, mask, thing)
+                    distractor = _picked(_draw(random, self.pools.distractors))
+                    pixels, mask = compose.put_distractor(random, pixels, mask, distractor)
             return pixels, mask, 0.0
         pixels, mask, soft = _draw(random, self.pools.people)
-        box = augmentation.fitted(random, augmentation.look(random, mask, settings.whole), mask.shape, frame)
+        box = augmentation.fitted(random, augmentation.choose_crop(random, mask, settings.whole), mask.shape, frame)
         taught = settings.distil_soft if soft else settings.distil_drawn
         return *augmentation.cut(pixels, mask, box, frame), taught
 
@@ -154,7 +153,7 @@ def _picked(drawn: tuple[Pixels, Pixels, bool]) -> Picked:
 
 
 def _draw(random: np.random.Generator, pools: list[Pool]) -> tuple[Pixels, Pixels, bool]:
-    """Photo, mask, and whether the mask is soft: its source by the sources' weights, then any of the source's."""
+    """Draw a photo, its mask, and whether the mask is soft: first a source by weight, then one of its samples."""
     weights = np.array([weight for _, weight in pools])
     samples = pools[int(random.choice(len(pools), p=weights / weights.sum()))][0]
     sample = samples[int(random.integers(len(samples)))]

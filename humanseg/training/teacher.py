@@ -1,10 +1,10 @@
-"""Soft masks for photos without drawn ones, from MediaPipe's selfie segmentation as a teacher.
+"""Soft masks for unlabelled photos, from MediaPipe's selfie segmentation as a teacher.
 
-The teacher (Apache-2.0, npm `@mediapipe/selfie_segmentation`, 256x256, about 5 ms a photo) is strong on
-people who fill its square and blurs a full-length figure. So it looks twice: at the whole photo, and
-at squares that slide along the person it found; each look is averaged with its mirror image. Photos on
-which the two looks disagree are dropped. This is knowledge distillation (Hinton et al. 2015) with the
-self-agreement filter of semi-supervised segmentation (Ouali et al., "CCT", 2020).
+The teacher (Apache-2.0, npm `@mediapipe/selfie_segmentation`, 256x256, about 5 ms a photo) is accurate on people who
+fill its square and blurs a full-length figure. It is therefore run twice: on the whole photo, and on squares that
+slide along the detected person; each pass is averaged with its mirror image. Photos on which the two passes disagree
+are dropped. This is knowledge distillation (Hinton et al. 2015) with the self-agreement filter of semi-supervised
+segmentation (Ouali et al., "CCT", 2020).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 256
-MINIMUM_AGREEMENT = 0.85  # IoU of the two looks; below it neither can be trusted
+MINIMUM_AGREEMENT = 0.85  # IoU of the two passes; below it neither is trusted
 
 
 class Teacher:
@@ -34,26 +34,26 @@ class Teacher:
 
     def _square(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         photo = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
-        looks = []
+        passes = []
         for mirror in (False, True):
             shown = photo[:, ::-1] if mirror else photo
             self._interpreter.set_tensor(self._input, np.ascontiguousarray(shown[None]))
             self._interpreter.invoke()
             found = self._interpreter.get_tensor(self._output).reshape(SIDE, SIDE).copy()
-            looks.append(found[:, ::-1] if mirror else found)
-        mean: NDArray[np.float32] = (looks[0] + looks[1]) / 2
+            passes.append(found[:, ::-1] if mirror else found)
+        mean: NDArray[np.float32] = (passes[0] + passes[1]) / 2
         return mean
 
-    def look(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probability float32 `[H, W]` of an RGB photo uint8 `[H, W, 3]`, in one look at the whole."""
+    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probability float32 `[H, W]` of an RGB photo uint8 `[H, W, 3]`, in one pass over the whole photo."""
         height, width = pixels.shape[:2]
         found: NDArray[np.float32] = cv2.resize(self._square(pixels), (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
         return found
 
     def label(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-        """Soft mask uint8 `[H, W]` (255 = surely person) and the agreement (IoU, 0..1) of the two looks."""
+        """Soft mask uint8 `[H, W]` (255 = certainly person) and the agreement (IoU, 0..1) of the two passes."""
         height, width = pixels.shape[:2]
-        whole = self.look(pixels)
+        whole = self.predict(pixels)
         rows, columns = np.nonzero(whole > 0.5)
         if rows.size < 0.01 * height * width:
             return np.zeros((height, width), np.uint8), 0.0
@@ -68,7 +68,7 @@ class Teacher:
         while True:
             start = min(start, height - side)
             window = (slice(start, start + side), slice(left, left + side))
-            total[window] += self.look(pixels[window])
+            total[window] += self.predict(pixels[window])
             weight[window] += 1.0
             if start + side >= min(bottom + side // 8, height):
                 break
@@ -81,10 +81,11 @@ class Teacher:
 
 
 def with_own(teacher: Teacher, own: Path) -> Callable[[NDArray[np.uint8]], tuple[NDArray[np.uint8], float]]:
-    """A labeller that asks the teacher and a network of ours: their mean, and the IoU of both as agreement.
+    """A labeller that combines the teacher and our own network: their mean, and the IoU of both as agreement.
 
-    They fail on different photos (the teacher on full-length figures, ours on framings it has not seen), so
-    where they agree both can be trusted: co-training (Blum and Mitchell 1998).
+    They fail on different photos (the teacher on full-length figures, ours on unseen framings), so their agreement
+    indicates
+    a reliable mask: co-training (Blum and Mitchell 1998).
     """
     from humanseg.segmentation.engine import reference_engine
     from humanseg.segmentation.pipeline import probability

@@ -1,8 +1,8 @@
-"""Choosing the decision threshold that ships with the weights, on photos that belong to training.
+"""Chooses the decision threshold of the weights on training data.
 
 `python -m humanseg.training.threshold WEIGHTS RECIPE` prints, for thresholds from 0.3 to 0.7, the mean IoU of the
-recipe's held-out photos with drawn masks and the share of its training photos without anybody that get more than
-1 % of false coverage. No measuring set is looked at.
+recipe's held-out photos with ground truth, and the share of its training photos without people that have more than 1
+% false coverage. No evaluation set is used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def sweep(weights_file: Path, recipe: Path) -> list[tuple[float, float, float]]:
     people: dict[float, list[Score]] = {threshold: [] for threshold in THRESHOLDS}
     empty: dict[float, list[Score]] = {threshold: [] for threshold in THRESHOLDS}
     for source in settings.data:
-        if source.kind in ("soft", "things"):
+        if source.kind in ("soft", "distractors"):
             continue
         share = settings.hold_out if source.hold_out is None else source.hold_out
         nobody = source.kind == "empty"

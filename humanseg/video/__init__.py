@@ -1,7 +1,7 @@
-"""Clips: frames in order through the network, masks that do not flicker, and a clip, or a folder of PNGs, out.
+"""Video: segments clips with temporally smoothed masks, into a clip or a folder of PNGs.
 
-`convert.convert` is the way of a clip. The command line hands it a function that asks a server for each frame,
-the handler one that asks the network in the worker: everything else is the same code.
+`convert.convert` is the pipeline. The command line passes it a function that sends each frame to a server, the
+handler one that uses the worker's network; everything else is the same code.
 
-Needs the extra `video`. PyAV does containers and codecs.
+Needs the extra `video`. PyAV provides containers and codecs.
 """

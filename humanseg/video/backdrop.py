@@ -1,4 +1,4 @@
-"""What stands behind the person: a colour, the clip's own background blurred, a picture, or another clip."""
+"""The background: a colour, the clip's own blurred background, a picture, or another clip."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from humanseg.video.errors import NotAClip
 from humanseg.video.kinds import LONGEST_START, is_clip
 from humanseg.video.probe import probe
 
-# For a frame's time (seconds) and size (width, height): what `humanseg.segmentation.picture.draw` takes.
+# Maps a frame's time (seconds) and size (width, height) to the backdrop of `humanseg.segmentation.picture.draw`.
 Backdrop = Callable[[Fraction, tuple[int, int]], "str | Pixels"]
 
 
@@ -27,9 +27,9 @@ def named_in(text: str) -> bool:
 
 
 def backdrop(wanted: str) -> Backdrop:
-    """The backdrop that `wanted` names: `#rrggbb`, "blur", or a file of a picture or a clip.
+    """Create the backdrop `wanted`: `#rrggbb`, "blur", or a file with a picture or a clip.
 
-    A clip runs beside the one it stands behind, and begins anew when it ends.
+    A background clip plays in sync and loops.
 
     Raises:
         ClipError: the file is neither a picture nor a clip.
@@ -59,7 +59,7 @@ def still(wanted: str) -> Pixels:
 
 
 def covering(picture: Pixels, width: int, height: int) -> Pixels:
-    """`picture`, uint8 [h, w, 3], scaled until it covers `width` x `height`; what juts out is cut off evenly."""
+    """`picture`, uint8 [h, w, 3], scaled to cover `width` x `height` and cropped to the centre."""
     scale = max(width / picture.shape[1], height / picture.shape[0])
     across, down = max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -85,7 +85,7 @@ class _Running:
         self._frames: Iterator[Frame] = iter(())
         self._now: Frame | None = None
         self._coming: Frame | None = None
-        self._began = Fraction(0)  # of the run that `_frames` is in
+        self._began = Fraction(0)  # start of the current loop
 
     def first(self) -> Pixels:
         return next(frames(self._info)).pixels

@@ -1,7 +1,8 @@
-"""One clip in a process of its own: `python -m humanseg.video.child JOB`, with the network at the end of a pipe.
+"""Processes one clip in a separate process: `python -m humanseg.video.child JOB`. The network is behind a pipe.
 
-FFmpeg reads a stranger's bytes in C. Here a crash, a loop or a bomb ends this process and no worker: its memory,
-CPU time and the size of its result are bounded by the kernel, and it runs at a low priority, so that photos go first.
+FFmpeg parses untrusted bytes in C. A crash, an endless loop or a decompression bomb ends this process, not the
+worker: the kernel limits its memory, CPU time and output size, and it runs at low priority, so that photos come
+first.
 
 It writes messages to stdout and reads answers from stdin (`humanseg.video.server_side` is the other end):
 
@@ -24,13 +25,13 @@ from typing import Any, BinaryIO
 
 FRAME, PROGRESS, DONE, FAIL = b"FRAM", b"PROG", b"DONE", b"FAIL"
 HEADER = struct.Struct("<4sII")
-MEMORY = 4 << 30  # bytes of address space; a 4K clip with alpha takes 1.5 GB of it
+MEMORY = 4 << 30  # bytes of address space; a 4K clip with alpha needs 1.5 GB
 NICE = 10
 
 
 @dataclass(frozen=True)
 class ClipJob:
-    """What to do: the clip and the result as paths, the options of the request, and what the network is like."""
+    """The job: paths of the clip and the result, the request's options, and the network's spec."""
 
     source: str
     result: str
@@ -55,7 +56,7 @@ def main() -> int:
     job = ClipJob(**json.loads(sys.argv[1]))
     _bound(job)
     pipe_in, pipe_out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else prints must not get between the messages
+    os.dup2(2, 1)  # other output must not mix with the messages
     from humanseg.video.errors import ClipError, ClipTooLarge
 
     try:
@@ -64,7 +65,9 @@ def main() -> int:
         _say(pipe_out, FAIL, {"type": type(error).__name__, "message": str(error)})
     except (MemoryError, OSError) as error:
         _say(
-            pipe_out, FAIL, {"type": ClipTooLarge.__name__, "message": f"The clip takes more than it may ({error})."}
+            pipe_out,
+            FAIL,
+            {"type": ClipTooLarge.__name__, "message": f"The clip exceeds its resource limits ({error})."},
         )
     else:
         _say(pipe_out, DONE, document)
@@ -75,7 +78,7 @@ def _bound(job: ClipJob) -> None:
     import signal
 
     os.nice(NICE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a result that grows too large is an OSError instead
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a too large result raises an OSError instead
     for limit, most in (
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_FSIZE, job.max_bytes),
@@ -114,7 +117,7 @@ def _work(job: ClipJob, pipe_in: BinaryIO, pipe_out: BinaryIO) -> dict[str, Any]
     progress_at: list[int] = []
     info = probe(Path(job.source), max_pixels=job.max_pixels)
     if info.seconds and info.seconds > job.max_seconds + 0.5:
-        raise ClipTooLarge(f"The clip lasts {info.seconds:.0f} s; at most {job.max_seconds:g} s are taken here.")
+        raise ClipTooLarge(f"The clip lasts {info.seconds:.0f} s; the server's limit is {job.max_seconds:g} s.")
     spoken = 0
 
     def asking(frame: Pixels) -> Pixels:

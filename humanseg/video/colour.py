@@ -1,9 +1,9 @@
-"""Decoded frames to the RGB that a screen shows: matrix, range, depth, transparency, and HDR to SDR.
+"""Converts decoded frames to RGB: matrix, range, depth, transparency, and HDR to SDR.
 
-swscale applies the matrix (BT.601, BT.709, BT.2020) and the range (full, limited) that a frame names. Where it names
-none, players take BT.709 from 720 lines on and BT.601 below; so does this.
+swscale applies the frame's matrix (BT.601, BT.709, BT.2020) and range (full, limited). If the frame has none, the
+default is BT.709 from 720 lines on and BT.601 below, as in players.
 
-HDR is mapped, not clipped: the light is made linear (PQ: SMPTE ST 2084; HLG: ARIB STD-B67, with the system gamma
+HDR is tone-mapped, not clipped: the light is linearised (PQ: SMPTE ST 2084; HLG: ARIB STD-B67, with the system gamma
 of ITU-R BT.2100 for 1000 cd/m2), brought from BT.2020 to BT.709 primaries (BT.2087), rolled off above diffuse white
 (203 cd/m2, BT.2408), and coded for an SDR screen.
 """
@@ -25,8 +25,8 @@ BT709, BT601, BT2020 = 1, 5, 9
 BT2020_PRIMARIES = 9
 PQ, HLG = 16, 18
 DIFFUSE_WHITE = 203.0  # cd/m2
-KNEE = 0.6  # linear light, 1 = diffuse white: what is darker stays as it is
-HIGHEST = 1000.0 / DIFFUSE_WHITE  # what the roll-off still tells apart
+KNEE = 0.6  # linear light, 1 = diffuse white: darker values are unchanged
+HIGHEST = 1000.0 / DIFFUSE_WHITE  # upper end of the roll-off
 
 # BT.2087: linear RGB of BT.2020 to that of BT.709.
 TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32)
@@ -38,7 +38,7 @@ def is_hdr(frame: av.VideoFrame) -> bool:
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Pixels:
-    """The frame as sRGB-like pixels, uint8 [height, width, 3]; transparent pixels lie on white, as with photos."""
+    """The frame as sRGB-like pixels, uint8 [height, width, 3]; transparent pixels are composited on white."""
     if frame.colorspace in (UNSPECIFIED, RGB_MATRIX) and "rgb" not in frame.format.name:
         frame.colorspace = BT709 if frame.height >= 720 else BT601
     if is_hdr(frame):
@@ -67,7 +67,7 @@ def _on_white(straight: Pixels) -> Pixels:
 def tone_mapped(wide: NDArray[np.uint16], transfer: int, primaries: int = BT2020_PRIMARIES) -> Pixels:
     """HDR pixels, uint16 [h, w, 3] as coded (PQ or HLG), to SDR: uint8 [h, w, 3].
 
-    Tables of 4096 steps stand for the curves: a frame of HDR video has 10 bits, at most 12.
+    The curves are tables of 4096 steps, because HDR video has 10 to 12 bits.
     """
     linear = _to_light(transfer)[wide >> 4]
     if transfer == HLG:  # the system gamma acts on the luminance of the scene
@@ -106,7 +106,7 @@ def _to_light(transfer: int) -> NDArray[np.float32]:
 
 @cache
 def _to_code() -> Pixels:
-    """Linear light 0..1 in 4096 steps to what an SDR screen of gamma 2.4 (BT.1886) is sent."""
+    """Linear light 0..1 in 4096 steps to the signal of an SDR screen with gamma 2.4 (BT.1886)."""
     light = np.arange(4096) / 4095
     table: Pixels = np.rint(255 * light ** (1 / 2.4)).astype(np.uint8)
     return table

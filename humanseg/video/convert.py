@@ -1,4 +1,4 @@
-"""The way of a clip: frames -> network -> steady -> picture -> clip, each step bounded, all of them in order."""
+"""The video pipeline: frames -> network -> smoothing -> picture -> clip, bounded and in order."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from humanseg.video.resume import Unfinished
 from humanseg.video.steady import Steady
 from humanseg.video.stream import in_order
 
-FRAMES_IN_FLIGHT = 128_000_000  # bytes of frames under way, at most, but never fewer than one frame
-RUN_UP = 8  # frames that are looked at again before a stopped run goes on, so that its masks go on steadily
+FRAMES_IN_FLIGHT = 128_000_000  # maximum bytes of frames in flight, but at least one frame
+RUN_UP = 8  # frames that a resumed run segments again, to restore the smoothing
 OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite")
 
 
 @dataclass(frozen=True)
 class Network:
-    """What finds persons in a frame.
+    """Segments frames.
 
-    spec: the size and shape of its frames. threshold: its own, 0..1. version: of the model.
-    ask: a frame of that size, uint8 [h, w, 3] RGB, to the probability of a person, uint8 [h, w]. May be called by
-    `parallel` threads at a time.
+    spec: of the network. threshold: its default, 0..1. version: of the model.
+    ask: maps a frame of the network's size, uint8 [h, w, 3] RGB, to the probability of a person, uint8 [h, w]. Called
+    by up to `parallel` threads concurrently.
     """
 
     spec: Spec
@@ -48,7 +48,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Look:
-    """What to make of a clip. threshold: None takes the network's own. keep: "all" or "largest"."""
+    """The requested result of a clip. threshold: None uses the network's. keep: "all" or "largest"."""
 
     output: str
     backdrop: Backdrop
@@ -58,7 +58,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Target:
-    """Where the result goes. container: "webm", "mp4", "mov", or "png" for a folder of pictures."""
+    """The destination. container: "webm", "mp4", "mov", or "png" for a folder of pictures."""
 
     path: Path
     container: str
@@ -66,7 +66,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """frames: in the result. resumed: those of them that an earlier run made. broken: why the clip ended early."""
+    """frames: in the result. resumed: frames of an earlier run. broken: why the clip ended early."""
 
     frames: int
     resumed: int
@@ -91,18 +91,18 @@ def convert(
     progress: Callable[[int], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Make `target` of the clip `info`. Where it is stopped by any exception, what is done stays, and plays.
+    """Convert the clip `info` to `target`. After any exception, the finished part is kept and plays.
 
     Args:
-        info: the clip, as `probe` read it.
-        target: where the result goes.
-        look: what to make.
-        network: what finds the persons.
-        options: all that shapes the result; a stopped run only goes on where they are the same.
-        force: replace a result that is there.
-        longest: seconds; a clip that turns out longer is refused, whatever its header says.
-        progress: told the number of frames done, after each.
-        warn: told what went wrong without ending the work.
+        info: the clip, read by `probe`.
+        target: the destination.
+        look: the requested result.
+        network: segments the frames.
+        options: everything that affects the result; a run resumes only if they are equal.
+        force: overwrite an existing result.
+        longest: seconds; a longer clip is rejected, whatever its header says.
+        progress: called with the number of finished frames, after each.
+        warn: called with problems that do not stop the conversion.
 
     Raises:
         ClipError: the clip cannot be read, or the result cannot be made.
@@ -112,7 +112,7 @@ def convert(
         codec_for(target.container, look.output)
     broken: list[str] = []
     source = frames(info, broken.append)
-    first = next(source)  # before anything is written: a clip without a frame leaves no trace
+    first = next(source)  # before writing: a clip without frames leaves no file
     unfinished = Unfinished(target.path, info.path, options, folder=target.container == "png")
     done = resumed = unfinished.begin(force=force)
     progress(done)
@@ -133,7 +133,7 @@ def convert(
             progress(done)
     finally:
         writer.close()
-        if done == 0:  # no frame, no clip that plays
+        if done == 0:  # no frames, no playable clip
             unfinished.drop()
     unfinished.finish()
     for fault in broken:
@@ -161,10 +161,10 @@ def _writer(
 def _from(
     first: Frame, rest: Iterator[Frame], begin: int, size: tuple[int, int], longest: Fraction | None
 ) -> Iterator[Frame]:
-    """The frames from number `begin` on, all of one size: a clip that changes it is scaled to its first frame's."""
+    """The frames from number `begin` on, all scaled to the first frame's size."""
     for frame in _chained(first, rest):
         if longest is not None and frame.time > longest:
-            raise ClipTooLarge(f"The clip lasts more than the {float(longest):.0f} s that are taken here.")
+            raise ClipTooLarge(f"The clip lasts longer than the limit of {float(longest):.0f} s.")
         if frame.index < begin:
             continue
         if frame.pixels.shape[1::-1] != size:

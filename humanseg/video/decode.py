@@ -1,4 +1,4 @@
-"""Clip to frames: in order, upright, in square pixels, each with its time."""
+"""Decodes a clip to frames: in order, upright, with square pixels and timestamps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from humanseg.video.probe import ClipInfo, error_text, open_clip, video_stream
 
 THREADS = 2  # of the decoder; more only keep more frames in memory
 LEAST = Fraction(1, 1000)  # seconds between two frames: the tick of WebM
-JUMP = 1  # seconds back, beyond which times have begun anew
+JUMP = 1  # seconds of a backward jump that means that timestamps restarted
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Frame:
 
 
 def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """(width, height) in square pixels. The shorter way of the two is stretched, so that no detail is lost.
+    """(width, height) in square pixels. One side is stretched, so that no detail is lost.
 
     >>> square_size(720, 576, Fraction(16, 15)), square_size(720, 480, Fraction(8, 9))
     ((768, 576), (720, 540))
@@ -42,9 +42,9 @@ def square_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
 
 
 def frames(info: ClipInfo, warn: Callable[[str], None] = lambda _: None) -> Iterator[Frame]:
-    """Every frame of the clip, in the order of its times, which only ever grow.
+    """Yield every frame of the clip with strictly increasing timestamps.
 
-    Where the clip turns out broken after its first frame, `warn` is told, and the iterator ends.
+    If the clip is damaged after its first frame, `warn` is called and the iterator ends.
 
     Raises:
         BrokenClip, UnsupportedClip: not one frame could be decoded.
@@ -63,13 +63,13 @@ def frames(info: ClipInfo, warn: Callable[[str], None] = lambda _: None) -> Iter
                 if packet.stream is not stream:
                     continue
                 if packet.has_sidedata("encryption_info"):
-                    raise UnsupportedClip(f"{info.path.name} is encrypted. Only whoever holds its key can decode it.")
+                    raise UnsupportedClip(f"{info.path.name} is encrypted. Decrypt it first.")
                 packets += packet.size > 0
                 if packet.size and packet.is_corrupt:
-                    fault = "it breaks off"
+                    fault = "it is truncated"
                 for decoded in cast("list[av.VideoFrame]", packet.decode()):
                     own = _own_time(decoded, shift, last + usual)
-                    if own < last - JUMP:  # two recordings in one file: the second begins anew
+                    if own < last - JUMP:  # two recordings in one file
                         shift += last + usual - own
                         own = last + usual
                     time = max(own, Fraction(0)) if index == 0 else max(own, last + LEAST)
@@ -79,11 +79,11 @@ def frames(info: ClipInfo, warn: Callable[[str], None] = lambda _: None) -> Iter
         except (av.error.FFmpegError, MemoryError) as error:
             fault = error_text(error)
     if index == 0:
-        reason = fault or "it holds no frames"
-        raise BrokenClip(f"{info.path.name} holds no frame that can be decoded ({reason}).")
+        reason = fault or "it contains no frames"
+        raise BrokenClip(f"{info.path.name} contains no frame that can be decoded ({reason}).")
     fault = fault or _shortfall(info, packets, end)
     if fault is not None:
-        warn(f"{info.path.name} is broken after frame {index}, at {float(last):.2f} s ({fault})")
+        warn(f"{info.path.name} is damaged after frame {index}, at {float(last):.2f} s ({fault})")
 
 
 def _own_time(frame: av.VideoFrame, shift: Fraction, otherwise: Fraction) -> Fraction:
@@ -95,16 +95,16 @@ def _end(packet: av.Packet[Any]) -> Fraction:
 
 
 def _shortfall(info: ClipInfo, packets: int, end: Fraction) -> str | None:
-    """What the header promises and the file does not hold; only formats whose headers are exact are believed."""
+    """Describe missing frames by the header; only for formats with exact headers."""
     if info.counted and info.format.startswith("mov") and packets < (info.frames or 0):
-        return f"its header names {info.frames} frames, and {packets} are there"
+        return f"it has {packets} of the {info.frames} frames in its header"
     if info.format.startswith("matroska") and info.seconds and float(end) < 0.95 * info.seconds - 0.1:
-        return f"its header names {info.seconds:.2f} s, and {float(end):.2f} s are there"
+        return f"it has {float(end):.2f} s of the {info.seconds:.2f} s in its header"
     return None
 
 
 def upright(frame: av.VideoFrame, info: ClipInfo) -> Pixels:
-    """RGB as a player shows the frame: square pixels, turned and mirrored as its display matrix says."""
+    """RGB as shown by a player: square pixels, rotated and mirrored by the display matrix."""
     width, height = square_size(frame.width, frame.height, info.aspect)
     pixels = to_rgb(frame, width, height)
     matrix = frame.side_data.get("DISPLAYMATRIX")

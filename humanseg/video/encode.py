@@ -1,4 +1,4 @@
-"""Pictures to a clip, or to a folder of PNGs.
+"""Encodes pictures to a clip or a folder of PNGs.
 
 | result       | with transparency           | without             |
 |--------------|-----------------------------|---------------------|
@@ -7,7 +7,7 @@
 | `.mp4`       | refused                     | H.264               |
 | a folder     | PNGs                        | PNGs                |
 
-Colours go out as BT.709, limited range, and are tagged so.
+Colours are written and tagged as BT.709, limited range.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from humanseg.video.probe import ClipInfo
 from humanseg.video.sound import Sound
 
 BT709, LIMITED = 1, 1
-LIST = "frames.ffconcat"  # what FFmpeg and PyAV read the PNGs through, with their times
+LIST = "frames.ffconcat"  # the PNGs with their timestamps, for FFmpeg and PyAV
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Codec:
     options: dict[str, str]
 
 
-# No B-frames and no frames held back: packet n is frame n, which is how a stopped run knows where to go on.
+# No B-frames and no delayed frames: packet n is frame n, so that a run can resume.
 VP9 = {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "lag-in-frames": "0", "auto-alt-ref": "0", "b": "0"}
 CODECS = {
     ("webm", False): Codec("libvpx-vp9", "yuv420p", {**VP9, "crf": "28"}),
@@ -51,18 +51,18 @@ CODECS = {
     ("mov", True): Codec("prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}),
 }
 LONGEST_SIDE = {"libvpx-vp9": 16_384, "libx264": 16_384, "prores_ks": 16_384}
-FRAGMENTS = {"movflags": "+hybrid_fragmented"}  # playable at any moment, an ordinary file once it is closed
+FRAGMENTS = {"movflags": "+hybrid_fragmented"}  # playable at any moment, an ordinary file after closing
 
 
 class Writer(Protocol):
-    """Where the pictures of one clip go."""
+    """Writes the pictures of one clip."""
 
     def write(self, picture: Pixels, time: Fraction, duration: Fraction) -> None:
         """The next picture: uint8 [h, w], [h, w, 3] RGB or [h, w, 4] RGBA; times in seconds, growing."""
         ...
 
     def close(self) -> None:
-        """Finish the file: from here on it plays."""
+        """Finish the file."""
         ...
 
 
@@ -70,16 +70,14 @@ def codec_for(container: str, output: str) -> Codec:
     """The codec of an output ("mask", "cutout", ...) in "webm", "mp4" or "mov". Raises ResultRefused."""
     codec = CODECS.get((container, output == "cutout"))
     if codec is None:
-        raise ResultRefused(
-            "MP4 has no transparency, which output=cutout needs. Take WebM, MOV, or a folder of PNGs."
-        )
+        raise ResultRefused("MP4 has no transparency, which output=cutout needs. Use WebM, MOV, or a folder of PNGs.")
     return codec
 
 
 class ClipWriter:
-    """Encodes into a WebM, MP4 or MOV file, with the sound of `info` beside the pictures.
+    """Encodes into a WebM, MP4 or MOV file, with the sound of `info`.
 
-    `before` are the packets of an earlier run, which go in front.
+    `before` are the packets of an earlier run, which are written first.
     """
 
     def __init__(
@@ -149,17 +147,17 @@ class ClipWriter:
 
 
 def encoded_size(size: tuple[int, int], codec: Codec) -> tuple[int, int]:
-    """(width, height) as encoded: H.264 with halved colour takes even sizes, so an odd edge is repeated once."""
+    """(width, height) as encoded: H.264 with 4:2:0 colour needs even sizes, so an odd edge is repeated once."""
     if max(size) > LONGEST_SIDE[codec.name]:
         raise ResultRefused(
-            f"A clip of {size[0]}x{size[1]} is longer than the {LONGEST_SIDE[codec.name]} pixels that fit."
+            f"A clip of {size[0]}x{size[1]} exceeds the limit of {LONGEST_SIDE[codec.name]} pixels per side."
         )
     width, height = size
     return (width + width % 2, height + height % 2) if codec.name == "libx264" else (width, height)
 
 
 def time_base(container: str, info: ClipInfo) -> Fraction:
-    """Seconds of one tick of the result: the clip's own where the container takes it, so that no time is rounded."""
+    """The result's time base: the clip's own if the container supports it, to avoid rounding."""
     if container == "webm":
         return Fraction(1, 1000)
     own = info.time_base
@@ -167,9 +165,9 @@ def time_base(container: str, info: ClipInfo) -> Fraction:
 
 
 def spread(straight: Pixels) -> Pixels:
-    """A cut-out, uint8 [h, w, 4], with the person's colours drawn two pixels out over the transparent ones.
+    """A cut-out, uint8 [h, w, 4], with the person's colours extended by two pixels into the transparent area.
 
-    Lossy codecs mix the colours of neighbours. Beside black, the edge of the person would go dark.
+    Lossy codecs mix the colours of neighbours: black neighbours would darken the person's edge.
     """
     colours = np.asarray(cv2.dilate(straight, np.ones((5, 5), np.uint8)), np.uint8)
     colours[..., 3] = 0
@@ -180,7 +178,7 @@ def spread(straight: Pixels) -> Pixels:
 class FolderWriter:
     """Writes numbered PNGs into a folder, and `frames.ffconcat` with their times.
 
-    number: of the first picture, from 0; more than 0 goes on with a folder that has those before it.
+    number: of the first picture, from 0; more than 0 resumes a folder that has the previous ones.
     """
 
     def __init__(self, folder: Path, number: int = 0) -> None:

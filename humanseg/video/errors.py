@@ -1,22 +1,22 @@
-"""What can be wrong with a clip, or with the result that is asked of it."""
+"""Errors of clips and of requested results."""
 
 from __future__ import annotations
 
 
 class ClipError(Exception):
-    """A clip that cannot be worked on. `str(error)` is one message that names the cause and the fix."""
+    """A clip that cannot be processed. `str(error)` is one message with the cause and the fix."""
 
 
 class NotAClip(ClipError):
-    """A file without moving pictures: a still, sound alone, or no media at all."""
+    """A file without video: a still picture, audio only, or not media."""
 
 
 class BrokenClip(ClipError):
-    """A clip that is damaged or cut off."""
+    """A damaged or truncated clip."""
 
 
 class UnsupportedClip(ClipError):
-    """A real clip whose coding is not read here: encrypted, or of an unknown codec."""
+    """A clip with unsupported coding: encrypted, or of an unknown codec."""
 
 
 class ClipTooLarge(ClipError):
@@ -24,4 +24,4 @@ class ClipTooLarge(ClipError):
 
 
 class ResultRefused(ClipError):
-    """A result that its file cannot hold, or a file that must not be replaced."""
+    """A result that its format does not support, or a file that must not be overwritten."""

@@ -1,4 +1,4 @@
-"""How a clip is told from a photo: by how it begins, never by its name."""
+"""Distinguishes clips from photos by their first bytes, never by their name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ STARTS = (
 )
 LONGEST_START = 512  # bytes that `is_clip` looks at
 
-CONTAINERS = ("webm", "mp4", "mov")  # what a clip can be answered as
+CONTAINERS = ("webm", "mp4", "mov")  # formats of a clip's result
 CONTENT_TYPE = {"webm": "video/webm", "mp4": "video/mp4", "mov": "video/quicktime"}
 
 
 def is_clip(start: bytes) -> bool:
-    """Whether a file that begins with `start` holds moving pictures. An animated GIF or WebP counts as a photo."""
+    """Whether a file that begins with `start` is a video. An animated GIF or WebP counts as a photo."""
     if start[4:8] in ATOMS:
         return not (start[4:8] == b"ftyp" and start[8:12] in STILL_BRANDS)
     if start[:4] == b"RIFF":

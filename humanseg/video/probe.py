@@ -1,4 +1,4 @@
-"""What a clip is, before any work goes into it, and why it is refused."""
+"""Reads a clip's header, and rejects clips before any decoding."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ CLIPS = (
     "hevc",
 )
 STILLS = ("png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "image2")
-# Only these demuxers ever run: a playlist, which names other files and hosts, is none of them.
+# Only these demuxers are enabled: not playlists, which refer to other files and hosts.
 ALLOWED = {"format_whitelist": ",".join((*CLIPS, *STILLS, "mp3", "aac", "wav", "flac")), "protocol_whitelist": "file"}
 
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What is known of a clip from its header.
+    """The properties of a clip from its header.
 
-    width, height: of a frame as it lies in the file, in pixels; rotation and pixel aspect are not yet applied.
-    time_base: seconds of one tick of the frames' times. start: the first moment of the whole file, in seconds.
-    seconds: how long it lasts, None where the file does not say. frames: how many to expect, None where unknown;
-    an estimate unless `counted`. rate: frames a second on average, None where unknown.
-    aspect: width of a pixel over its height. sound: name of the codec of its sound, None without.
+    width, height: of a stored frame, in pixels, before rotation and pixel aspect.
+    time_base: seconds of one tick of the frames' times. start: the file's first timestamp, in seconds. seconds:
+    duration, None if unknown. frames: expected number, None if unknown; an estimate unless `counted`. rate: average
+    frames per second, None if unknown.
+    aspect: width of a pixel over its height. sound: name of the audio codec, None without sound.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class ClipInfo:
 
 
 def open_clip(path: Path) -> InputContainer:
-    """The file as PyAV opens it. Raises NotAClip or OSError."""
+    """Open the file with PyAV. Raises NotAClip or OSError."""
     if path.stat().st_size == 0:
         raise NotAClip(f"{path.name} is empty. Send the whole clip.")
     try:
@@ -71,8 +71,8 @@ def open_clip(path: Path) -> InputContainer:
         if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
             raise
         raise NotAClip(
-            f"{path.name} is no clip that can be read ({error_text(error)}). "
-            "Readable are MP4, MOV, WebM, Matroska, AVI, MPEG, FLV and GIF; a copy that broke off must be made again."
+            f"{path.name} is not in a supported format ({error_text(error)}). "
+            "Supported are MP4, MOV, WebM, Matroska, AVI, MPEG, FLV and GIF; copy a truncated file again."
         ) from None
 
 
@@ -80,8 +80,8 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> ClipInfo:
     """Read the header of a clip.
 
     Raises:
-        NotAClip: no media file, a still picture, sound alone.
-        UnsupportedClip: coded in a way that FFmpeg does not know.
+        NotAClip: not a media file, a still picture, audio only.
+        UnsupportedClip: a codec unknown to FFmpeg.
         BrokenClip: a header without a size. ClipTooLarge: frames of more than `max_pixels`.
         OSError: the file cannot be opened.
     """
@@ -89,19 +89,17 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> ClipInfo:
         name = container.format.name
         if name in STILLS:
             what = name.removesuffix("_pipe").upper()
-            raise NotAClip(
-                f"{path.name} is a picture ({what}), not a clip. Give it a picture's name, or send a clip."
-            )
+            raise NotAClip(f"{path.name} is a picture ({what}), not a clip. Use a picture's suffix, or send a clip.")
         stream = video_stream(container, path)
         context = stream.codec_context
         if context is None or not context.is_decoder:
-            raise UnsupportedClip(f"{path.name} is coded in a way that is not read here. Convert it to H.264 first.")
+            raise UnsupportedClip(f"{path.name} has an unsupported codec. Convert it to H.264 first.")
         width, height = context.width, context.height
         if width < 1 or height < 1:
-            raise BrokenClip(f"{path.name} does not say how large its frames are: it is damaged. Copy it again.")
+            raise BrokenClip(f"{path.name} has no frame size in its header: it is damaged. Copy it again.")
         if width * height > max_pixels:
             raise ClipTooLarge(
-                f"{path.name} has frames of {width}x{height}; at most {max_pixels / 1e6:g} megapixels are taken. "
+                f"{path.name} has frames of {width}x{height}; the limit is {max_pixels / 1e6:g} megapixels. "
                 "Scale it down first."
             )
         return ClipInfo(
@@ -122,13 +120,13 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS) -> ClipInfo:
 
 
 def video_stream(container: InputContainer, path: Path) -> Any:
-    """The first stream of moving pictures; a cover in an album is none. Raises NotAClip."""
+    """The first video stream, except cover art. Raises NotAClip."""
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if streams:
         return streams[0]
     if container.streams.audio:
-        raise NotAClip(f"{path.name} holds sound alone, no pictures.")
-    raise NotAClip(f"{path.name} holds no video stream.")
+        raise NotAClip(f"{path.name} contains audio only, no video.")
+    raise NotAClip(f"{path.name} contains no video stream.")
 
 
 def _seconds(container: InputContainer, stream: Any) -> float | None:
@@ -164,5 +162,5 @@ def _sound(container: InputContainer) -> str | None:
 
 
 def error_text(error: BaseException) -> str:
-    """The short reason in an error of FFmpeg's, without the path and the number."""
+    """The short reason of an FFmpeg error, without path and number."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0][:120]

@@ -1,6 +1,7 @@
-"""Where a stopped run goes on: a small file beside an unfinished result says what it is being made of.
+"""Resuming: a small file beside an unfinished result describes its source and options.
 
-The file is there from a run's first moment to its good end. How many frames are done is read from the result itself.
+The file exists from a run's start to its successful end. The number of finished frames is read from the result
+itself.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ FOLDER_NOTE = ".humanseg.json"
 
 
 class Unfinished:
-    """The note beside one result, and what is there of it.
+    """The resume file of one result, and the unfinished result.
 
     Args:
         result: the file, or the folder of PNGs.
-        source: the clip. options: all that shapes the result.
+        source: the clip. options: everything that affects the result.
     """
 
     def __init__(self, result: Path, source: Path, options: Mapping[str, str], *, folder: bool) -> None:
@@ -39,10 +40,10 @@ class Unfinished:
         }
 
     def begin(self, *, force: bool = False) -> int:
-        """Take the result in hand; the number of frames that are done already.
+        """Start or resume the result; returns the number of finished frames.
 
         Raises:
-            ResultRefused: there is a result that this run can neither go on with nor replace.
+            ResultRefused: a result exists that this run can neither resume nor overwrite.
         """
         done = 0
         if force:
@@ -50,23 +51,23 @@ class Unfinished:
         elif self._note.exists():
             if _read(self._note) != self._made_of:
                 raise ResultRefused(
-                    f"{self._result} is unfinished, and was begun from another clip or with other options: "
-                    "it can't be gone on with. --force starts it anew."
+                    f"{self._result} is unfinished and was started from another clip or with other options, "
+                    "so it can't be resumed. Use --force to start over."
                 )
             done = self._done()
         elif self._result.exists() and not (self._folder and not any(self._result.iterdir())):
-            raise ResultRefused(f"{self._result} exists already. --force makes it again.")
+            raise ResultRefused(f"{self._result} already exists. Use --force to overwrite it.")
         self._note.parent.mkdir(parents=True, exist_ok=True)
         self._note.write_text(json.dumps(self._made_of))
         return done
 
     def packets(self) -> Iterator[Any]:
-        """The packets of the frames that are done, out of the file that `begin` set aside; none for a folder."""
+        """The packets of the finished frames, from the file moved aside by `begin`; none for a folder."""
         if self._folder or not self._part.exists():
             return
         with av.open(str(self._part)) as part:
             stream = part.streams.video[0]
-            # MP4 holds H.264 in another framing than the encoder hands out, and the muxer expects the encoder's.
+            # MP4 stores H.264 in another framing than the encoder's, which the muxer expects.
             name = "h264_mp4toannexb" if stream.codec_context.name == "h264" else "null"
             framing = av.BitStreamFilterContext(name, stream)
             for packet in part.demux(stream):
@@ -74,17 +75,17 @@ class Unfinished:
                     yield from framing.filter(packet)
 
     def copied(self) -> None:
-        """The packets are in the new file: the old one can go."""
+        """Delete the old file; its packets are in the new one."""
         self._part.unlink(missing_ok=True)
 
     def drop(self) -> None:
-        """There is nothing to go on with."""
+        """Delete the resume file; there is nothing to resume."""
         self._note.unlink(missing_ok=True)
         if not self._folder:
             self._result.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """The result is whole."""
+        """The result is complete: delete the resume file."""
         self.copied()
         self._note.unlink(missing_ok=True)
 
@@ -94,7 +95,7 @@ class Unfinished:
             while (self._result / picture_name(done)).exists():
                 done += 1
             return done
-        # Set aside, for FFmpeg can't append. After a kill there may be both: the longer one counts.
+        # Moved aside, because FFmpeg can't append. After a kill both may exist: the longer one counts.
         here, aside = _count(self._result), _count(self._part)
         if here and here >= aside:
             self._result.replace(self._part)
@@ -108,7 +109,7 @@ class Unfinished:
 
 
 def is_begun(result: Path) -> bool:
-    """Whether an earlier run began `result` and did not end it."""
+    """Whether `result` is unfinished."""
     return _note(result, result.is_dir()).exists()
 
 
@@ -119,7 +120,7 @@ def _note(result: Path, folder: bool) -> Path:
 def _read(note: Path) -> Any:
     try:
         return json.loads(note.read_text())
-    except ValueError:  # torn by a kill
+    except ValueError:  # truncated by a kill
         return None
 
 

@@ -1,4 +1,4 @@
-"""The worker's end of a clip: it starts the child, runs the network for its frames, and bounds its time."""
+"""The worker's side of a clip: starts the child, runs the network for its frames, and limits its time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from humanseg.segmentation.photo import Pixels
 from humanseg.video import errors
 from humanseg.video.child import DONE, FAIL, FRAME, HEADER, PROGRESS, ClipJob
 
-MAX_FRAME = 2048 * 2048  # pixels; no network's frame is larger
+MAX_FRAME = 2048 * 2048  # pixels; the maximum of a network's frame
 
 
 def run(
@@ -29,16 +29,16 @@ def run(
     deadline: float,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, Any]:
-    """Work on one clip, and return what the child says of it: {"frames", "width", "height", "warnings"}.
+    """Process one clip, and return the child's result: {"frames", "width", "height", "warnings"}.
 
     Args:
-        job: what to do.
-        ask: a frame, uint8 [h, w, 3], to a probability, uint8 [h, w].
-        deadline: seconds after which the child is ended.
-        progress: told frames done and frames to expect (0: unknown).
+        job: the job.
+        ask: maps a frame, uint8 [h, w, 3], to a probability, uint8 [h, w].
+        deadline: seconds after which the child is killed.
+        progress: called with finished and expected frames (0: unknown).
 
     Raises:
-        ClipError: the clip is at fault, or took longer than `deadline`.
+        ClipError: the clip is invalid, or took longer than `deadline`.
     """
     folder = Path(humanseg.__file__).resolve().parents[1]
     child = subprocess.Popen(
@@ -61,8 +61,10 @@ def run(
         return _converse(child.stdin, child.stdout, ask, progress)
     except (EOFError, BrokenPipeError):
         if late.is_set():
-            raise errors.ClipTooLarge(f"The clip takes longer than the {deadline:.0f} s that it may here.") from None
-        raise errors.BrokenClip("The clip is damaged in a way that ends the decoder. Convert it first.") from None
+            raise errors.ClipTooLarge(
+                f"Processing the clip takes longer than the server's limit of {deadline:.0f} s."
+            ) from None
+        raise errors.BrokenClip("The clip is damaged and crashes the decoder. Convert it first.") from None
     finally:
         timer.cancel()
         child.kill()

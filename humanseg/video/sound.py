@@ -1,4 +1,4 @@
-"""A clip's sound, on its way into the result: copied where the container takes it, else encoded anew."""
+"""Copies a clip's audio into the result, or transcodes it if the container does not support the codec."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ OPUS_RATE, OPUS_FRAME = 48_000, 960
 
 
 def is_copied(codec: str, container: str) -> bool:
-    """Whether a container ("webm", "mp4", "mov") takes sound of `codec` as it is."""
+    """Whether a container ("webm", "mp4", "mov") supports the audio `codec`."""
     return codec in COPIED[container]
 
 
 class Sound:
-    """The first track of `info`, read from a demuxer of its own, so that it never waits for the frames.
+    """The first audio track of `info`, read by a separate demuxer, so that it never waits for frames.
 
-    `until(time)` writes what belongs before that time. A fault in the sound ends the sound, not the clip.
+    `until(time)` writes everything before that time. An error in the audio ends the audio, not the clip.
     """
 
     def __init__(self, info: ClipInfo, container: str, out: OutputContainer, warn: Callable[[str], None]) -> None:
@@ -62,7 +62,7 @@ class Sound:
                 self._out.mux(packet)
         except (av.error.FFmpegError, ValueError) as error:
             self._ended = True
-            self._warn(f"the sound of {self._info.path.name} ends early ({error_text(error)})")
+            self._warn(f"the audio of {self._info.path.name} ends early ({error_text(error)})")
 
     def close(self) -> None:
         """Close the clip."""

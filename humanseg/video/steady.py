@@ -1,9 +1,9 @@
-"""Masks that do not flicker: each frame's probability is averaged with the ones before it, along the motion.
+"""Temporal smoothing of masks: each frame's probability is averaged with the previous ones along the motion.
 
 The motion is dense optical flow between two network-sized frames (DIS: Kroeger et al., "Fast Optical Flow using
-Dense Inverse Search", 2016). What the frames before said is carried along it. Where the picture itself does not
-follow the motion (what was hidden comes into view, a light goes on), or where one thing moves over another, the past
-counts for less, and after a cut for nothing.
+Dense Inverse Search", 2016). The previous probability is warped along it. Where the picture does not follow the
+motion (disocclusion, a light switched on), or where one object moves over another, the past has a lower weight, and
+after a cut none.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from humanseg.segmentation.photo import Pixels
 Map = NDArray[np.float32]
 
 PAST = 0.85  # the weight of the past where the picture follows the motion
-MISMATCH = 10.0  # grey levels between the frame and the one before, moved, at which that weight has fallen to 1/e
-SHEAR = 1.5  # pixels that the motion differs by within 3 pixels, at which it has: there something moves over another
-CUT = 0.35  # share of pixels that do not follow the motion, above which it was a cut
+MISMATCH = 10.0  # difference in grey levels from the warped previous frame at which that weight falls to 1/e
+SHEAR = 1.5  # difference of the motion in pixels, within 3 pixels, at which it does: an object boundary
+CUT = 0.35  # share of pixels that do not follow the motion, above which it is a cut
 NEAR = np.ones((7, 7), np.uint8)
 
 
 class Steady:
-    """Smooths the probabilities of one clip, frame after frame. Not to be shared between clips."""
+    """Smooths the probabilities of one clip, frame by frame. Use one instance per clip."""
 
     def __init__(self) -> None:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
@@ -35,7 +35,7 @@ class Steady:
         self._grid: Map | None = None
 
     def __call__(self, probability: Map, frame: Pixels) -> Map:
-        """One frame's probability, float32 [h, w] in 0..1, steadied; `frame` is uint8 [h, w, 3] RGB, of that size."""
+        """Smooth one frame's probability, float32 [h, w] in 0..1; `frame` is uint8 [h, w, 3] RGB, of that size."""
         grey = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8)
         steady = probability
         if self._grid is None or self._grid.shape[:2] != grey.shape:
@@ -63,13 +63,13 @@ def _moved(picture: NDArray[Any], where: Map) -> Map:
 
 
 def _mismatch(grey: Pixels, before: Map) -> Map:
-    """Grey levels by which small windows differ. A change of the whole picture's brightness is no difference."""
+    """Difference of small windows in grey levels, ignoring a change of the whole picture's brightness."""
     now = grey.astype(np.float32)
     same_light = before * (max(1.0, float(now.mean())) / max(1.0, float(before.mean())))
     return np.abs(np.asarray(cv2.blur(now - same_light, (5, 5)), np.float32))
 
 
 def _shear(motion: Map) -> Map:
-    """By how much the motion differs around each pixel: where one thing moves over another the flow is not exact."""
+    """The local variation of the motion: at object boundaries the flow is inaccurate."""
     spread = np.asarray(cv2.dilate(motion, NEAR), np.float32) - np.asarray(cv2.erode(motion, NEAR), np.float32)
     return np.asarray(spread.max(axis=2), np.float32)

@@ -1,4 +1,4 @@
-"""Work on many items at once, in order, with a bounded number under way: what keeps the memory flat."""
+"""Parallel processing in order with a bounded number of items in flight, for constant memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def in_order(
 ) -> Iterator[tuple[Item, Result]]:
     """Pairs of item and result, in the order of `items`.
 
-    `work` runs in `parallel` threads. At most `ahead` items (1 or more) are taken before the oldest of them is
-    handed on. An error of `work` comes out where its result would have, and nothing after it.
+    `work` runs in `parallel` threads. At most `ahead` items (1 or more) are taken before the oldest one is yielded.
+    An error of `work` is raised in the position of its result, and ends the iteration.
     """
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     source = iter(items)

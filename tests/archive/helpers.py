@@ -17,9 +17,9 @@ import humanseg.archive.capture.record
 from humanseg.archive.capture.record import Exchange
 from humanseg.archive.read.reader import Reader
 from humanseg.archive.read.verify import verify
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.local_store import LocalStore
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from tests.archive import photos
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, 250_000, timezone.utc)
@@ -92,7 +92,7 @@ class Bucket:
 
     def objects(self) -> list[str]:
         """Every key under the prefix, the prefix left out."""
-        prefix = f"{self.store.target.prefix}/"
+        prefix = f"{self.store.destination.prefix}/"
         return [key.removeprefix(prefix) for key in self.reader.keys_under(prefix)]
 
 
@@ -103,7 +103,7 @@ def digest(data: bytes) -> str:
 def bucket_of(local: LocalStore, endpoint: str | None = None) -> Bucket:
     """A fresh prefix in `local`, through `endpoint` for writers when given; the test itself reads directly."""
     environment = {**local.environment(), "ARCHIVE_PREFIX": f"t{uuid.uuid4().hex[:12]}"}
-    direct = Target.find(environment, Path("/nonexistent"))
+    direct = Destination.find(environment, Path("/nonexistent"))
     direct = dataclasses.replace(
         direct,
         access_key=environment["AWS_ACCESS_KEY_ID"],

@@ -65,6 +65,7 @@ def changed(findings: list[Finding]) -> set[str]:
     return {one.name for one in findings if one.alarm}
 
 
+@pytest.mark.slow
 def test_the_same_photos_give_no_alarm_in_95_of_100_draws() -> None:
     alarms = significant = 0
     for seed in range(100):

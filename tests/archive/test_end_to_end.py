@@ -21,9 +21,9 @@ import requests
 
 from humanseg.archive.capture.spool import Spool, records_of
 from humanseg.archive.read.reader import Reader
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.local_store import LocalStore
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from tests.archive import photos
 from tests.archive.faults import FAULTS, FaultyProxy
 from tests.archive.helpers import Bucket, bucket_of
@@ -34,7 +34,7 @@ from tests.running import Server
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-AWAY_SECONDS = 30  # how long the store is gone under load
+AWAY_SECONDS = 15  # how long the store is gone under load
 MakeServer = Callable[..., Server]
 
 
@@ -68,8 +68,8 @@ def shipped(server: Server) -> bool:
 
 def embedded_bucket(server: Server) -> Bucket:
     """The bucket of the server's own store, as another shell finds it: through STATE_DIR alone."""
-    target = Target.find({}, server.state_dir)
-    return Bucket(Store.open(target, BucketSettings(timeout_seconds=10), retries=4), {})
+    destination = Destination.find({}, server.state_dir)
+    return Bucket(Store.open(destination, BucketSettings(timeout_seconds=10), retries=4), {})
 
 
 def test_a_photo_with_everything_in_it_arrives_bare(server: Server) -> None:

@@ -16,8 +16,8 @@ from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import REASON_FILE, records_of
 from humanseg.archive.capture.telemetry import RateLimitedLog
 from humanseg.archive.ship import groups
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.uploader import Uploader
 from tests.archive.helpers import FAST, Numbers
 from tests.archive.test_uploader import fill, spool_at
@@ -54,7 +54,7 @@ def role(moto: moto_server.Moto) -> dict[str, str]:
 
 def store_of(moto: moto_server.Moto, role: dict[str, str], prefix: str = "humanseg") -> Store:
     client = boto3.client("s3", region_name=moto_server.REGION, endpoint_url=moto.url, **role)
-    return Store(client, Target(BUCKET, prefix, moto.url, moto_server.REGION), BucketSettings(5.0))
+    return Store(client, Destination(BUCKET, prefix, moto.url, moto_server.REGION), BucketSettings(5.0))
 
 
 def ship(state_dir: Path, store: Store) -> Uploader:

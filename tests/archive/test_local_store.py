@@ -21,9 +21,9 @@ from botocore.exceptions import ClientError
 
 from humanseg.archive.errors import NoStore
 from humanseg.archive.ship import local_store as local_store_module
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.local_store import GRPC_OFFSET, PORT_NAMES, LocalStore
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from tests.archive.test_uploader import wait_for
 
 pytestmark = pytest.mark.slow  # together about 20 s of waiting for what fails and comes back
@@ -75,8 +75,8 @@ def test_keys_are_random_and_for_the_owner_only(local_store: LocalStore, tmp_pat
 
 
 def test_wrong_and_missing_keys_are_refused(local_store: LocalStore) -> None:
-    good = Target.find({}, local_store.folder.parent)
-    wrong = Target(good.bucket, good.prefix, good.endpoint_url, good.region, good.access_key, "wrong" * 8)
+    good = Destination.find({}, local_store.folder.parent)
+    wrong = Destination(good.bucket, good.prefix, good.endpoint_url, good.region, good.access_key, "wrong" * 8)
     with pytest.raises(ClientError) as refused:
         Store.open(wrong, BucketSettings()).client.list_objects_v2(Bucket="archive")
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
@@ -106,7 +106,7 @@ def test_it_makes_no_buckets_unasked(local_store: LocalStore) -> None:
 
 def test_data_and_keys_outlive_a_stop_and_a_kill(tmp_path: Path) -> None:
     with keeper(tmp_path) as first:
-        Store.open(Target.find({}, tmp_path), BucketSettings()).put_new("a/b", b"kept")
+        Store.open(Destination.find({}, tmp_path), BucketSettings()).put_new("a/b", b"kept")
         keys = (tmp_path / "store" / "environment").read_text()
         first.send_signal(signal.SIGTERM)
         assert first.wait(20) == 0
@@ -119,7 +119,7 @@ def test_data_and_keys_outlive_a_stop_and_a_kill(tmp_path: Path) -> None:
         assert not alive, "the store outlived its keeper"
     for _ in range(2):  # READY means readable, however soon after a kill
         with keeper(tmp_path) as again:
-            store = Store.open(Target.find({}, tmp_path), BucketSettings())
+            store = Store.open(Destination.find({}, tmp_path), BucketSettings())
             assert store.client.get_object(Bucket="archive", Key="a/b")["Body"].read() == b"kept"
             listed = store.client.list_objects_v2(Bucket="archive")["Contents"]
             assert [item["Key"] for item in listed] == ["a/b"], "the readiness probe left something"
@@ -140,7 +140,7 @@ def test_a_port_that_is_taken_at_the_last_moment_makes_it_start_on_others(
         with first:
             first.open_store().put_new("a/b", b"kept")
             assert json.loads((first.folder / "ports.json").read_text())[name] != chosen[name]
-            assert Target.find({}, tmp_path).endpoint_url == first.environment()["ARCHIVE_ENDPOINT_URL"]
+            assert Destination.find({}, tmp_path).endpoint_url == first.environment()["ARCHIVE_ENDPOINT_URL"]
 
 
 def test_when_every_port_is_taken_it_says_where_its_log_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_it_leaves_the_ports_alone_that_its_server_will_open(tmp_path: Path) -> 
 
 def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
     with keeper(tmp_path) as running:
-        store = Store.open(Target.find({}, tmp_path), BucketSettings(), retries=3)
+        store = Store.open(Destination.find({}, tmp_path), BucketSettings(), retries=3)
         store.put_new("a/b", b"kept")
         (weed,) = children(running)
         weed.send_signal(signal.SIGKILL)
@@ -194,7 +194,7 @@ def test_a_second_one_on_the_same_folder_says_so(local_store: LocalStore) -> Non
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "another store runs" in done.stderr
+    assert "another store is running" in done.stderr
 
 
 def test_the_users_own_aws_keys_do_not_become_the_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +204,8 @@ def test_the_users_own_aws_keys_do_not_become_the_stores(tmp_path: Path, monkeyp
     with LocalStore(tmp_path / "store") as local:
         assert local.environment()["AWS_ACCESS_KEY_ID"] != os.environ["AWS_ACCESS_KEY_ID"]
         local.open_store().probe()
-        theirs = Target.find({}, tmp_path)
-        users = Target("archive", "x", theirs.endpoint_url, theirs.region)
+        theirs = Destination.find({}, tmp_path)
+        users = Destination("archive", "x", theirs.endpoint_url, theirs.region)
         with pytest.raises(ClientError):
             Store.open(users, BucketSettings()).client.list_objects_v2(Bucket="archive")
 

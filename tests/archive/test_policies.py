@@ -21,8 +21,8 @@ from humanseg.archive.read.export_notes import notes, redact, register
 from humanseg.archive.read.label_import import import_labels
 from humanseg.archive.read.reader import Reader
 from humanseg.archive.read.verify import verify
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from tests.archive.helpers import NOON
 from tests.archive.test_iam import ship
 from tests.archive.test_uploader import fill, spool_at
@@ -76,8 +76,8 @@ def reader_of(moto: moto_server.Moto, role: dict[str, str]) -> Reader:
         aws_secret_access_key=keys[1],
         aws_session_token=keys[2],
     )
-    target = Target(BUCKET, PREFIX, moto.url, moto_server.REGION)
-    return Reader(Store(client, target, BucketSettings(5.0), Credentials(*keys)))
+    destination = Destination(BUCKET, PREFIX, moto.url, moto_server.REGION)
+    return Reader(Store(client, destination, BucketSettings(5.0), Credentials(*keys)))
 
 
 def test_a_reader_reads_and_exports_and_changes_nothing(people: dict[str, Reader], tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from humanseg.archive.capture.names import make_name, parse_name, replacement_name, segment_key, table_key
 from humanseg.archive.capture.record import StoredRecord, build_record
-from humanseg.archive.capture.sampling import choose
+from humanseg.archive.capture.sampling import decide
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import NoStore
-from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.destination import Destination
 from humanseg.common.settings import SettingsError
 from tests.archive.helpers import NOON, SCHEMA, exchange
 
@@ -40,17 +40,17 @@ from tests.archive.helpers import NOON, SCHEMA, exchange
     ],
 )
 def test_mode_and_consent_decide(mode: str, consent: bool | None, expected: str) -> None:
-    choice = choose(ArchiveSettings(mode=mode), "a1", 0.9, consent)
-    assert choice.reason == expected
-    assert choice.kept == (expected != "declined")
+    decision = decide(ArchiveSettings(mode=mode), "a1", 0.9, consent)
+    assert decision.reason == expected
+    assert decision.kept == (expected != "declined")
 
 
 def test_low_confidence_and_requests_are_kept_whatever_the_sample() -> None:
     settings = ArchiveSettings(sample=0.0, low_confidence=0.6)
-    assert choose(settings, "a1", 0.59, None).reason == "low-confidence"
-    assert choose(settings, "a1", 0.6, None).reason == "sampled-out"
-    assert choose(settings, "a1", 0.99, True).reason == "request"
-    assert choose(settings, "a1", 0.59, False).reason == "declined"
+    assert decide(settings, "a1", 0.59, None).reason == "low-confidence"
+    assert decide(settings, "a1", 0.6, None).reason == "sampled-out"
+    assert decide(settings, "a1", 0.99, True).reason == "request"
+    assert decide(settings, "a1", 0.59, False).reason == "declined"
 
 
 def test_weighting_by_the_recorded_probability_is_unbiased() -> None:
@@ -62,11 +62,11 @@ def test_weighting_by_the_recorded_probability_is_unbiased() -> None:
         confidence = (index * 7919 % 1000) / 1000
         coverage = 0.2 + 0.6 * confidence
         total += coverage
-        choice = choose(settings, f"id-{index}", confidence, None)
-        if choice.kept:
+        decision = decide(settings, f"id-{index}", confidence, None)
+        if decision.kept:
             kept, plain = kept + 1, plain + coverage
-            weight += 1 / choice.probability
-            weighted += coverage / choice.probability
+            weight += 1 / decision.probability
+            weighted += coverage / decision.probability
     assert weight == pytest.approx(number, rel=0.02)
     assert weighted / weight == pytest.approx(total / number, rel=0.01)
     assert abs(plain / kept - total / number) > 0.05
@@ -156,7 +156,7 @@ def test_a_time_without_zone_is_refused() -> None:
         ({"kms_key_id": "abc"}, "archive.encryption"),
         ({"backoff_cap_seconds": -1}, "archive.backoff_cap_seconds"),
         ({"sampel": 0.5}, "archive.sampel"),
-        (["mode"], "'archive' must hold keys and values"),
+        (["mode"], "'archive' must contain keys and values"),
     ],
 )
 def test_a_wrong_setting_is_named(section: Any, named: str) -> None:
@@ -170,17 +170,17 @@ def test_yaml_reads_off_as_false_and_it_means_off() -> None:
 
 
 def test_the_environment_names_any_s3(tmp_path: Path) -> None:
-    found = Target.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": "/a/b/", "AWS_REGION": "eu-west-1"}, tmp_path)
-    assert found == Target("b", "a/b", None, "eu-west-1")
+    found = Destination.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": "/a/b/", "AWS_REGION": "eu-west-1"}, tmp_path)
+    assert found == Destination("b", "a/b", None, "eu-west-1")
     assert found.access_key is None, "credentials of a real bucket come from boto3's chain alone"
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "a//b", "a b", "../up", "ä"])
 def test_a_bad_prefix_is_named(prefix: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ARCHIVE_PREFIX"):
-        Target.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": prefix}, tmp_path)
+        Destination.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": prefix}, tmp_path)
 
 
 def test_without_any_store_the_message_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NoStore, match=r"ARCHIVE_BUCKET.*serve\.sh"):
-        Target.find({}, tmp_path)
+        Destination.find({}, tmp_path)

@@ -59,6 +59,7 @@ def test_a_scan_finds_every_record_with_its_bytes() -> None:
             assert StoredRecord.from_json(text) == one.sample
 
 
+@pytest.mark.slow
 def test_a_tail_that_is_cut_at_any_byte_takes_only_its_own_record() -> None:
     """A worker killed in the middle of an append: every byte offset of the last record."""
     whole = len(SEGMENT) - len(BYTES[-1])

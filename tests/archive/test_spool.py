@@ -60,6 +60,7 @@ def test_the_segment_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
     assert [one.request_id for one in records_of(spool.sealed()[0])] == IDS[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torn", [0, 1, 700])
 def test_the_segment_of_a_dead_writer_is_cut_back_and_sealed(tmp_path: Path, torn: int) -> None:
     dying = child(

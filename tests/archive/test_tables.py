@@ -44,7 +44,7 @@ def copied(local_store: object, tmp_path_factory: pytest.TempPathFactory) -> Pat
         if key.startswith("v2/records/"):
             path = folder / key
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bucket.reader.get(f"{bucket.store.target.prefix}/{key}"))
+            path.write_bytes(bucket.reader.get(f"{bucket.store.destination.prefix}/{key}"))
     return folder / "v2" / "records"
 
 

@@ -26,9 +26,9 @@ from humanseg.archive.capture.telemetry import RateLimitedLog
 from humanseg.archive.errors import Away
 from humanseg.archive.read.verify import verify
 from humanseg.archive.ship import groups
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.local_store import LocalStore
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.uploader import Uploader
 from tests.archive.faults import FAULTS, FaultyProxy
 from tests.archive.helpers import FAST, NOON, Bucket, Numbers, bucket_of, clean_photo, digest, exchange
@@ -69,10 +69,10 @@ def uploader_for(state_dir: Path, bucket: Bucket, numbers: Numbers | None = None
 
     def connect() -> Store:
         environment = bucket.environment
-        target = Target.find(environment, state_dir)
+        destination = Destination.find(environment, state_dir)
         keys = (environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
         return Store.open(
-            Target(target.bucket, target.prefix, target.endpoint_url, target.region, *keys),
+            Destination(destination.bucket, destination.prefix, destination.endpoint_url, destination.region, *keys),
             BucketSettings.of(chosen),
         )
 
@@ -141,10 +141,10 @@ def test_the_object_is_the_segment_itself_and_its_table_lies_beside_it(tmp_path:
     name = parse_name(tar)
     assert name
     assert (tar, table) == (f"v2/segments/{HOUR}/{name.text}.tar", f"v2/records/{HOUR}/{name.text}.parquet")
-    assert bucket.reader.get(f"{bucket.store.target.prefix}/{tar}") == data + END
+    assert bucket.reader.get(f"{bucket.store.destination.prefix}/{tar}") == data + END
     for key, kind in ((tar, "application/x-tar"), (table, "application/vnd.apache.parquet")):
         head = bucket.store.client.head_object(
-            Bucket="archive", Key=f"{bucket.store.target.prefix}/{key}", ChecksumMode="ENABLED"
+            Bucket="archive", Key=f"{bucket.store.destination.prefix}/{key}", ChecksumMode="ENABLED"
         )
         assert head["ServerSideEncryption"] == "AES256"
         assert head["ContentType"] == kind
@@ -405,14 +405,14 @@ def test_an_upload_that_was_cut_off_is_finished_by_the_next_uploader(
     first = uploader_for(tmp_path, bucket)
     name, contents = parse_name(group.name), groups.read(group)
     assert name and isinstance(contents, groups.Contents)
-    root = f"{bucket.store.target.prefix}/v2"
+    root = f"{bucket.store.destination.prefix}/v2"
     bucket.store.put_new(segment_key(root, name), contents.data)
     if upto == "table":
         first._put(group, contents)
     more = fill(tmp_path, 2)  # and what came meanwhile does not change what is being put
     done = uploader_for(tmp_path, bucket).drain(30)
     assert done.left.segments == 0
-    assert table_key(root, name) in [f"{bucket.store.target.prefix}/{key}" for key in bucket.objects()]
+    assert table_key(root, name) in [f"{bucket.store.destination.prefix}/{key}" for key in bucket.objects()]
     bucket.assert_holds({**acknowledged, **more})
     assert len(bucket.ids()) == 4
 
@@ -437,7 +437,7 @@ def test_other_bytes_under_the_same_key_are_not_overwritten(tmp_path: Path, buck
     assert group
     name = parse_name(group.name)
     assert name
-    key = segment_key(f"{bucket.store.target.prefix}/v2", name)
+    key = segment_key(f"{bucket.store.destination.prefix}/v2", name)
     bucket.store.put_new(key, b"somebody else's")
     done = uploader_for(tmp_path, bucket, refused_attempts=2).drain(30)
     assert (done.shipped, done.rejected) == (0, 1)

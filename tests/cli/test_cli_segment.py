@@ -137,11 +137,11 @@ def test_results_below_the_photos_are_no_photos_next_time(humanseg: Run, server:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("photos", "-o", "photos"), "give another with -o"),
-        (("photos/b.png", "-o", "photos/b.png"), "would replace a photo"),
-        (("photos/b.png", "photos/a.jpg", "-o", "photos"), "would replace a photo"),
-        (("nothing-here", "-o", "out"), "no file, no folder and no pattern"),
-        (("empty", "-o", "out"), "holds no photos"),
+        (("photos", "-o", "photos"), "choose another one with -o"),
+        (("photos/b.png", "-o", "photos/b.png"), "would overwrite a photo"),
+        (("photos/b.png", "photos/a.jpg", "-o", "photos"), "would overwrite a photo"),
+        (("nothing-here", "-o", "out"), "not a file, a folder, or a pattern"),
+        (("empty", "-o", "out"), "contains no photos"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(

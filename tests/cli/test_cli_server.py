@@ -72,7 +72,7 @@ def test_status_as_json(humanseg: Run, server: Server) -> None:
     ("words", "environment", "sentence"),
     [
         (("status",), {"MANAGEMENT_PORT": "9"}, "no connection to http://127.0.0.1:9"),
-        (("status",), {"MANAGEMENT_PORT": "nine"}, "MANAGEMENT_PORT='nine' is no port"),
+        (("status",), {"MANAGEMENT_PORT": "nine"}, "MANAGEMENT_PORT='nine' is not a port"),
         (("status", "--management-url", "localhost"), {}, "must start with http://"),
         (("register", "missing.mar"), {"MANAGEMENT_PORT": "9"}, "missing.mar: no such file"),
     ],
@@ -100,19 +100,19 @@ def test_a_model_that_is_not_there(humanseg: Run, server: Server) -> None:
 def test_the_same_version_twice_is_refused(humanseg: Run, server: Server, mar: Path) -> None:
     done = humanseg("register", mar, "--management-url", server.management_url)
     assert done.returncode == 1
-    assert "1.0 is registered already" in done.stderr
+    assert "1.0 is already registered" in done.stderr
 
 
 def test_a_default_version_stays(humanseg: Run, server: Server) -> None:
     done = humanseg("unregister", "1.0", "--management-url", server.management_url)
     assert done.returncode == 1
-    assert "first run: humanseg default VERSION" in done.stderr
+    assert "first run: humanseg default OTHER_VERSION" in done.stderr
 
 
 def test_a_file_that_is_no_mar(humanseg: Run, server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.mar").write_text("no zip")
     done = humanseg("register", tmp_path / "a.mar", "--management-url", server.management_url)
-    assert (done.returncode, "is no model archive" in done.stderr) == (1, True)
+    assert (done.returncode, "is not a model archive" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("change", [{"modelVersion": "../../etc/x"}, {"modelName": "/tmp/x"}, {"modelVersion": "."}])
@@ -159,7 +159,7 @@ def test_a_version_whose_workers_cannot_start_leaves_nothing_behind(
     for _ in range(2):  # a second try must fail for the same reason, not for the remains of the first
         done = humanseg("register", bad, *words, STATE_DIR=str(server.state_dir))
         assert done.returncode == 1
-        assert "model_log.log says why" in done.stderr
+        assert "see the server's model_log.log" in done.stderr
     assert [path.name for path in (server.state_dir / "model_store").glob("*.mar")] == [MAR]
     described = json.loads(humanseg("status", "--json", *words[:2]).stdout)
     assert [one["version"] for one in described] == ["1.0"]

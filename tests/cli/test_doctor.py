@@ -34,7 +34,7 @@ def test_a_page_for_people_fits_the_terminal(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "80")
     done = CliRunner().invoke(app, ["doctor", "--url", "http://127.0.0.1:9"])
-    assert "nothing answers at http://127.0.0.1:9" in " ".join(done.output.split())
+    assert "no server at http://127.0.0.1:9" in " ".join(done.output.split())
     assert "9 is free" in done.output
     assert max(map(len, done.output.splitlines())) <= 80
 
@@ -78,6 +78,6 @@ def test_a_check_that_breaks_does_not_end_the_report(tmp_path: Path, monkeypatch
     monkeypatch.setattr(diagnosis, "disk", lambda _: 1 / 0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.close()
-    found = {each.check: each for each in diagnosis.look({}, tmp_path, "http://127.0.0.1:9")}
+    found = {each.check: each for each in diagnosis.diagnose({}, tmp_path, "http://127.0.0.1:9")}
     assert found["disk"].state == "problem"
     assert "archive" in found

@@ -41,7 +41,7 @@ def test_a_whole_number_serves_as_a_float() -> None:
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ([1], "'example' must hold keys and values"),
+        ([1], "'example' must contain keys and values"),
         ({"engin": "auto"}, "unknown key 'example.engin'. Known are engine, threads"),
         ({"engine": "onnx"}, "example.engine is 'onnx', but must be one of auto, torch, for example auto."),
         ({"engine": None}, "example.engine is None"),

@@ -283,7 +283,7 @@ def test_an_instance_that_is_taken_out_drains_and_then_says_that_it_may_go(
         wanted = {each.headers["x-request-id"] for each in (before, during)}
         assert moto_server.committed(moto.client("s3"), BUCKET) == wanted
         lines = [json.loads(line) for line in (tmp_path / "output").read_text().splitlines()]
-        assert any("may take this instance" in line.get("message", "") for line in lines)
+        assert any("may terminate this instance" in line.get("message", "") for line in lines)
     finally:
         moto.process.send_signal(signal.SIGCONT)
         process.terminate()

@@ -89,7 +89,7 @@ def test_graviton_gets_its_machine_image_and_its_container(
         (("--set", "InstanceType=t2.nano"), "InstanceType='t2.nano'"),
         (("--set", "Colour=red"), "no such parameter"),
         (("--image", "humanseg:latest"), "sha256:DIGEST"),
-        (("--mar", "README.md"), "is no model archive"),
+        (("--mar", "README.md"), "is not a model archive"),
         (("--size", "huge"), "must be one or fleet"),
     ],
 )

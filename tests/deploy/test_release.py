@@ -125,7 +125,7 @@ def test_no_request_fails_forwards_back_and_when_a_release_is_refused(
         code, output = release(server, variant(tmp_path / "other.mar", "3.0", spoil=True))
         assert code == 1, output
         assert "golden picture 'portrait'" in output
-        assert "answers by default" not in output
+        assert "is the default version" not in output
         assert versions(server) == {"1.0": True}
     assert wrong == []
 
@@ -141,7 +141,7 @@ def test_a_new_version_whose_workers_die_is_rolled_back(make_server: Callable[..
         os.kill(pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
-    assert "1.0 answers by default again" in output
+    assert "1.0 is the default version again" in output
     assert versions(server) == {"1.0": True}
 
 
@@ -167,7 +167,7 @@ def test_a_server_is_named_by_up_to_three_addresses(text: str, urls: tuple[str, 
 
 @pytest.mark.parametrize("text", ["", "host:8080", "ftp://h:1", "http://a:1,http://b:2,http://c:3,http://d:4"])
 def test_a_server_that_cannot_be_meant_is_refused(text: str) -> None:
-    with pytest.raises(releases.ReleaseError, match="give INFERENCE"):
+    with pytest.raises(releases.ReleaseError, match="is not INFERENCE"):
         releases.Server.parse(text)
 
 

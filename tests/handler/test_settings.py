@@ -36,7 +36,7 @@ def test_the_shipped_file_is_valid_and_names_every_setting() -> None:
         ({"handler": {"threads": True}}, "handler.threads is True"),
         ({"handler": {"threads": 1.5}}, "whole number"),
         ({"handler": {"max_megapixels": 0}}, "handler.max_megapixels is 0"),
-        ({"handler": [1]}, "'handler' must hold keys and values"),
+        ({"handler": [1]}, "'handler' must contain keys and values"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(config: dict[str, Any], words: str) -> None:

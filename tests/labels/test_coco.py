@@ -82,13 +82,13 @@ def test_other_categories_do_not_count_and_an_empty_photo_is_nobody_only_when_as
 @pytest.mark.parametrize(
     ("segmentation", "reason"),
     [
-        ({"size": [40, 61], "counts": [0, 2441]}, "run-lengths of 2441 pixels, its photo has 2440"),
-        ({"size": [40, 61], "counts": [100, 20]}, "run-lengths of 120 pixels"),
-        ({"size": [61, 40], "counts": [2440]}, "of a picture of 40x61"),
-        ({"size": [40, 61], "counts": [2450, -10]}, "run-lengths of"),
+        ({"size": [40, 61], "counts": [0, 2441]}, "an RLE of 2441 pixels, but its photo has 2440"),
+        ({"size": [40, 61], "counts": [100, 20]}, "an RLE of 120 pixels"),
+        ({"size": [61, 40], "counts": [2440]}, "for a picture of 40x61"),
+        ({"size": [40, 61], "counts": [2450, -10]}, "RLE of"),
         ({"size": [40, 61], "counts": "\u20ac"}, "not COCO's"),
         ([[1, 2, 3, 4]], "fewer than 3 points"),
-        ([], "a box and no mask"),
+        ([], "a box but no mask"),
     ],
 )
 def test_what_does_not_fit_the_photo_is_refused_with_image_and_reason(segmentation: Any, reason: str) -> None:
@@ -99,7 +99,7 @@ def test_what_does_not_fit_the_photo_is_refused_with_image_and_reason(segmentati
 
 
 def test_a_file_without_persons_or_with_lost_images_is_refused(tmp_path: Path) -> None:
-    assert "it has bag, cat" in read(content(category="cat")).refused[0].reason
+    assert "only bag, cat" in read(content(category="cat")).refused[0].reason
     lost = content([[0, 0, 9, 0, 9, 9]])
     lost["annotations"][0]["image_id"] = 99
     assert "image 99 is not in the file" in read(lost).refused[0].reason

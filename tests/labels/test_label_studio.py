@@ -136,14 +136,14 @@ def test_cancelled_and_empty_annotations_are_skipped_and_empty_can_mean_nobody(r
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"original_width": 60}, "of 2440 pixels, and the region says 2400"),
+        ({"original_width": 60}, "has 2440 pixels, but the region has 2400"),
         ({"original_width": None}, "original_width"),
-        ({"image_rotation": 90}, "turned by 90"),
-        ({"type": "rectanglelabels"}, "which is no mask"),
+        ({"image_rotation": 90}, "rotated by 90"),
+        ({"type": "rectanglelabels"}, "which is not a mask"),
         ({"value": {"format": "rle", "rle": [2, 900, 3] * 9}}, "not Label Studio's"),
         ({"value": {"format": "rle"}}, "no run-lengths"),
-        ({"value": {"rle": "5X1"}}, "no list of numbers"),
-        ({"value": None}, "not as Label Studio writes it"),
+        ({"value": {"rle": "5X1"}}, "not a list of numbers"),
+        ({"value": None}, "invalid Label Studio export"),
     ],
 )
 def test_what_is_no_mask_is_refused_with_task_and_reason(
@@ -158,7 +158,7 @@ def test_what_is_no_mask_is_refused_with_task_and_reason(
 
 def test_a_stream_longer_or_shorter_than_its_picture_is_refused(ring: np.ndarray) -> None:
     rle = brush_rle(ring > 0)
-    with pytest.raises(LabelError, match="cut off"):
+    with pytest.raises(LabelError, match="truncated"):
         decode_brush(rle[:-8], 61, 40)
     longer = (8).to_bytes(4, "big") + bytes([0b00111001, 0b00011011, 0b11111111, 0b11111111, 0b11111111, 255, 255])
     with pytest.raises(LabelError, match="longer than the picture"):
@@ -178,7 +178,7 @@ def test_pngs_of_label_studios_export_find_their_photo_through_the_json(
     label_studio_sdk("brush.convert_task(given[0], given[1], out_format='png'); answer = 1", [item, str(folder)])
     assert len(list(folder.glob("task-5-annotation-7-by-ada@example.org-mask-*.png"))) == 3
     reading = read_labels_file(folder)
-    assert "nothing says which photo task 5 is" in reading.refused[0].reason
+    assert "the photo of task 5 is unknown" in reading.refused[0].reason
     (folder / "project.json").write_text(json.dumps([task(annotation(*regions), number=5)]))
     reading = read_labels_file(folder)
     assert (only(reading) == np.maximum(ring, corner)).all()

@@ -79,7 +79,7 @@ def test_a_folder_or_a_zip_of_pngs_is_read_and_the_bad_one_named(ring: np.ndarra
         file.write(folder / "a.png", "SegmentationClass/a.png")
     assert [one.photo.file for one in read_labels_file(packed).masks] == ["a.png"]
     (tmp_path / "none").mkdir()
-    with pytest.raises(LabelError, match="holds no labels"):
+    with pytest.raises(LabelError, match="contains no labels"):
         read_labels_file(tmp_path / "none")
     with pytest.raises(LabelError, match="no such"):
         read_labels_file(tmp_path / "missing.json")
@@ -111,7 +111,7 @@ def test_the_truth_wins_and_of_one_person_the_newest(ring: np.ndarray) -> None:
 
 
 def test_people_who_do_not_agree_are_not_averaged(ring: np.ndarray) -> None:
-    with pytest.raises(LabelError, match=r"ada, bob agree by 0.00 only .* ground truth"):
+    with pytest.raises(LabelError, match=r"ada, bob agree by 0.00, below .* ground truth"):
         settle([drawn(ring, "ada"), drawn(None, "bob")])
     with pytest.raises(LabelError, match="different sizes"):
         settle([drawn(ring, "ada"), drawn(ring[:20], "bob")])

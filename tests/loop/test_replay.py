@@ -53,6 +53,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_replay_that_was_cut_off_goes_on_and_counts_each_photo_once(
     tmp_path: Path,
     local_store: LocalStore,

@@ -91,7 +91,7 @@ def test_the_mask_of_a_photo_that_was_not_kept_has_its_own_name(page: Page, phot
     paint(page, (0.9, 0.1))
     name, _ = saved_file(page, "#save-correction")
     assert name == "my photo-corrected-mask.png"
-    assert "did not keep" in page.inner_text("#label-help")
+    assert "did not archive" in page.inner_text("#label-help")
 
 
 def test_the_keyboard_paints(page: Page, photo: Path) -> None:

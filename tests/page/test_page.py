@@ -134,7 +134,7 @@ def test_a_server_that_went_away_is_a_sentence_too(page: Page, photo: Path) -> N
     page.context.set_offline(True)
     page.set_input_files("#file", photo)
     page.wait_for_selector("#error:visible")
-    assert "could not be reached" in page.inner_text("#error-text")
+    assert "Could not reach" in page.inner_text("#error-text")
 
 
 def test_the_webcam_gives_a_photo(page: Page) -> None:

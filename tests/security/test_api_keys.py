@@ -58,7 +58,7 @@ def test_names_and_last_days(file: Path) -> None:
     assert keys.check("first").name == digest("first")[:8]
     assert keys.check("second").name == "studio-app"
     clock.today = date(2027, 2, 1)
-    with pytest.raises(Unauthorized, match="until 2027-01-31"):
+    with pytest.raises(Unauthorized, match="expired after 2027-01-31"):
         keys.check("second")
     for wrong in ("", "kez", "first ", digest("first")):
         with pytest.raises(Unauthorized):
@@ -83,7 +83,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_keeps_the_last_good_keys(
     for bad in ("", "# nothing\n", f"{digest('fourth')}\nnonsense\n"):
         file.write_text(bad)
         assert keys.check("third").name == "new"
-        assert "The API keys were not changed, 1 stay good" in caplog.text
+        assert "The API keys were not reloaded, the last 1 stay in force" in caplog.text
         caplog.clear()
     file.unlink()
     assert keys.check("third").name == "new"
@@ -97,10 +97,10 @@ def test_a_changed_file_is_read_again_and_a_bad_one_keeps_the_last_good_keys(
         ("", "no key hash"),
         ("key\n", "line 1"),
         (f"{digest('a')}\nxyz", "line 2"),
-        (f"{digest('a')} name 31.1.2027", "no day"),
-        (f"{digest('a')} na/me", "a name of letters"),
-        (f"{digest('a')} name 2027-01-31 more", "a name of letters"),
-        (f"{digest('a')} name\n{digest('b')} name", "line 2: this key or name stands there twice"),
+        (f"{digest('a')} name 31.1.2027", "not a date"),
+        (f"{digest('a')} na/me", "the form is HASH NAME LAST-DAY"),
+        (f"{digest('a')} name 2027-01-31 more", "the form is HASH NAME LAST-DAY"),
+        (f"{digest('a')} name\n{digest('b')} name", "line 2: duplicate key or name"),
     ],
 )
 def test_a_key_file_that_can_not_lock_stops_the_load(tmp_path: Path, text: str, words: str) -> None:
@@ -317,7 +317,7 @@ def test_each_photo_of_a_request_counts(guarded: Server, astronaut_jpeg: bytes) 
     headers = {"x-api-key": "good", "content-type": "application/json"}
     answers = [requests.post(address, instances(n, astronaut_jpeg), headers=headers, timeout=60) for n in (1, 2, 32)]
     assert [answer.status_code for answer in answers] == [200, 413, 413]
-    assert "32 photos, and this API key may have 1" in answers[2].json()["message"]
+    assert "32 photos; the limit of this API key is 1" in answers[2].json()["message"]
     assert ask(guarded, astronaut_jpeg, "good").status_code == 200, "what was refused holds no place"
 
 

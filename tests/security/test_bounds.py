@@ -111,6 +111,7 @@ def test_what_people_send_is_read(name: str) -> None:
     assert read_photo(ORDINARY[name]()).pixels.size
 
 
+@pytest.mark.slow
 def test_a_heic_of_tiles_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.heic"
     from_pillow(Image.new("RGB", (3000, 2000), "red")).save(path, quality=50)

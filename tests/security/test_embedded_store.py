@@ -20,10 +20,10 @@ import requests
 from botocore.exceptions import ClientError
 
 from humanseg.archive.capture.settings import ArchiveSettings
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.local_store import GRPC_OFFSET, LocalStore
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.store_security import write_security
-from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.weed import find_weed
 
 pytestmark = [
@@ -86,8 +86,8 @@ def test_the_shell_lists_nothing_and_makes_nobody_an_administrator(attacker: Pat
     said = shell(attacker, store, "fs.ls /buckets/archive", "fs.cat /buckets/archive/guarded", become_admin)
     assert "guarded" not in said
     assert "somebody" not in said
-    good = Target.find({}, store.folder.parent)
-    thief = Target(good.bucket, good.prefix, good.endpoint_url, good.region, "thief", "thiefthief")
+    good = Destination.find({}, store.folder.parent)
+    thief = Destination(good.bucket, good.prefix, good.endpoint_url, good.region, "thief", "thiefthief")
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         Store.open(thief, ArchiveSettings()).client.list_objects_v2(Bucket="archive")
 

@@ -22,10 +22,10 @@ from humanseg.archive.capture.rewrite import upright_rgb
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import ArchiveError
 from humanseg.archive.read.reader import Reader
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.local_store import LocalStore, keep_running
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.store_wiping import embedded_store, tidy_log, wipe
-from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.weed import shell
 from humanseg.cli.archive import app
 from tests.archive import photos
@@ -62,7 +62,7 @@ class Place:
         return result
 
     def reader(self) -> Reader:
-        return Reader(Store.open(Target.find({}, self.state_dir), ArchiveSettings()))
+        return Reader(Store.open(Destination.find({}, self.state_dir), ArchiveSettings()))
 
     def holding(self, token: bytes) -> list[str]:
         """Files of the store that hold `token`."""
@@ -140,7 +140,7 @@ def test_what_a_killed_store_forgot_to_delete_is_not_called_erased(place: Place)
     place.store.wait_ready()
     lost = shell(place.store.folder, "volume.fsck -v -cutoffTimeAgo=0s").count("archive:")
     assert lost, "the store was killed too late"
-    with pytest.raises(ArchiveError, match=r"pieces of deleted objects .* in an hour"):
+    with pytest.raises(ArchiveError, match=r"chunks of deleted objects .* in an hour"):
         wipe(place.store.folder, "archive", seconds=1.0)
     # An hour later, which is none here:
     shell(place.store.folder, "volume.fsck -collection=archive -cutoffTimeAgo=0s -reallyDeleteFromVolume")
@@ -173,10 +173,10 @@ def test_the_filers_log_names_no_object_after_a_start(place: Place) -> None:
 
 
 def test_a_bucket_elsewhere_is_not_taken_for_the_embedded_store(place: Place) -> None:
-    own = Target.find({}, place.state_dir)
+    own = Destination.find({}, place.state_dir)
     assert embedded_store(own, place.state_dir) == place.store.folder
-    assert embedded_store(Target("b", endpoint_url="http://127.0.0.1:1"), place.state_dir) is None
-    assert embedded_store(Target("b"), place.state_dir) is None
+    assert embedded_store(Destination("b", endpoint_url="http://127.0.0.1:1"), place.state_dir) is None
+    assert embedded_store(Destination("b"), place.state_dir) is None
     assert embedded_store(own, place.state_dir / "nowhere") is None
 
 
@@ -232,7 +232,7 @@ def test_erase_by_the_file_that_was_sent(place: Place) -> None:
     place.run("ship", "--drain", "--config", place.config("sse-s3"))
     left = [row["request_id"] for day in place.reader().records.days_rows() for row in day.to_pylist()]
     assert left == [not_mine]
-    assert "photo-gif.bin: found nowhere" in place.run("erase", "--photo", files[3], *config, status=4).output
+    assert "photo-gif.bin: not found" in place.run("erase", "--photo", files[3], *config, status=4).output
 
 
 def test_erase_by_photo_knows_a_copy_by_its_pixels_and_leaves_what_is_only_alike(place: Place) -> None:

@@ -25,7 +25,7 @@ STUCK = replace(IDLE, waiting=False)
 
 def looks(watch: Watch, samples: Callable[[int], Sample], seconds: int, unanswered_since: float | None) -> list[int]:
     """What a watch that looks each second for `seconds` replaces."""
-    return [pid for now in range(seconds) for pid in watch.look(now, [samples(now)], unanswered_since)]
+    return [pid for now in range(seconds) for pid in watch.find_stuck(now, [samples(now)], unanswered_since)]
 
 
 def test_a_stopped_process_is_replaced_though_nobody_waits() -> None:
@@ -37,7 +37,7 @@ def test_a_stopped_process_is_replaced_though_nobody_waits() -> None:
 def test_one_that_goes_on_in_time_is_kept() -> None:
     watch = Watch()
     for now in range(60):
-        assert watch.look(now, [replace(IDLE, stopped=now % 5 != 0)], None) == []
+        assert watch.find_stuck(now, [replace(IDLE, stopped=now % 5 != 0)], None) == []
 
 
 def test_a_worker_that_sits_on_a_photo_without_moving_is_replaced() -> None:
@@ -133,7 +133,7 @@ def test_a_stopped_worker_and_a_stopped_frontend_are_replaced(
     os.kill(first, signal.SIGSTOP)
     wait_for(lambda: first not in (pids := server.worker_pids()) and len(pids) == 2, server)
     assert second in server.worker_pids()
-    assert any(f"worker {first} hung" in line for line in server.output)
+    assert any(f"worker {first} was stuck" in line for line in server.output)
 
     java = next(each for each in psutil.Process(server.process.pid).children(recursive=True) if each.name() == "java")
     os.kill(java.pid, signal.SIGSTOP)
@@ -145,6 +145,6 @@ def test_a_stopped_worker_and_a_stopped_frontend_are_replaced(
             return False
 
     wait_for(lambda: not psutil.pid_exists(java.pid) and answers(), server)
-    assert "serve: TorchServe hung and is started again." in server.output
+    assert "serve: TorchServe was stuck; restarting it." in server.output
     assert server.stop() == 0
     assert not Path(f"/proc/{java.pid}").exists()

@@ -221,7 +221,7 @@ def test_the_way_out_keeps_a_state_dict_that_stood_beside_an_object(tmp_path: Pa
     globals()["Config"] = Config
     Config.__qualname__ = "Config"
     torch.save({"state_dict": network.state_dict(), "config": Config()}, tmp_path / "a.pt")
-    with pytest.raises(WeightsError, match=r"holds an object of \S*test_checkpoint\.Config"):
+    with pytest.raises(WeightsError, match=r"contains an object of \S*test_checkpoint\.Config"):
         load_weights(tmp_path / "a.pt")
 
 
@@ -236,7 +236,7 @@ def test_sharded_and_folder_forms_of_hugging_face(tmp_path: Path, network: Tutor
     answers_alike(tmp_path / "model.safetensors.index.json", network)
     answers_alike(tmp_path, network)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(WeightsError, match="names model-00002-of-00002.safetensors, which is not beside it"):
+    with pytest.raises(WeightsError, match="refers to model-00002-of-00002.safetensors, which is not in its folder"):
         load_weights(tmp_path)
 
 

@@ -137,6 +137,7 @@ def test_the_classic_network_runs_on_both_engines(tmp_path: Path) -> None:
         assert np.abs(openvino_engine(frames) - torch_engine(frames)).max() < FLOAT32_MOST
 
 
+@pytest.mark.slow
 def test_openvino_tells_nobody_that_it_runs(tmp_path: Path, graph: Path) -> None:
     """Its telemetry leaves a client's number in the home folder and a thread that sends; here neither is there."""
     code = f"""

@@ -28,6 +28,7 @@ def mixed(alpha: np.ndarray, front: np.ndarray, behind: np.ndarray) -> np.ndarra
     return np.rint(front * share + behind * (1 - share)).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [60, 400, 3000])
 def test_the_rim_gets_the_colour_of_the_person(side: int) -> None:
     alpha = soft_disc(side)
@@ -78,6 +79,7 @@ def test_any_shape_and_an_alpha_that_is_soft_everywhere(shape: tuple[int, int], 
     assert found.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_a_large_photo_takes_little_memory_beside_the_answer() -> None:
     alpha = soft_disc(3000)
     photo = mixed(alpha, RED, GREEN)

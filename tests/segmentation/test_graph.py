@@ -174,9 +174,9 @@ def test_of_many_channels_the_person_s_must_be_said(tmp_path: Path) -> None:
     torch.manual_seed(0)
     head = Head(21).eval()
     path = export_onnx(head, tmp_path / "a.onnx")
-    with pytest.raises(WeightsError, match=r"answers 21 channels: say which is the person \(--person-channel 15\)"):
+    with pytest.raises(WeightsError, match=r"has 21 output channels: specify the person's \(--person-channel 15\)"):
         load_graph(path)
-    with pytest.raises(WeightsError, match="person_channel is 21; the network answers 21"):
+    with pytest.raises(WeightsError, match="person_channel is 21; the network has 21"):
         load_graph(path, {"person_channel": "21"})
     batch = frames(Spec((SIZE, SIZE)))
     with torch.inference_mode():
@@ -192,7 +192,7 @@ def test_one_of_several_outputs_is_taken_and_another_can_be_named(tmp_path: Path
     head = Head(1, many=True).eval()
     path = export_onnx(head, tmp_path / "a.onnx", output_names=["fused", "side"])
     graph = load_graph(path)
-    assert any("it has the outputs fused, side: fused is taken" in note for note in graph.notes)
+    assert any("it has the outputs fused, side: fused is used" in note for note in graph.notes)
     batch = frames(graph.spec)
     with torch.inference_mode():
         first, second = head(torch.from_numpy(batch))
@@ -206,8 +206,8 @@ def test_one_of_several_outputs_is_taken_and_another_can_be_named(tmp_path: Path
 @pytest.mark.parametrize(
     ("network", "words"),
     [
-        (nn.Conv2d(1, 1, 3), r"no 3 channels"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "no map of pixels"),
+        (nn.Conv2d(1, 1, 3), r"without 3 channels"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "not a map of pixels"),
     ],
 )
 def test_what_is_no_segmentation_of_photos_is_refused(tmp_path: Path, network: nn.Module, words: str) -> None:
@@ -226,13 +226,13 @@ class Labels(nn.Module):
 
 def test_labels_instead_of_scores_are_refused(tmp_path: Path) -> None:
     path = export_onnx(nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), Labels()), tmp_path / "a.onnx")
-    with pytest.raises(WeightsError, match=r"answers whole numbers \(i64\), .* export it without its argmax"):
+    with pytest.raises(WeightsError, match=r"has integer output \(i64\), .* export it without its argmax"):
         load_graph(path)
 
 
 def test_the_size_of_a_graph_that_takes_any_must_be_said(tmp_path: Path, network: CopiedUNet) -> None:
     path = export_onnx(network, tmp_path / "a.onnx", **DYNAMIC)
-    with pytest.raises(WeightsError, match="takes any size: say at which it was trained, with --input-size"):
+    with pytest.raises(WeightsError, match="accepts any size: specify the training size with --input-size"):
         load_graph(path)
 
 
@@ -286,7 +286,7 @@ def test_a_checkpoint_is_no_graph_and_a_graph_no_checkpoint(tmp_path: Path, netw
     path = script(network, tmp_path / "b.pt")
     assert graph_kind(path) == "torchscript"
     assert isinstance(load_model(path, {"input_size": "64"}), Graph)
-    with pytest.raises(WeightsError, match="is a TorchScript graph, which can be served but has no weights to go on"):
+    with pytest.raises(WeightsError, match="is a TorchScript graph, which can be served but not trained"):
         load_weights(path)
 
 

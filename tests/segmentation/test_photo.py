@@ -184,7 +184,7 @@ def test_a_damaged_exif_block_does_not_spoil_the_photo(kind: str) -> None:
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
-        (b"", EmptyPhoto, "holds no photo"),
+        (b"", EmptyPhoto, "contains no photo"),
         (b"hello there, this is text", NotAnImage, "not a picture"),
         (bytes(range(256)) * 10, NotAnImage, "not a picture"),
         (b"%PDF-1.7 ...", UnsupportedFormat, "PDF"),
@@ -192,8 +192,8 @@ def test_a_damaged_exif_block_does_not_spoil_the_photo(kind: str) -> None:
         (b"8BPS\x00\x01", UnsupportedFormat, "Photoshop"),
         (b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00", UnsupportedFormat, "video"),
         (b"\xff\xd8\xff\xe0 damaged", BrokenImage, "damaged"),
-        (LOSSLESS["png"][:120], BrokenImage, "damaged or cut off"),
-        (LOSSY["jpeg"][:-200], BrokenImage, "cut off"),
+        (LOSSLESS["png"][:120], BrokenImage, "damaged or truncated"),
+        (LOSSY["jpeg"][:-200], BrokenImage, "truncated"),
     ],
 )
 def test_what_is_no_photo_is_refused_by_name(data: bytes, error: type[Exception], words: str) -> None:

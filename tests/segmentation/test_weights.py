@@ -77,7 +77,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (str(flag),))
 
-    with pytest.raises(WeightsError, match="runs code out of the file"):
+    with pytest.raises(WeightsError, match="runs code from the file"):
         load_weights(saved(tmp_path / "a.pth", {"state_dict": Trap()}))
     assert not flag.exists()
 
@@ -102,15 +102,15 @@ def test_every_wrong_file_is_one_line_that_names_it(tmp_path: Path) -> None:
         tmp_path / "text.safetensors": "not a readable safetensors file",
         tmp_path / "empty.pth": "not a readable PyTorch checkpoint",
         tmp_path / "cut.pth": "not a readable PyTorch checkpoint",
-        saved(tmp_path / "list.pth", [torch.zeros(1)]): "holds no named tensors",
-        saved(tmp_path / "none.pth", {}): "holds no named tensors",
-        saved(tmp_path / "numbers.pth", {"epoch": 3}): "holds no named tensors",
+        saved(tmp_path / "list.pth", [torch.zeros(1)]): "contains no named tensors",
+        saved(tmp_path / "none.pth", {}): "contains no named tensors",
+        saved(tmp_path / "numbers.pth", {"epoch": 3}): "contains no named tensors",
         saved(tmp_path / "resnet.pth", {"conv1.weight": torch.zeros(1)}): "neither a classic U-Net",
-        saved(tmp_path / "three.pth", three): "answers 3 classes",
-        saved(tmp_path / "grey.pth", grey): "takes 1 channels, expected 3",
+        saved(tmp_path / "three.pth", three): "has 3 output classes",
+        saved(tmp_path / "grey.pth", grey): "has 1 input channels, expected 3",
         saved(tmp_path / "partial.pth", partial): "do not fit a unet",
         saved(tmp_path / "grown.pth", {**classic, "downs.2.conv.0.weight": torch.zeros(1)}): "do not fit a unet",
-        saved(tmp_path / "graph.onnx", {}): "an ONNX graph, which can be served but has no weights",
+        saved(tmp_path / "graph.onnx", {}): "an ONNX graph, which can be served but not trained",
         saved(tmp_path / "older.pth", older): "finest.pointwise.weight is missing; weights of an older network",
         tmp_path / "other.safetensors": "neither a classic U-Net",
         tmp_path / "size.safetensors": "input_size is '97'",

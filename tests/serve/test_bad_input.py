@@ -38,7 +38,7 @@ CASES: list[tuple[str, Callable[[Server], requests.Response], int, str]] = [
     ("empty body", lambda s: requests.post(s.predictions, data=b"", timeout=60), 400, "-F image=@photo.jpg"),
     ("empty field", lambda s: post(s, b""), 400, "no photo"),
     ("not an image", lambda s: post(s, b"What a fine day."), 400, "not a picture"),
-    ("truncated", lambda s: post(s, encoded(np.zeros((90, 90, 3), np.uint8), "JPEG")[:-99]), 400, "cut off"),
+    ("truncated", lambda s: post(s, encoded(np.zeros((90, 90, 3), np.uint8), "JPEG")[:-99]), 400, "truncated"),
     ("unknown field", lambda s: post(s, TINY, colour="red"), 400, "'colour'"),
     ("bad option", lambda s: post(s, TINY, threshold="7"), 400, "threshold"),
     ("jpeg cutout", lambda s: post(s, TINY, output="cutout", format="jpeg"), 400, "transparency"),
@@ -150,6 +150,7 @@ def corpus() -> list[bytes]:
     return broken
 
 
+@pytest.mark.slow
 def test_broken_files_kill_no_worker_and_eat_no_memory(server: Server, astronaut_jpeg: bytes) -> None:
     good = post(server, astronaut_jpeg).content
     workers = server.worker_pids()

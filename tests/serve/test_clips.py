@@ -55,6 +55,7 @@ def test_a_cutout_has_alpha_and_the_body_may_be_the_clip_itself(
     assert 0.3 < share < 0.8
 
 
+@pytest.mark.slow
 def test_a_gif_is_a_photo_unless_a_clip_is_asked_for(server: Server, tmp_path: Path) -> None:
     pictures = [Image.fromarray(frame) for frame in disc_frames(4)]
     pictures[0].save(tmp_path / "in.gif", save_all=True, append_images=pictures[1:], duration=40)
@@ -70,7 +71,7 @@ CASES = [
     ("best", None, {"quality": "best"}, 400, "quality=best is for photos"),
     ("jpeg", None, {"format": "jpeg"}, 400, "webm, mp4 or mov"),
     ("a cut-out as MP4", None, {"output": "cutout", "format": "mp4"}, 400, "no transparency"),
-    ("a header alone", b"\0\0\0\x20ftypisom" + bytes(40), {}, 400, "no clip"),
+    ("a header alone", b"\0\0\0\x20ftypisom" + bytes(40), {}, 400, "not in a supported format"),
     ("a bad token", PHOTO, {"progress": "../../x"}, 400, "hexadecimal"),
 ]
 
@@ -84,6 +85,7 @@ def test_faults_of_the_caller(
     assert words in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_over_the_bounds_is_413_with_the_command_that_does_it(server: Server, tmp_path: Path) -> None:
     long = write_clip(tmp_path / "long.mp4", disc_frames(5), times=[0, 10, 20, 30, 40], rate=1)
     answer = post(server, long.read_bytes(), output="cutout")
@@ -91,16 +93,18 @@ def test_over_the_bounds_is_413_with_the_command_that_does_it(server: Server, tm
     assert "humanseg segment clip.mp4 -o out.webm --output cutout" in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_a_server_with_one_worker_takes_no_clip(make_server, portrait: Path) -> None:  # type: ignore[no-untyped-def]
     answer = post(make_server(WORKERS="1"), portrait.read_bytes())
     assert answer.status_code == 413
     assert "humanseg segment" in answer.json()["message"]
 
 
+@pytest.mark.slow
 def test_beside_a_clip_photos_are_answered_a_second_clip_waits_and_progress_is_told(
     server: Server, portrait: Path, tmp_path: Path
 ) -> None:
-    frames = [frame for _, frame in shown(portrait)] * 15
+    frames = [frame for _, frame in shown(portrait)] * 8
     slow = write_clip(tmp_path / "slow.mp4", frames, rate=60).read_bytes()
     token, done = secrets.token_hex(16), threading.Event()
 
@@ -120,6 +124,7 @@ def test_beside_a_clip_photos_are_answered_a_second_clip_waits_and_progress_is_t
     assert ask_progress(server, token).json() == {"state": "unknown", "frames": 0, "of": 0}
 
 
+@pytest.mark.slow
 def test_damaged_clips_are_answered_below_500_and_the_workers_live(server: Server, portrait: Path) -> None:
     whole, random = portrait.read_bytes(), np.random.default_rng(3)
     workers = sorted(server.worker_pids())

@@ -148,15 +148,15 @@ def test_a_preview_is_a_picture_and_nothing_is_built(folder: Path) -> None:
     before = sorted(folder.glob("*.mar"))
     done = build("--weights", "selfie.tflite", "--preview", str(photo), cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Looks wrong" not in done.stdout
+    assert "Warning: " not in done.stdout
     with Image.open(folder / "astronaut.preview.png") as picture:
         assert picture.size == (1024, 512)
     assert sorted(folder.glob("*.mar")) == before
     wrong = build("--weights", "selfie.tflite", "--preview", str(photo), "--background-channel", "0", cwd=folder)
-    assert "Looks wrong: the photo's rim is person and its middle is not" in wrong.stdout
+    assert "Warning: the photo's border is person and its centre is not" in wrong.stdout
     scaled = build(
         *("--weights", "selfie.tflite", "--preview", str(photo), "--output-activation", "sigmoid"), cwd=folder
     )
-    assert "perhaps probabilities: try --output-activation none" in scaled.stdout
+    assert "like a probability: try --output-activation none" in scaled.stdout
     # What was said is kept: the file beside the graph is changed back by hand, or by saying it again.
     assert "output_activation: sigmoid" in (folder / "selfie.tflite.yaml").read_text()

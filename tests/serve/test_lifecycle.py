@@ -119,7 +119,7 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         code, line = refused(tmp_path, MANAGEMENT_PORT=str(port))
     assert code == 1
-    assert f"port {port} can't be had" in line
+    assert f"port {port} is not available" in line
     assert "MANAGEMENT_PORT=" in line
 
 
@@ -147,7 +147,7 @@ def test_a_wrong_setting_is_one_clear_line(tmp_path: Path, environment: dict[str
 def test_a_state_dir_belongs_to_one_server(server: Server, tmp_path: Path) -> None:
     code, line = refused(tmp_path, STATE_DIR=str(server.state_dir))
     assert code == 1
-    assert "another server runs in" in line
+    assert "another server is running in" in line
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
@@ -204,7 +204,7 @@ def test_two_installs_into_one_checkout_take_turns(tmp_path: Path) -> None:
     said = [one.communicate(timeout=30)[1] for one in both]
     assert [one.returncode for one in both] == [0, 0]
     assert (tmp_path / "steps").read_text().split() == ["begin", "end"] * 2
-    assert sorted(said) == ["", "Another install into this folder is under way; waiting for it.\n"]
+    assert sorted(said) == ["", "Another installation into this folder is in progress; waiting for it.\n"]
 
 
 def test_an_install_that_fails_stops_the_script(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_each_part_gets_its_share_and_says_so() -> None:
     assert counts.sum() == 2000
     assert counts[0] == 500
     assert (counts[1:] > 100).all()
-    with pytest.raises(ValueError, match=r"must leave 0.05 at least to a random part"):
+    with pytest.raises(ValueError, match=r"must leave at least 0.05 to the uniform part"):
         Shares(new=0.5, doubt=0.5, disagreement=0)
 
 

@@ -129,7 +129,7 @@ def test_different_networks_have_no_mean(start: Path, tmp_path: Path) -> None:
 
 
 def test_training_without_photos_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="name a folder with --data DIR"):
+    with pytest.raises(CommandError, match="use --data DIR"):
         call("train", "--out", tmp_path / "run")
 
 

@@ -83,7 +83,7 @@ def test_a_worse_model_fails_and_few_photos_never_tell() -> None:
     assert judge(paired(np.full(20, 0.1))).state == "can't tell"
     nobody = judge(paired(np.zeros(5), empty=5))
     assert nobody.state == "can't tell"
-    assert nobody.checks[0].says == "there are no photos with people to compare on"
+    assert nobody.checks[0].says == "there are no photos with people"
 
 
 def test_false_people_on_empty_photos_fail() -> None:

@@ -15,7 +15,7 @@ from humanseg.segmentation.frame import frame_shape, to_frame
 from humanseg.segmentation.spec import Spec
 from humanseg.training import compose
 from humanseg.training.augmentation import Box, fitted, hard_light
-from humanseg.training.compose import put_thing
+from humanseg.training.compose import put_distractor
 from humanseg.training.losses import edge_band, segmentation_loss
 from humanseg.training.samples import Source, find_samples
 from humanseg.training.settings import Settings
@@ -109,19 +109,19 @@ def test_hard_light_changes_the_picture_and_keeps_its_shape() -> None:
     assert len(means) > 3
 
 
-def test_things_are_seen_and_never_labelled(
+def test_distractors_are_seen_and_never_labelled(
     stream: Stream, make_data: MakeData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pasted: list[bool] = []
 
     def counted(*arguments: Any) -> Any:
-        before, (after, label) = arguments[1], put_thing(*arguments)
+        before, (after, label) = arguments[1], put_distractor(*arguments)
         pasted.append(bool((before != after).any()))
         return after, label
 
-    monkeypatch.setattr(compose, "put_thing", counted)
-    things = find_samples(Source(make_data("things", seed=2), kind="things"))
-    pools = replace(stream.pools, things=[(things, 1.0)])
+    monkeypatch.setattr(compose, "put_distractor", counted)
+    distractors = find_samples(Source(make_data("distractors", seed=2), kind="distractors"))
+    pools = replace(stream.pools, distractors=[(distractors, 1.0)])
     nobody = Stream(replace(stream.settings, scenes=0.0, empty=1.0), pools)
     assert not any(nobody.picture(number).mask.any() for number in range(20))
     assert 5 < sum(pasted) < 60
@@ -133,9 +133,9 @@ def test_things_are_seen_and_never_labelled(
 
 def test_a_thing_before_somebody_hides_them() -> None:
     canvas, label = np.zeros((50, 50, 3), np.uint8), np.full((50, 50), 255, np.uint8)
-    thing = np.full((90, 90, 3), 200, np.uint8), np.full((90, 90), 255, np.uint8)
+    distractor = np.full((90, 90, 3), 200, np.uint8), np.full((90, 90), 255, np.uint8)
     random = np.random.default_rng(1)
-    pixels, hidden = put_thing(random, canvas, label, thing)
+    pixels, hidden = put_distractor(random, canvas, label, distractor)
     assert np.array_equal(hidden == 0, pixels.any(axis=2))
     assert (hidden == 0).any()
     assert label.all()

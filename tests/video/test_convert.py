@@ -191,7 +191,7 @@ def test_an_unfinished_result_of_other_options_is_not_gone_on_with(tmp_path: Pat
     with pytest.raises(ResultRefused, match="other options.*--force"):
         made(source, tmp_path / "out.mp4", "mask", options={"threshold": "0.5"})
     assert made(source, tmp_path / "out.mp4", "mask", options={"threshold": "0.5"}, force=True).resumed == 0
-    with pytest.raises(ResultRefused, match="exists already"):
+    with pytest.raises(ResultRefused, match="already exists"):
         made(source, tmp_path / "out.mp4", "mask", options={"threshold": "0.5"})
 
 

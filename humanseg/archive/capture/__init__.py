@@ -1,1 +1,1 @@
-"""What runs in the worker: record, strip, spool."""
+"""The part that runs in the worker: record, strip metadata, spool."""

@@ -1,4 +1,4 @@
-"""The room that the spool may take, checked before each append."""
+"""The spool's size limit, checked before each append."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from humanseg.archive.capture.spool import Spool
 
 
 class SpoolFullError(Exception):
-    """The record does not fit; `reason` is the word for the counter."""
+    """The record does not fit; `reason` is the counter's label."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -17,7 +17,7 @@ class SpoolFullError(Exception):
 
 
 class Bounds:
-    """What this process knows of the spool's size: the last count of everything, and its own appends since."""
+    """The spool's size as known to this process: the last full count, plus its own appends since."""
 
     def __init__(self, spool: Spool, *, max_bytes: int, keep_free_bytes: int) -> None:
         self._spool, self._max_bytes, self._keep_free_bytes = spool, max_bytes, keep_free_bytes
@@ -26,16 +26,16 @@ class Bounds:
         self.recount()
 
     def recount(self) -> None:
-        """Counts anew what all processes wrote, shipped and set aside, and what an earlier run left."""
+        """Recounts everything in the spool: of all processes, quarantined, and of earlier runs."""
         backlog = self._spool.backlog()
         with self._lock:
             self._bytes = backlog.bytes + backlog.rejected_bytes
 
     def take(self, size: int) -> None:
-        """Makes room for `size` bytes.
+        """Reserves `size` bytes.
 
         Raises:
-            SpoolFullError: the bound would be passed ("spool-full") or the disk is short ("disk-low").
+            SpoolFullError: the limit would be exceeded ("spool-full") or the disk is nearly full ("disk-low").
         """
         with self._lock:
             if self._bytes + size > self._max_bytes:
@@ -48,6 +48,6 @@ class Bounds:
             self._bytes += size
 
     def give_back(self, size: int) -> None:
-        """Says that a record for which room was taken was not written."""
+        """Releases a reservation whose record was not written."""
         with self._lock:
             self._bytes -= size

@@ -1,4 +1,4 @@
-"""The archive as the serving worker sees it: start once, hand over every answered photo, hear of no trouble.
+"""The worker's interface to the archive: start it once, pass every answered photo, get no exceptions.
 
     # in the handler's initialize():
     archive = Archive.start(
@@ -6,12 +6,12 @@
         state_dir=Path(os.environ["STATE_DIR"]),
         metrics=my_metrics,          # see telemetry.Metrics
     )
-    # after post-processing, for each photo answered with 200, before the answer goes out:
+    # after post-processing, for each photo answered with 200, before the response is sent:
     outcome = archive.keep(exchange)                 # see record.Exchange
     set_header("x-archived", outcome.value)          # spooled | declined | sampled-out | dropped
 
-`keep` returns once the record lies in the spool; the uploader brings it to the bucket from there. It
-never raises and never waits for the network. What `serve.sh` and the container run besides:
+`keep` returns when the record is in the spool, from where the uploader ships it. It never raises and never waits for
+the network. `serve.sh` and the container also run:
 
     python -m humanseg.archive.ship.local_store --dir STATE_DIR/store     the embedded store, without ARCHIVE_BUCKET
     humanseg archive ship --drain --deadline SECONDS        on stop: after TorchServe, before the store
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from humanseg.archive.capture.bounds import Bounds, SpoolFullError
 from humanseg.archive.capture.record import Exchange, build_record, checked_label
-from humanseg.archive.capture.sampling import choose
+from humanseg.archive.capture.sampling import decide
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.capture.strip_metadata import strip_metadata
@@ -51,7 +51,7 @@ _DISK_REASONS = {
 
 
 class Outcome(enum.Enum):
-    """What became of one photo; the value is what the answer's x-archived header says."""
+    """The outcome for one photo; the value of the response header x-archived."""
 
     SPOOLED = "spooled"
     DECLINED = "declined"
@@ -91,11 +91,11 @@ class Archive:
         logger: logging.Logger | None = None,
         upload: bool = True,
     ) -> Archive:
-        """Opens the spool in `state_dir`; starts the uploader, unless the mode is "off" and nothing waits.
+        """Opens the spool in `state_dir`; starts the uploader, unless the mode is "off" and the spool is empty.
 
-        A disk that can't be written is no error here: `keep` then drops and counts. The uploader is a process of
-        its own (uploader_process.py), which goes to the store that the environment names. Without `upload` the
-        archive only spools, and somebody else ships.
+        An unwritable disk is not an error here: `keep` then drops and counts records. The uploader is a separate
+        process (uploader_process.py), which uploads to the store that the environment names. Without `upload` the
+        archive only spools, and another process must ship.
         """
         log = RateLimitedLog(logger or logging.getLogger("archive"))
         numbers = metrics or NoMetrics()
@@ -103,36 +103,36 @@ class Archive:
         archive = cls(settings, spool, numbers, log)
         if settings.mode != "off":
             archive._sealing.start()
-        if upload and (settings.mode != "off" or not spool.is_empty()):  # what an earlier run acknowledged goes out
+        if upload and (settings.mode != "off" or not spool.is_empty()):  # ship what an earlier run acknowledged
             archive._uploader = UploaderProcess(spool, state_dir, settings, metrics=numbers, log=log)
             archive._uploader.start()
         return archive
 
     def keep(self, exchange: Exchange) -> Outcome:
-        """Puts the exchange into the spool, if settings, consent and sampling want it there.
+        """Spools the exchange if settings, consent and sampling allow it.
 
-        Never raises. The cost is one stripping of the photo's metadata, one mask as PNG, two SHA-256, and one
-        append to a file on local disk.
+        Never raises. The cost: stripping the photo's metadata, encoding the mask as PNG, two SHA-256, and one append
+        to a file on local disk.
         """
         try:
-            choice = choose(self.settings, exchange.request_id, exchange.confidence, exchange.consent)
-            if not choice.kept:
-                self._pass_over(choice.reason.replace("-", "_"))
-                return Outcome(choice.reason)
-            self._spool(exchange, choice.reason, choice.probability)
+            decision = decide(self.settings, exchange.request_id, exchange.confidence, exchange.consent)
+            if not decision.kept:
+                self._pass_over(decision.reason.replace("-", "_"))
+                return Outcome(decision.reason)
+            self._spool(exchange, decision.reason, decision.probability)
         except SpoolFullError as error:
-            return self._drop(error.reason, f"no room in {self.spool.root}")
+            return self._drop(error.reason, f"no space in {self.spool.root}")
         except OSError as error:
             return self._drop(_DISK_REASONS.get(error.errno or 0, "disk-error"), str(error))
         except NotStrippable as error:
             return self._drop("not-strippable", str(error))
-        except Exception as error:  # whatever it is, the answer to the user matters more
+        except Exception as error:  # no error may affect the response
             return self._drop("error", repr(error))
         self._metrics_count("archive_spooled_total")
         return Outcome.SPOOLED
 
     def close(self) -> None:
-        """Seals the open segment and ends the threads and the uploader. A process that dies does no less."""
+        """Seals the open segment and stops the threads and the uploader. A crash has the same effect."""
         self._stop.set()
         if self._sealing.is_alive():
             self._sealing.join()
@@ -172,7 +172,7 @@ class Archive:
                 self._passed_over[name] -= number
 
     def _seal_in_time(self) -> None:
-        """Seals without requests, too, and when somebody asks for it; keeps the count of the spool fresh."""
+        """Seals segments even without requests, and on a flush; recounts the spool regularly."""
         ticks = 0
         while not self._stop.wait(TICK_SECONDS):
             ticks += 1

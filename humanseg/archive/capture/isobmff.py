@@ -1,11 +1,11 @@
-"""HEIC and AVIF written anew around the picture that is shown: what nothing leads to does not come along.
+"""Rewrites HEIC and AVIF with only the visible picture: everything that it does not reference is dropped.
 
-The container is ISO/IEC 14496-12 (boxes) with the items of ISO/IEC 23008-12. `pitm` names the primary item; kept are
-that, the tiles and layers that it is put together from (`iref` dimg), and its transparency (`auxl`). All else stays
-behind: EXIF, XMP, thumbnails, depth maps, mattes, gain maps, further pictures, unknown boxes, and bytes of `mdat`
-that no kept item points to. The compressed pixels are the same bytes, without the messages between them (SEI,
-metadata OBUs). Of the properties, those stay that a decoder needs: size, depth, codec, rotation, mirroring, crop,
-`nclx` colours.
+The container is ISO/IEC 14496-12 (boxes) with the items of ISO/IEC 23008-12. `pitm` names the primary item. It is
+kept with the tiles and layers that it consists of (`iref` dimg) and its transparency (`auxl`). Everything else is
+dropped: EXIF, XMP, thumbnails, depth maps, mattes, gain maps, further pictures, unknown boxes, and bytes of `mdat`
+that no kept item points to. The compressed pixels are the same bytes, without messages between them (SEI, metadata
+OBUs). Only the properties that a decoder needs are kept: size, depth, codec, rotation, mirroring, crop, `nclx`
+colours.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Item:
 
 @dataclass
 class _File:
-    """What a file says: its items by number, the primary one, properties as (type, body), (alpha, of which item)."""
+    """The structure of a file: items by number, the primary one, properties as (type, body), (alpha, its item)."""
 
     items: dict[int, _Item] = field(default_factory=dict)
     primary: int = 0
@@ -49,7 +49,7 @@ class _File:
 
 
 def strip_isobmff(photo: bytes) -> bytes:
-    """`photo` (HEIC, HEIF or AVIF, a still image) with the picture that is shown, and nothing else.
+    """Return `photo` (HEIC, HEIF or AVIF, a still image) with the visible picture and nothing else.
 
     Raises:
         NotStrippable: a box runs past its parent, or the items are stored in a way not known here.
@@ -72,7 +72,7 @@ def strip_isobmff(photo: bytes) -> bytes:
 
 
 def _reachable(found: _File) -> list[int]:
-    """The primary item first, then all that it is made of, then its transparency and what that is made of."""
+    """The primary item, its parts, its transparency, and the parts of that, in this order."""
     kept: list[int] = []
 
     def add(number: int) -> None:
@@ -210,7 +210,7 @@ def _associations(data: bytes, at: int, stop: int) -> Iterator[tuple[int, list[t
         at += 1
         if at + number * width > stop:
             raise NotStrippable("properties run past their box")
-        values = [int.from_bytes(data[at + width * each :][:width], "big") for each in range(number)]
+        values = [int.from_bytes(data[at + width * entry :][:width], "big") for entry in range(number)]
         at += number * width
         yield item, [(bool(value >> bits), value & ((1 << bits) - 1)) for value in values]
 
@@ -229,7 +229,7 @@ def _references(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, l
 
 
 def _body(photo: bytes, found: _File, item: _Item) -> bytes:
-    """The bytes of an item, without what lies between or behind the pixels."""
+    """The bytes of an item, without data between or after the pixels."""
     raw = b"".join(photo[start : start + length] for start, length in item.extents)
     if item.kind == b"iden":
         return b""
@@ -281,7 +281,7 @@ def _obus(raw: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _property(kind: bytes, body: bytes) -> bytes | None:
-    """A property's body without what a decoder does not need; None: it stays behind."""
+    """A property's body, reduced to what a decoder needs; None drops the property."""
     if kind in _FULL_SIZE:
         if len(body) < _FULL_SIZE[kind]:
             raise NotStrippable("a property is cut off")

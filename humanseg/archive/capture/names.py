@@ -1,12 +1,12 @@
 """Names of segments, and the keys that follow from them.
 
-    20261122T150405.123456Z-4f1c8e0a-000001          written by a worker, or joined by an uploader
-    20261122T150405.123456Z-r0000001-482913          written anew by `compact` or `erase`
+    20261122T150405.123456Z-4f1c8e0a-000001          written by a worker, or merged by an uploader
+    20261122T150405.123456Z-r0000001-482913          rewritten by `compact` or `erase`
 
-Time of the first record, who wrote it (8 hexadecimal digits drawn at start, which say nothing about anybody),
-and a counter. A rewritten segment has the time of the newest one that it replaces and `r` with a generation
-in the second place. So it sorts behind all that it replaces, and a reader that lists them in order finds
-either the old ones or the new one, whatever is deleted meanwhile.
+The parts are the time of the first record, the writer's id (8 random hexadecimal digits), and a counter. A rewritten
+segment has the time of the newest segment that it replaces, and `r` with a generation as the second part. It
+therefore sorts after all that it replaces, and a reader that lists them in order finds either the old ones or the new
+one, whatever is deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Name:
 
     @property
     def partition(self) -> str:
-        """The day and hour (UTC) under which it lies, as Hive writes them: `dt=2026-11-22/hour=15`."""
+        """The partition by day and hour (UTC) in Hive style: `dt=2026-11-22/hour=15`."""
         return partition_of(self.time)
 
     @property
@@ -41,30 +41,30 @@ class Name:
 
     @property
     def generation(self) -> int:
-        """How often its records were written anew; 0 as it came from a server."""
+        """How often its records were rewritten; 0 for a segment from a server."""
         return int(self.writer[1:]) if self.rewritten else 0
 
 
 def new_writer() -> str:
-    """A writer id, drawn once by each process that makes segments."""
+    """A random writer id, one per process that creates segments."""
     return secrets.token_hex(4)
 
 
 def make_name(time: datetime, writer: str, number: int) -> Name:
-    """The name of the segment that `writer` begins with a record of `time` (timezone-aware)."""
+    """The name of the segment that `writer` starts with a record of `time` (timezone-aware)."""
     time = time.astimezone(timezone.utc)
     return Name(f"{time:%Y%m%dT%H%M%S.%f}Z-{writer}-{number:06d}", time, writer)
 
 
 def replacement_name(replaced: Iterable[Name]) -> Name:
-    """A name for what replaces these segments, all of one hour; it sorts behind each of them."""
+    """A name for the replacement of these segments, all of one hour; it sorts after each of them."""
     names = list(replaced)
     generation = 1 + max(name.generation for name in names)
     return make_name(max(name.time for name in names), f"r{generation:07d}", secrets.randbelow(900_000) + 100_000)
 
 
 def parse_name(text: str) -> Name | None:
-    """The parts of `text`, which may be a key or path with a suffix; None for what is no segment's name."""
+    """Parse `text`, which may be a key or path with a suffix; None if it is not a segment's name."""
     found = _NAME.fullmatch(text.rsplit("/", 1)[-1].removesuffix(SUFFIX).removesuffix(".parquet"))
     if not found:
         return None
@@ -78,12 +78,12 @@ def partition_of(time: datetime) -> str:
 
 
 def records_root(prefix: str) -> str:
-    """Where the servers' records lie. It is all that a server may write to."""
+    """The prefix of the servers' records, the only one that a server may write to."""
     return f"{prefix}/v2"
 
 
 def labels_root(prefix: str) -> str:
-    """Where corrected masks lie."""
+    """The prefix of corrected masks."""
     return f"{prefix}/labels/v2"
 
 
@@ -97,5 +97,5 @@ def segment_key(root: str, name: Name) -> str:
 
 
 def table_key(root: str, name: Name) -> str:
-    """The key of its table, the commit mark."""
+    """The key of its table, the commit marker."""
     return f"{root}/records/{name.partition}/{name.text}.parquet"

@@ -1,8 +1,8 @@
-"""One photo's record: what is kept of an exchange, and how it lies in a segment.
+"""One photo's record: what is kept of a request and response, and its layout in a segment.
 
-    REQUEST_ID.jpg         what was sent, without metadata
-    REQUEST_ID.mask.png    what was answered, 0/255, at the photo's size
-    REQUEST_ID.json        the rest (`StoredRecord`); last, it is the record's commit mark
+    REQUEST_ID.jpg         the photo as sent, without metadata
+    REQUEST_ID.mask.png    the mask as answered, 0/255, at the photo's size
+    REQUEST_ID.json        everything else (`StoredRecord`); written last, as the record's commit marker
 
 record.schema.json next to this file is the JSON Schema of the JSON. Its fields are the columns of the table.
 There is no field for the client's address, headers or file name, and none may be added.
@@ -30,13 +30,13 @@ STAGES = ("decode", "forward", "encode")
 
 @dataclass(frozen=True)
 class Exchange:
-    """What the handler hands to the archive about one photo that it answered with 200.
+    """The handler's input to the archive for one photo that it answered with 200.
 
-    `photo` is what was sent, bit for bit; the archive takes the metadata out. `mask_png` gives the binary
+    `photo` is the photo as sent, bit for bit; the archive strips the metadata. `mask_png` gives the binary
     mask (0/255, one channel, the photo's upright size) as PNG bytes, `appearance` the photo's brightness,
-    contrast and sharpness; they are called only when the record is kept. `time` must be timezone-aware.
-    `coverage` and `confidence` are 0..1. `consent` is what the request said with `archive=yes|no` (None:
-    nothing), `label` its x-label header.
+    contrast and sharpness; both are called only if the record is kept. `time` must be timezone-aware.
+    `coverage` and `confidence` are 0..1. `consent` is the request's `archive=yes|no` (None: not given), `label` its
+    x-label header.
     """
 
     request_id: str
@@ -55,7 +55,7 @@ class Exchange:
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     consent: bool | None = None
     label: str | None = None
-    orientation: int | None = None  # EXIF's, 1..8, as the photo was read; None: the archive looks it up
+    orientation: int | None = None  # EXIF's, 1..8, as decoded; None: the archive reads it itself
     appearance: Callable[[], tuple[float, float, float]] = lambda: (0.0, 0.0, 0.0)
 
 
@@ -63,7 +63,7 @@ class Exchange:
 class StoredRecord:
     """A record's JSON, and its row in the table. Sizes in bytes, sides in pixels, shares 0..1, time in UTC.
 
-    `passed_over_*` count the photos that the same worker answered but did not keep since its record before.
+    `passed_over_*` count the photos that the same worker answered but did not keep since its previous record.
     """
 
     request_id: str
@@ -99,13 +99,13 @@ class StoredRecord:
     label: str | None
 
     def to_json(self) -> str:
-        """One line of JSON, after record.schema.json."""
+        """One line of JSON according to record.schema.json."""
         values = {"schema_version": SCHEMA_VERSION, **asdict(self), "time": rfc3339(self.time)}
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> StoredRecord:
-        """The record that `to_json` wrote; raises ValueError for anything else."""
+        """Parse the output of `to_json`; raises ValueError for anything else."""
         found = json.loads(text)
         if not isinstance(found, dict) or found.pop("schema_version", None) != SCHEMA_VERSION:
             raise ValueError(f"no record of schema version {SCHEMA_VERSION}")
@@ -127,14 +127,14 @@ _NAMES = {one.name for one in fields(StoredRecord)}
 
 @dataclass(frozen=True)
 class Record:
-    """A record as it lies in a segment, in pieces for one `writev`: a whole number of tar blocks."""
+    """A record in a segment's layout, as buffers for one `writev`: a whole number of tar blocks."""
 
     stored: StoredRecord
     blocks: tuple[bytes, ...]
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in a segment."""
+        """Its size in a segment, in bytes."""
         return sum(map(len, self.blocks))
 
 
@@ -162,11 +162,11 @@ def build_record(
 ) -> Record:
     """The record of `exchange` with its stripped `photo` (in `photo_format`) and its `mask`.
 
-    `passed_over` counts the photos that this worker answered but did not keep since its last record, by
-    outcome. It rides along so that shares can be computed from the bucket alone.
+    `passed_over` counts the photos that this worker answered but did not keep since its last record, by outcome. It
+    is stored so that rates can be computed from the bucket alone.
 
     Raises:
-        ValueError: an id that can't be a member's name, a time without a zone, a number that is none.
+        ValueError: an id that is not a valid member name, a time without a timezone, a number that is not finite.
     """
     options = {str(name): str(value) for name, value in exchange.options.items()}
     seconds = {name: round(float(exchange.stage_seconds.get(name, 0.0)), 6) for name in STAGES}
@@ -230,7 +230,7 @@ def parse_time(text: str) -> datetime:
 
 
 def check_request_id(request_id: str) -> str:
-    """`request_id` as it is; raises ValueError for one that can't be the name of a file or a member."""
+    """Return `request_id` unchanged; raises ValueError if it can't be the name of a file or a member."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", request_id):
         raise ValueError(f"request id {request_id!r} is not 1 to 64 letters, digits and dashes")
     return request_id
@@ -239,8 +239,8 @@ def check_request_id(request_id: str) -> str:
 def checked_label(label: str | None) -> str | None:
     """The client's x-label: at most LABEL_MAX printable characters, else ValueError with the fix.
 
-    The handler may call this while it reads the request, to answer 400; a label that arrives here unchecked
-    costs the record its label, never the request.
+    The handler may call this while it parses the request, to answer 400. An invalid label that arrives here is
+    dropped from the record; it never fails the request.
     """
     if label is None or label == "":
         return None

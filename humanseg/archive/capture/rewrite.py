@@ -1,7 +1,7 @@
-"""The one place of the archive that looks at pixels: photos written anew where cleaning won't do.
+"""Re-encodes photos whose metadata can't be stripped: the only part of the archive that decodes pixels.
 
-Pillow is imported when needed, with the decoder for HEIC, which it does not have itself: whatever the server reads is
-read here as well, in whichever process.
+Pillow is imported when needed, with a decoder for HEIC, which it lacks: every format that the server accepts can be
+read here, in any process.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def orientation_of(photo: bytes) -> int:
     try:
         with Image.open(io.BytesIO(photo)) as image:
             value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a broken EXIF block shows as many types; serving then shows the photo unturned, too
+    except Exception:  # a broken EXIF block shows as many types; serving then ignores the orientation, too
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
-    """The first image of a TIFF (deflate) or BMP, written anew and upright in its mode: no pixel changes.
+    """Re-encode the first image of a TIFF (deflate) or BMP, upright and in its mode: no pixel changes.
 
     Raises:
         NotStrippable: Pillow can't read it or can't write its mode in this format.
@@ -54,12 +54,12 @@ def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
             else:
                 _bare(image).save(out, "BMP")
     except Exception as error:
-        raise NotStrippable(f"{photo_format} can't be written anew: {error}") from error
+        raise NotStrippable(f"{photo_format} can't be re-encoded: {error}") from error
     return out.getvalue()
 
 
 def rewrite_as_png(photo: bytes) -> bytes:
-    """The first image as an upright 8-bit PNG: the last resort, for anything that Pillow can read.
+    """Encode the first image as an upright 8-bit PNG: the fallback for anything that Pillow can read.
 
     Raises:
         NotStrippable: Pillow can't read it.
@@ -75,7 +75,7 @@ def rewrite_as_png(photo: bytes) -> bytes:
             out = io.BytesIO()
             _bare(upright.convert(mode)).save(out, "PNG", compress_level=1)
     except Exception as error:
-        raise NotStrippable(f"can't be written anew: {error}") from error
+        raise NotStrippable(f"can't be re-encoded: {error}") from error
     return out.getvalue()
 
 
@@ -97,7 +97,7 @@ def upright_rgb(photo: bytes) -> Any:
 
 
 def rewrite_as_jpeg(photo: bytes) -> bytes:
-    """A JPEG that shows upright without its EXIF: itself if it does, else re-encoded (quality 95)."""
+    """A JPEG that is upright without EXIF: unchanged if possible, else re-encoded (quality 95)."""
     if orientation_of(photo) == 1:
         return photo
     from PIL import Image, ImageOps
@@ -111,7 +111,7 @@ def rewrite_as_jpeg(photo: bytes) -> bytes:
 
 
 def _bare(image: Any) -> Any:
-    """A copy with the pixels and the palette, and an empty `info`, from which Pillow would write metadata."""
+    """A copy with pixels and palette but without `info`, from which Pillow would write metadata."""
     bare = image.copy()
     transparency = image.info.get("transparency")
     bare.info = {} if transparency is None else {"transparency": transparency}

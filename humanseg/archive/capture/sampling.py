@@ -9,7 +9,7 @@ from humanseg.archive.capture.settings import ArchiveSettings
 
 
 @dataclass(frozen=True)
-class Choice:
+class Decision:
     """`kept` with its `reason` ("request", "low-confidence" or "sample") and inclusion probability 0..1.
 
     Not kept: `reason` is "declined" or "sampled-out", and `probability` is 0.
@@ -20,26 +20,26 @@ class Choice:
     probability: float
 
 
-def choose(settings: ArchiveSettings, request_id: str, confidence: float, consent: bool | None) -> Choice:
-    """Decides about one photo.
+def decide(settings: ArchiveSettings, request_id: str, confidence: float, consent: bool | None) -> Decision:
+    """Decides whether to keep one photo.
 
-    The draw is a hash of the request id, which is random, so that the answer needs no state and stays the
-    same when asked twice. Weighting each record by 1/probability makes every statistic unbiased over all
-    photos that consent allowed (Horvitz and Thompson, 1952); "request" records come on top of a random
-    sample and are left out of such statistics when people choose what to send.
+    The draw is a hash of the random request id, so that the decision needs no state and is repeatable. Weighting each
+    record by 1/probability makes every statistic unbiased over all photos that consent allowed (Horvitz and Thompson,
+    1952); "request" records come on top of a random sample. Leave them out of such statistics if people choose what
+    to send.
     """
-    declined = Choice(False, "declined", 0.0)
+    declined = Decision(False, "declined", 0.0)
     if settings.mode == "off" or (settings.mode == "opt-in" and consent is not True):
         return declined
     if settings.mode == "opt-out" and consent is False:
         return declined
     if consent is True:
-        return Choice(True, "request", 1.0)
+        return Decision(True, "request", 1.0)
     if confidence < settings.low_confidence:
-        return Choice(True, "low-confidence", 1.0)
+        return Decision(True, "low-confidence", 1.0)
     if draw(request_id) < settings.sample:
-        return Choice(True, "sample", settings.sample)
-    return Choice(False, "sampled-out", 0.0)
+        return Decision(True, "sample", settings.sample)
+    return Decision(False, "sampled-out", 0.0)
 
 
 def draw(request_id: str) -> float:

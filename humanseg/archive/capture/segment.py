@@ -1,9 +1,8 @@
-"""Reading a segment: its whole records, and what stands between them that is none.
+"""Reads a segment: its complete records, and the damage between them.
 
-A record is whole when its members stand together, its JSON parses, and sizes and SHA-256 of the others are
-those that the JSON names. After anything else the next record is found by its tar header (512-byte blocks,
-with a checksum). What the end of the file cuts off is torn: its writer died in the middle of an append, so
-nobody was told that it is kept.
+A record is complete if its members are adjacent, its JSON parses, and the sizes and SHA-256 of the others match the
+JSON. After damage, the next record is found by its tar header (512-byte blocks, with a checksum). A record that is
+truncated by the end of the file is torn: its writer died during the append, so it was never acknowledged.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ MEMBERS_MAX = 3
 
 
 class Sample(Protocol):
-    """What a JSON member says: whose it is, and sizes and SHA-256 of the members before it."""
+    """The content of a JSON member: its record's id, and sizes and SHA-256 of the members before it."""
 
     @property
     def request_id(self) -> str:
-        """Name of its members."""
+        """Base name of its members."""
         ...
 
     def parts(self) -> dict[str, tuple[int, str]]:
@@ -37,18 +36,18 @@ S = TypeVar("S", bound=Sample)
 
 @dataclass(frozen=True)
 class Whole(Generic[S]):
-    """A whole record: bytes `start..end` of the segment, and where the data of each member begins."""
+    """A complete record: bytes `start..end` of the segment, and the offset of each member's data."""
 
     sample: S
     start: int
     end: int
-    offsets: Mapping[str, int]  # by extension, the JSON's among them
+    offsets: Mapping[str, int]  # by extension, including the JSON
     json_bytes: int
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """Bytes `start..end` are no whole record, and something stands behind them or they are all there."""
+    """Bytes `start..end` are not a complete record, and are not merely truncated."""
 
     start: int
     end: int
@@ -57,7 +56,7 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Torn:
-    """From `start` on the end of the file cuts a record off."""
+    """A record starts at `start` and is truncated by the end of the file."""
 
     start: int
 
@@ -65,9 +64,9 @@ class Torn:
 def scan(
     data: bytes | bytearray | memoryview, decode: Callable[[bytes], S], *, verify: bool = True
 ) -> Iterator[Whole[S] | Damaged | Torn]:
-    """What stands in the segment `data`, in order and without gaps. Its end marker, if any, is left out.
+    """Parse the segment `data` in order and without gaps. An end marker is left out.
 
-    `decode` reads the JSON and raises ValueError, TypeError or KeyError for what is none. Without `verify` the
+    `decode` parses the JSON and raises ValueError, TypeError or KeyError if it is invalid. Without `verify` the
     SHA-256 of the members are not computed.
     """
     view = memoryview(data)
@@ -85,7 +84,7 @@ def scan(
 
 
 def _end_of_records(view: memoryview) -> int:
-    """The size without zero blocks at its end, of which an end marker has two."""
+    """The size without trailing zero blocks (an end marker has two)."""
     end = len(view)
     if end % BLOCK:
         return end
@@ -97,7 +96,7 @@ def _end_of_records(view: memoryview) -> int:
 def _next_sample(
     view: memoryview, first: Damaged, end: int, decode: Callable[[bytes], S], verify: bool
 ) -> tuple[int, Damaged]:
-    """Where the next whole or torn record begins behind `first`, and all the damage up to there."""
+    """The start of the next complete or torn record after `first`, and the damage before it."""
     at = first.start + BLOCK
     while at < end:
         if parse_header(view[at : at + BLOCK]) is not None:
@@ -120,7 +119,7 @@ def _sample_at(
             return Torn(start)
         member = parse_header(view[at : at + BLOCK])
         if member is None or (base and member.base != base) or len(offsets) == MEMBERS_MAX:
-            return Damaged(start, at + BLOCK, "members do not stand together")
+            return Damaged(start, at + BLOCK, "members are not adjacent")
         if at + BLOCK + padded(member.size) > end:
             return Torn(start)
         base, offsets[member.extension], sizes[member.extension] = member.base, at + BLOCK, member.size
@@ -132,7 +131,7 @@ def _sample_at(
     except (ValueError, TypeError, KeyError, AttributeError):
         return Damaged(start, at, "the JSON is damaged")
     if sample.request_id != base or [*parts, JSON] != list(offsets):
-        return Damaged(start, at, "the JSON is of another record")
+        return Damaged(start, at, "the JSON belongs to another record")
     for extension, (size, digest) in parts.items():
         body = view[offsets[extension] : offsets[extension] + size]
         if sizes[extension] != size or (verify and hashlib.sha256(body).hexdigest() != digest):

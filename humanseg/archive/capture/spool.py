@@ -1,13 +1,13 @@
-"""The spool: segments on local disk between the answer and the bucket.
+"""The spool: segments on local disk that wait for upload.
 
     STATE_DIR/spool/
-    ├── open/NAME.tar             being written; locked while its writer lives
+    ├── open/NAME.tar             being written; locked while its writer is alive
     ├── sealed/NAME.tar           complete, waits for its uploader
-    ├── shipping/NAME/*.tar       one or more segments on their way into the bucket as one, named NAME there
-    ├── rejected/NAME/            refused by S3 for good, with reason.txt; or damaged bytes, set aside
-    └── flush                     touched: seal and ship now what is there
+    ├── shipping/NAME/*.tar       segments that are being uploaded as one object, NAME
+    ├── rejected/NAME/            permanently rejected by S3, with reason.txt; or quarantined damaged bytes
+    └── flush                     touched: seal and ship everything now
 
-All of it must lie on one local Linux filesystem. Nothing else is in it, and all of it counts.
+The spool must be on one local Linux filesystem. It contains nothing else, and all of it counts towards the limit.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ REASON_FILE = "reason.txt"
 
 @dataclass(frozen=True)
 class Backlog:
-    """What waits in the spool: segments and bytes, open ones among them, and the age of the oldest record.
+    """The spool's backlog: segments and bytes, including open ones, and the age of the oldest record.
 
-    `rejected_*` is what S3 refused and what was damaged. `oldest_seconds` is 0 without anything waiting.
+    `rejected_*` counts what S3 rejected and what was damaged. `oldest_seconds` is 0 for an empty spool.
     """
 
     segments: int
@@ -48,7 +48,7 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Spool:
-    """The folders under one root. Any number of processes may use the same root at a time."""
+    """The folders under one root. Any number of processes may use the same root concurrently."""
 
     root: Path
 
@@ -61,28 +61,28 @@ class Spool:
         return _segments(self.root / OPEN)
 
     def sealed(self) -> list[Path]:
-        """Complete segments that nobody ships yet, oldest first."""
+        """Complete segments that are not being shipped yet, oldest first."""
         return _segments(self.root / SEALED)
 
     def groups(self) -> list[Path]:
-        """Folders of segments on their way, oldest first."""
+        """Folders of segments being shipped, oldest first."""
         return _folders(self.root / SHIPPING)
 
     def rejected(self) -> list[Path]:
-        """Folders of what was set aside, oldest first."""
+        """Quarantined folders, oldest first."""
         return _folders(self.root / REJECTED)
 
     def files(self) -> list[Path]:
-        """Every segment in the spool, wherever it stands; a record is in one of them."""
+        """Every segment in the spool, in any state; a record is in exactly one of them."""
         grouped = [path for folder in (*self.groups(), *self.rejected()) for path in _segments(folder)]
         return [*self.open_segments(), *self.sealed(), *grouped]
 
     def is_empty(self) -> bool:
-        """Whether nothing waits: nothing open, sealed or on its way. What was set aside does not count."""
+        """Whether nothing is open, sealed or being shipped. Quarantined data does not count."""
         return not (self.open_segments() or self.sealed() or self.groups())
 
     def backlog(self, now: float | None = None) -> Backlog:
-        """Counts the spool. `now` is Unix seconds; a clock set back gives age 0."""
+        """Counts the spool. `now` is Unix seconds; if the clock was set back, the age is 0."""
         now = time.time() if now is None else now
         waiting = [*self.open_segments(), *self.sealed()]
         waiting += [path for folder in self.groups() for path in _segments(folder)]
@@ -100,14 +100,14 @@ class Spool:
         os.utime(self.root / FLUSH)
 
     def flush_requested(self) -> int:
-        """When that was last asked for, as an opaque number that grows; 0 for never."""
+        """The last flush request as an opaque, increasing number; 0 for never."""
         try:
             return (self.root / FLUSH).stat().st_mtime_ns
         except OSError:
             return 0
 
     def seal_orphans(self) -> int:
-        """Seals open segments whose writers are gone, cut back to the last whole record; returns how many."""
+        """Seals open segments without a live writer, truncated to the last complete record; returns their number."""
         sealed = 0
         for path in self.open_segments():
             with contextlib.suppress(FileNotFoundError), claimed(path) as mine:
@@ -117,7 +117,7 @@ class Spool:
 
 
 def make_folders(root: Path) -> None:
-    """Makes the folders of a spool, readable by this user only: photos of people lie in them."""
+    """Creates the folders of a spool, readable by this user only: they contain photos of people."""
     for name in (OPEN, SEALED, SHIPPING, REJECTED):
         (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)
@@ -135,13 +135,13 @@ def _recover(path: Path, sealed: Path) -> bool:
 
 
 def whole_end(data: memoryview | bytes) -> int:
-    """Where a torn record begins at the end of a segment; its size without one."""
+    """The start of a torn record at the end of a segment; the segment's size if there is none."""
     torn = [found.start for found in scan(data, StoredRecord.from_json, verify=False) if isinstance(found, Torn)]
     return torn[0] if torn else len(data)
 
 
 def records_of(path: Path) -> list[StoredRecord]:
-    """The whole records of one segment in the spool. Only headers and JSON are read from the disk."""
+    """The complete records of one segment in the spool. Reads only headers and JSON from disk."""
     with mapped(path) as data:
         found = scan(data, StoredRecord.from_json, verify=False)
         return [one.sample for one in found if isinstance(one, Whole)]
@@ -149,9 +149,9 @@ def records_of(path: Path) -> list[StoredRecord]:
 
 @contextlib.contextmanager
 def mapped(path: Path) -> Iterator[memoryview | bytes]:
-    """A file's bytes, of which only what is looked at is read."""
+    """A memory-mapped file."""
     with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:  # which can't be mapped
+        if not os.fstat(file.fileno()).st_size:  # an empty file can't be mapped
             yield b""
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping, memoryview(mapping) as view:
@@ -160,9 +160,9 @@ def mapped(path: Path) -> Iterator[memoryview | bytes]:
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Holds the lock on a segment or a folder; gives False when another has it or it is gone.
+    """Holds the lock on a segment or a folder; yields False if another process has it or it is gone.
 
-    It ends with the block or with this process, whichever comes first.
+    The lock ends with the block or with this process, whichever comes first.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -175,14 +175,14 @@ def claimed(path: Path) -> Iterator[bool]:
         except OSError:
             yield False
             return
-        # Between the name and the lock it may have been shipped, or rewritten under the same name.
+        # Before the lock was taken, it may have been shipped, or rewritten under the same name.
         yield same_file(descriptor, path)
     finally:
         os.close(descriptor)
 
 
 def remove_folder(folder: Path) -> None:
-    """Deletes a folder of the spool: out of sight in one rename, then file by file."""
+    """Deletes a folder of the spool: first hides it with one rename, then deletes file by file."""
     trash = folder.parent / f".trash-{uuid.uuid4().hex}"
     with contextlib.suppress(FileNotFoundError):
         folder.rename(trash)
@@ -190,7 +190,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes | bytearray) -> None:
-    """Writes `path` anew in one step; the old bytes are there until all new ones are on the disk."""
+    """Replaces `path` atomically; the old bytes stay until the new ones are on disk."""
     temporary = path.with_name(f".new-{uuid.uuid4().hex}")
     try:
         with temporary.open("wb") as file:
@@ -203,7 +203,7 @@ def replace_file(path: Path, data: bytes | bytearray) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Forces a folder's entries to the disk."""
+    """Syncs a folder's entries to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -212,7 +212,7 @@ def sync_folder(path: Path) -> None:
 
 
 def same_file(descriptor: int, path: Path) -> bool:
-    """Whether `path` is still the file that `descriptor` has open."""
+    """Whether `path` is still the open file of `descriptor`."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,18 +1,18 @@
-"""A photo's bytes without metadata: no EXIF, GPS, XMP, IPTC, comment, thumbnail, maker's note, ICC profile.
+"""Strips metadata from a photo's bytes: EXIF, GPS, XMP, IPTC, comments, thumbnails, maker notes, ICC profile.
 
-The archive keeps pixels, and of everything else only the orientation, without which the mask would not fit:
+Only the pixels and the orientation, without which the mask would not fit, are kept:
 
-| format     | how                                                                           | pixels      |
-|------------|-------------------------------------------------------------------------------|-------------|
-| JPEG       | segments kept by white list, what follows the image dropped                   | bit for bit |
-| PNG, WebP  | chunks kept by white list, what follows the image dropped                     | bit for bit |
-| GIF        | comments and application data dropped, the loop count too                     | bit for bit |
-| HEIC, AVIF | written anew around the compressed pixels of the picture shown (isobmff.py)   | bit for bit |
-| TIFF, BMP  | first image written anew and upright with Pillow (rewrite.py), no loss        | equal       |
-| the rest   | containers that can't be walked: written anew as PNG                          | as 8 bit    |
+| format     | how                                                                         | pixels      |
+|------------|-----------------------------------------------------------------------------|-------------|
+| JPEG       | segments on an allow list kept, trailing data dropped                       | bit for bit |
+| PNG, WebP  | chunks on an allow list kept, trailing data dropped                         | bit for bit |
+| GIF        | comments and application data dropped, the loop count too                   | bit for bit |
+| HEIC, AVIF | rewritten with the compressed pixels of the visible picture (isobmff.py)    | bit for bit |
+| TIFF, BMP  | first image re-encoded upright with Pillow (rewrite.py), lossless           | equal       |
+| others     | containers that cannot be parsed: re-encoded as PNG                         | as 8 bit    |
 
-Why the ICC profile goes: a screenshot carries the profile of the display with its serial number, and the
-network never looks at it. Orientation comes back as the smallest EXIF block that says only that.
+The ICC profile is stripped because a screenshot contains the display's profile with its serial number, and the
+network does not use it. The orientation is stored in a minimal EXIF block.
 
 Formats: JPEG ITU-T T.81 annex B, EXIF 2.32, PNG (W3C 2003), WebP RFC 9649, GIF89a, HEIF ISO/IEC 23008-12.
 """
@@ -34,7 +34,7 @@ _JPEG_KEPT = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDD} - {0xC8})
 # 0xFF 0x00 is a data byte, D0 to D7 are restarts inside the scan, FF FF is filling. A regular expression,
 # because walking a 10 MB photo in Python takes tens of milliseconds.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-# By longest body. cHRM is left out: 32 bytes of anything, which neither serving nor training looks at.
+# By maximum length. cHRM is left out: 32 arbitrary bytes that neither serving nor training uses.
 _PNG_KEPT = {b"IHDR": 13, b"PLTE": 768, b"tRNS": 256, b"gAMA": 4, b"sRGB": 1, b"sBIT": 4, b"cICP": 4, b"IEND": 0}
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -42,12 +42,12 @@ _INFLATE_STEP = 1 << 22
 
 
 def strip_metadata(photo: bytes, photo_format: str, orientation: int | None = None) -> tuple[bytes, str]:
-    """`photo` without metadata, and the format that it now has (the same, or "png" after the fallback).
+    """Return `photo` without metadata, and its new format (the same, or "png" after the fallback).
 
-    orientation: EXIF's, 1..8, where the photo was opened already; None looks it up.
+    orientation: EXIF's, 1..8, if already known; None reads it from the photo.
 
     Raises:
-        NotStrippable: neither the container nor Pillow could be trusted with it.
+        NotStrippable: neither the container parser nor Pillow could handle it.
     """
     try:
         if photo_format in ("jpeg", "mpo"):
@@ -63,7 +63,7 @@ def strip_metadata(photo: bytes, photo_format: str, orientation: int | None = No
         if photo_format in ("tiff", "bmp"):
             return rewrite_same_format(photo, photo_format), photo_format
     except (NotStrippable, struct.error, IndexError):
-        pass  # a photo that decodes but whose container is odd: its pixels are still worth keeping
+        pass  # a decodable photo in an odd container: its pixels are still worth keeping
     return rewrite_as_png(photo), "png"
 
 
@@ -95,10 +95,10 @@ def strip_jpeg(photo: bytes, orientation: int | None = None) -> bytes:
         if marker in _JPEG_KEPT:
             out += photo[at:end]
         elif marker == 0xEE and body[:5] == b"Adobe":
-            # Says whether the components are YCbCr, YCCK or CMYK: colours are wrong without it.
+            # Marks the components as YCbCr, YCCK or CMYK: colours are wrong without it.
             out += b"\xff\xee" + struct.pack(">H", 14) + b"Adobe\0\x64\0\0\0\0" + body[11:12]
         elif marker == 0xE0 and body[:5] == b"JFIF\0":
-            # Version and a neutral density; the thumbnail that may follow goes.
+            # Version and a neutral density; a thumbnail that follows is dropped.
             out += b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0\x01\x02\0\0\x01\0\x01\0\0"
         at = end
         if marker == 0xDA:
@@ -108,7 +108,7 @@ def strip_jpeg(photo: bytes, orientation: int | None = None) -> bytes:
 
 
 def _end_of_scan(photo: bytes, at: int) -> int:
-    """Where the entropy-coded data that starts at `at` ends: the first real marker."""
+    """The end of the entropy-coded data that starts at `at`: the first real marker."""
     found = _JPEG_MARKER.search(photo, at)
     if found is None:
         raise NotStrippable("no end of image")
@@ -116,7 +116,7 @@ def _end_of_scan(photo: bytes, at: int) -> int:
 
 
 def strip_png(photo: bytes, orientation: int | None = None) -> bytes:
-    """PNG with the chunks that make the picture, and nothing else."""
+    """PNG with only the chunks that define the picture."""
     signature = b"\x89PNG\r\n\x1a\n"
     if photo[:8] != signature:
         raise NotStrippable("no PNG signature")
@@ -143,7 +143,7 @@ def strip_png(photo: bytes, orientation: int | None = None) -> bytes:
 
 
 def _check_stream(packed: bytes, width: int, height: int, depth: int, colour: int, *how: int) -> None:
-    """Raise NotStrippable where the compressed pixels go on behind the last row, or the stream behind its end."""
+    """Raise NotStrippable if there is data after the last row or after the end of the compressed stream."""
     bits = depth * _PNG_SAMPLES.get(colour, 4)
     passes = _ADAM7 if how[2] else ((0, 0, 1, 1),)
     wanted = 0
@@ -162,7 +162,7 @@ def _check_stream(packed: bytes, width: int, height: int, depth: int, colour: in
         if not piece and not rest:
             break
     if got != wanted or stream.unused_data or rest:
-        raise NotStrippable("bytes behind the pixels")
+        raise NotStrippable("bytes after the pixels")
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
@@ -170,7 +170,7 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def strip_webp(photo: bytes, orientation: int | None = None) -> bytes:
-    """WebP with its image (or frames), alpha and canvas, and nothing else."""
+    """WebP with only its image (or frames), alpha and canvas."""
     if photo[:4] != b"RIFF" or photo[8:12] != b"WEBP":
         raise NotStrippable("no WebP header")
     stop = 8 + struct.unpack_from("<I", photo, 4)[0]
@@ -230,7 +230,7 @@ def _riff_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def strip_gif(photo: bytes) -> bytes:
-    """GIF with its screen, palettes, frames and their timing, and nothing else."""
+    """GIF with only its screen, palettes, frames and their timing."""
     if photo[:6] not in (b"GIF87a", b"GIF89a"):
         raise NotStrippable("no GIF header")
     at = 13 + (3 << ((photo[10] & 7) + 1) if photo[10] & 0x80 else 0)

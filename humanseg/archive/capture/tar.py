@@ -1,4 +1,4 @@
-"""Members of a tar, as this archive writes them: POSIX ustar, no directories, nobody's name, one mode."""
+"""Tar members as this archive writes them: POSIX ustar, no directories, no owner, one mode."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import tarfile
 from dataclasses import dataclass
 
 BLOCK = 512
-END = bytes(2 * BLOCK)  # the end marker; an object has it, a segment on its way has not
+END = bytes(2 * BLOCK)  # the end marker; an object has it, a segment in the spool does not
 
 
 @dataclass(frozen=True)
 class Member:
-    """One header: the sample's name up to the first dot, what follows the dot, and the size in bytes."""
+    """One header: the sample's name up to the first dot, the extension after it, and the size in bytes."""
 
     base: str
     extension: str
@@ -26,7 +26,7 @@ def header(name: str, size: int, mtime: int) -> bytes:
 
 
 def parse_header(block: bytes | memoryview) -> Member | None:
-    """The header in these 512 bytes; None when there is none, or one whose checksum is wrong."""
+    """Parse the header in these 512 bytes; None if there is none or its checksum is wrong."""
     if bytes(block[257:263]) != b"ustar\0":
         return None
     try:
@@ -38,10 +38,10 @@ def parse_header(block: bytes | memoryview) -> Member | None:
 
 
 def padded(size: int) -> int:
-    """`size` up to the next full block."""
+    """`size` rounded up to full blocks."""
     return -(-size // BLOCK) * BLOCK
 
 
 def padding(size: int) -> bytes:
-    """The zeros behind a member of `size` bytes."""
+    """The padding after a member of `size` bytes."""
     return bytes(padded(size) - size)

@@ -1,10 +1,10 @@
-"""The small protocols through which the archive counts and speaks, so that it needs to know no server.
+"""Protocols for the archive's metrics and logs, so that it does not depend on a server.
 
-Metric names (units in the name; all carry what `labels` says and nothing else):
+Metric names (with units; they have the listed labels only):
 
     archive_spooled_total, archive_shipped_total                     counters: records
     archive_dropped_total{reason}, archive_rejected_total{reason}    counters: records, and damaged places in segments
-    archive_spool_segments, archive_spool_bytes, archive_spool_oldest_seconds   gauges: what waits
+    archive_spool_segments, archive_spool_bytes, archive_spool_oldest_seconds   gauges: the backlog
     archive_upload_seconds                                           histogram: one segment and its table
 """
 
@@ -18,7 +18,7 @@ from typing import Protocol
 
 
 class Metrics(Protocol):
-    """Where numbers go. Calls come from the request's thread and from the uploader's."""
+    """A metrics backend. Called from the request's thread and from the uploader's."""
 
     def count(self, name: str, labels: Mapping[str, str], amount: int = 1) -> None:
         """Adds to a counter."""
@@ -44,7 +44,7 @@ class NoMetrics:
 
 
 class RateLimitedLog:
-    """A logger that says the same kind of thing once a minute, with how often it was left unsaid."""
+    """A rate-limited logger: at most one message of each kind per minute, with the number of suppressed ones."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class RateLimitedLog:
         self._unsaid: dict[str, int] = {}
 
     def warning(self, kind: str, message: str) -> None:
-        """Logs `message`, unless one of the same `kind` was logged within the minute."""
+        """Logs `message`, unless one of the same `kind` was logged within the last minute."""
         with self._lock:
             now = self._clock()
             if now - self._last.get(kind, float("-inf")) < self._seconds:
@@ -66,4 +66,4 @@ class RateLimitedLog:
                 return
             self._last[kind] = now
             unsaid = self._unsaid.pop(kind, 0)
-        self._logger.warning("%s%s", message, f" ({unsaid} more of this kind since the last line)" if unsaid else "")
+        self._logger.warning("%s%s", message, f" ({unsaid} similar messages suppressed)" if unsaid else "")

@@ -1,9 +1,9 @@
-"""The worker's side of the uploader: a thread that minds the process that ships (humanseg.archive.ship.child).
+"""The worker's side of the uploader: a thread that supervises the uploader process (humanseg.archive.ship.child).
 
-Why a process: uploading in the worker's own interpreter would take from its throughput, and pyarrow and boto3 need
-not be in its memory. One process serves all workers of a server: the worker that holds the lock on `spool/open` runs
-it; when that worker dies, the process sees the end of its input and ends, and the next worker takes over within
-LEAD_SECONDS. A line from the process is one metric as JSON.
+A separate process keeps the worker's throughput, and keeps pyarrow and boto3 out of its memory. One process serves
+all workers of a server: the worker that holds the lock on `spool/open` runs it. When that worker dies, the process
+reads EOF from its standard input and exits, and the next worker takes over within LEAD_SECONDS. Each line from the
+process is one metric as JSON.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import OPEN, Spool
 from humanseg.archive.capture.telemetry import Metrics, RateLimitedLog
 
-MODULE = "humanseg.archive.ship.child"  # by name: a worker must not import what ships
+MODULE = "humanseg.archive.ship.child"  # by name: a worker must not import the uploader
 LEAD_SECONDS = 5.0
 RESTART_SECONDS = 1.0
 
 
 class UploaderProcess:
-    """Minds the uploader of one spool."""
+    """Supervises the uploader of one spool."""
 
     def __init__(
         self, spool: Spool, state_dir: Path, settings: ArchiveSettings, *, metrics: Metrics, log: RateLimitedLog
@@ -40,11 +40,11 @@ class UploaderProcess:
         self._thread = threading.Thread(target=self._mind, name="archive-mind", daemon=True)
 
     def start(self) -> None:
-        """Starts the minding thread; the process follows when this worker gets the lead."""
+        """Starts the supervising thread; the process starts when this worker becomes the leader."""
         self._thread.start()
 
     def stop(self, seconds: float = 5.0) -> None:
-        """Ends the process and the thread. What was being uploaded is finished by the next uploader."""
+        """Stops the process and the thread. The next uploader completes unfinished uploads."""
         self._stop.set()
         process = self._process
         if process is not None:
@@ -61,17 +61,17 @@ class UploaderProcess:
                     lead = take_lead(self._spool.root / OPEN)
                 self._run()
                 if not self._stop.is_set():
-                    self._log.warning("uploader", "the uploader ended; a new one is started")
+                    self._log.warning("uploader", "the uploader ended; restarting it")
             except OSError:
-                pass  # another worker has the lead, or the disk can't be written now
+                pass  # another worker is the leader, or the disk is not writable
             except Exception as error:
-                self._log.warning("mind", f"the uploader is started again after {error!r}")
+                self._log.warning("mind", f"restarting the uploader after {error!r}")
             self._stop.wait(LEAD_SECONDS if lead < 0 else RESTART_SECONDS)
         if lead >= 0:
             os.close(lead)
 
     def _run(self) -> None:
-        """Runs one process and passes its numbers on until it ends."""
+        """Runs one process and forwards its metrics until it ends."""
         root = Path(__file__).resolve().parents[3]
         path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", MODULE, str(self._state_dir), json.dumps(asdict(self._settings))]
@@ -99,12 +99,12 @@ class UploaderProcess:
                 self._metrics.observe(name, value)
             else:
                 self._metrics.gauge(name, value)
-        except Exception as error:  # half a line of a process that was killed, or metrics that are broken
-            self._log.warning("pass on", f"a number of the uploader was lost: {error!r}")
+        except Exception as error:  # a truncated line of a killed process, or a broken metrics backend
+            self._log.warning("pass on", f"a metric of the uploader was lost: {error!r}")
 
 
 def take_lead(folder: Path) -> int:
-    """A descriptor that locks `folder` for this process; raises OSError when another has it."""
+    """Return a descriptor that locks `folder` for this process; raises OSError if another process has the lock."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     with contextlib.ExitStack() as failed:
         failed.callback(os.close, descriptor)

@@ -1,7 +1,7 @@
-"""The open segment of one worker: one `writev` a record, cut back when it fails, sealed by a rename.
+"""The open segment of one worker: one `writev` per record, rolled back if it fails, sealed by a rename.
 
-The writer holds a lock (flock) on its open file, which ends with its process, however that ends: an open
-segment whose lock is free has no writer any more, and whoever ships cuts it back to its last whole record.
+The writer holds a lock (flock) on its open file, which ends with its process: an open segment whose lock is free has
+no writer, and the uploader truncates it to its last complete record.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class SegmentWriter:
         self._descriptor, self._size, self._began = -1, 0, 0.0
 
     def append(self, record: Record) -> None:
-        """Puts the record behind the last one, whole or not at all.
+        """Appends the record, completely or not at all.
 
-        A record of another hour, or one that does not fit any more, begins a new segment.
+        A record of another hour, or one that does not fit, starts a new segment.
 
         Raises:
-            OSError: the disk is full, read-only or broken. The segment ends where it ended before.
+            OSError: the disk is full, read-only or broken. The segment is unchanged.
         """
         size = record.size
         with self._lock:
@@ -60,7 +60,7 @@ class SegmentWriter:
             self._size += size
 
     def seal(self) -> None:
-        """Closes the segment, if one is open: from now on it may be shipped."""
+        """Closes the open segment, if any, for shipping."""
         with self._lock:
             self._seal()
 
@@ -74,7 +74,7 @@ class SegmentWriter:
 
     def _begin(self, record: Record, size: int) -> None:
         if self._name and os.fstat(self._descriptor).st_nlink == 0:
-            self._give_up()  # somebody deleted the spool
+            self._give_up()  # the spool was deleted
         partition = make_name(record.stored.time, self._writer, 0).partition
         if self._name and (self._name.partition != partition or self._size + size > self._segment_bytes):
             self._seal()
@@ -90,7 +90,7 @@ class SegmentWriter:
         descriptor = os.open(path, flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not same_file(descriptor, path):  # between the two lines it looked like one without a writer
+            if not same_file(descriptor, path):  # before the lock it looked like a segment without a writer
                 os.close(descriptor)
                 return
             if self._fsync:
@@ -111,9 +111,9 @@ class SegmentWriter:
         try:
             os.ftruncate(self._descriptor, self._size)
         except OSError:
-            self._give_up()  # what is torn at its end, whoever ships cuts off
+            self._give_up()  # the uploader truncates a torn record
             return
-        if self._size == 0:  # an open segment without a record would only be in the way
+        if self._size == 0:  # an empty segment is useless
             with contextlib.suppress(OSError):
                 self._path().unlink()
             self._give_up()
@@ -128,7 +128,7 @@ class SegmentWriter:
                 sync_folder(self._root / SEALED)
                 sync_folder(path.parent)
         finally:
-            self._give_up()  # a segment that could not be renamed is sealed by whoever ships
+            self._give_up()  # the uploader seals a segment that could not be renamed
 
     def _give_up(self) -> None:
         os.close(self._descriptor)

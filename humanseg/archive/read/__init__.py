@@ -1,1 +1,1 @@
-"""For people: list, show, export, erase."""
+"""The part for people: list, show, export, erase."""

@@ -1,7 +1,7 @@
-"""Merging the small segments and tables of closed days into few large ones.
+"""Merges the small segments and tables of closed days into large ones.
 
-It can be killed anywhere and run again: what was replaced but not deleted yet is found by the tables that name it,
-and a rewritten segment whose table never came is deleted. A reader beside it sees each record exactly once.
+It can be killed at any time and run again: replaced segments that were not deleted yet are found through the tables
+that list them, and a rewritten segment without a table is deleted. A concurrent reader sees each record exactly once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from humanseg.archive.read.rewriting import Lease, finish, lease, rewrite
 from humanseg.archive.read.shelf import Listed, Shelf
 
 SEGMENT_BYTES = 256 * 1024**2
-CLOSED_AFTER = timedelta(hours=2)  # past midnight, until servers have shipped what they had
+CLOSED_AFTER = timedelta(hours=2)  # past midnight, until servers have shipped their records
 
 
 @dataclass
 class Compacted:
-    """What a run did: segments merged, and into how many; objects of a killed run deleted; what is damaged."""
+    """The result of a run: segments merged and written, leftover objects deleted, damaged segments."""
 
     merged: int = 0
     into: int = 0
@@ -68,7 +68,7 @@ def _compact_day(reader: Reader, shelf: Shelf, day: str, held: Lease, segment_by
 
 
 def _batches(tables: list[Listed], sizes: dict[str, int], most: int) -> list[list[Listed]]:
-    """Neighbours that fit into one segment together, two or more each."""
+    """Groups of two or more neighbours that fit into one segment."""
     batches: list[list[Listed]] = [[]]
     size = 0
     for one in tables:

@@ -1,9 +1,9 @@
-"""Have the photos changed? Each variable of the archive's table in two windows of time, tested together.
+"""Data drift: tests each variable of the archive's table between two time windows.
 
-    drift(reference, current)      two tables of columns to one finding a variable
+    drift(reference, current)      two tables of columns to one finding per variable
     as_gauges(findings)            the same for Prometheus
-Nothing here reads a segment: what needs pixels (brightness, contrast, sharpness) was computed when the record was
-written, and embeddings by a replay.
+No segment is read: pixel statistics (brightness, contrast, sharpness) were computed when the record was written, and
+embeddings come from a replay.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from humanseg.archive.read.two_samples import (
 
 Columns = Mapping[str, NDArray[Any]]
 LEVEL = 0.05  # of the adjusted p
-LEAST_EFFECT = 0.1  # a smaller change is no alarm, however certain
+LEAST_EFFECT = 0.1  # a smaller change raises no alarm, however significant
 BARS = 20
 
 
@@ -36,8 +36,8 @@ BARS = 20
 class Finding:
     """One variable in both windows. effect: 0 (the same) to 1. q: p, adjusted for the number of variables.
 
-    before, now: the weighted median, the commonest category, or the share. bars: names, and the share of each window
-    in each. note: why there is no test.
+    before, now: the weighted median, the most frequent category, or the share. bars: names, and the share of each
+    window in each. note: why there is no test.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Finding:
 
 
 def variables(table: Columns) -> dict[str, NDArray[Any]]:
-    """What is compared, of the table's columns; those that it lacks are left out.
+    """The variables to compare, from the table's columns; missing columns are skipped.
 
     Expects numpy columns: numbers, texts ("" for null), `time` as datetime64[us], `features` as float [N, D].
     """
@@ -87,9 +87,9 @@ def weights_of(table: Columns) -> NDArray[np.float64]:
 def drift(
     reference: Columns, current: Columns, *, least_effect: float = LEAST_EFFECT, seed: int = 0
 ) -> list[Finding]:
-    """All variables that both windows have, most changed first.
+    """Findings for all variables of both windows, largest change first.
 
-    An alarm is a change that chance does not explain (q below LEVEL, over all variables) and that is large enough.
+    An alarm is a change that is statistically significant (q below LEVEL, over all variables) and large enough.
     """
     weights = weights_of(reference), weights_of(current)
     first, second = variables(reference), variables(current)
@@ -137,7 +137,7 @@ def _finding(
 
 
 def _declined(reference: Columns, current: Columns, seed: int) -> list[Finding]:
-    """The share of photos whose sender said no. Each record counts those that its worker passed over before it."""
+    """The share of photos whose sender declined. Each record counts those that its worker skipped before it."""
     names = ("passed_over_declined", "passed_over_sampled_out", "passed_over_dropped")
     if not all(name in table for table in (reference, current) for name in names):
         return []
@@ -192,12 +192,12 @@ def _counts(first: Sample, second: Sample) -> tuple[list[str], list[float], list
 
 
 def as_gauges(findings: list[Finding], time: float) -> str:
-    """The findings in Prometheus's text format, for node_exporter's textfile collector. `time`: Unix seconds."""
+    """The findings in the Prometheus text format, for node_exporter's textfile collector. `time`: Unix seconds."""
     lines = []
     for gauge, says, value in (
         ("effect", "How much a variable of the photos has changed, 0 to 1.", lambda one: one.effect),
         ("q", "Its p value, adjusted for the number of variables.", lambda one: one.q),
-        ("alarm", "1 where the change is large and no chance.", lambda one: float(one.alarm)),
+        ("alarm", "1 if the change is large and significant.", lambda one: float(one.alarm)),
     ):
         lines += [f"# HELP humanseg_archive_drift_{gauge} {says}", f"# TYPE humanseg_archive_drift_{gauge} gauge"]
         lines += [
@@ -206,5 +206,5 @@ def as_gauges(findings: list[Finding], time: float) -> str:
             if not one.note
         ]
     name = "humanseg_archive_drift_time_seconds"
-    lines += [f"# HELP {name} When the photos were last compared.", f"# TYPE {name} gauge", f"{name} {time:.0f}"]
+    lines += [f"# HELP {name} Unix time of the last comparison.", f"# TYPE {name} gauge", f"{name} {time:.0f}"]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Arrow tables of the archive as the plain columns that drift is computed from."""
+"""Converts Arrow tables of the archive to the columns for drift detection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-# All that drift looks at; a table may lack some.
+# All columns for drift detection; a table may lack some.
 NAMES = (
     *("time", "width", "height", "sent_format", "label", "coverage", "confidence"),
     *("brightness", "contrast", "sharpness", "features"),
@@ -19,9 +19,9 @@ NAMES = (
 
 
 def columns_of(tables: Iterable[pa.Table]) -> dict[str, NDArray[Any]]:
-    """The rows of all `tables` as numpy columns, without photos that were kept because their sender asked for it.
+    """The rows of all `tables` as numpy columns, without photos archived on request.
 
-    Nobody knows of how many photos such a one is the only one: people choose what they send.
+    Such photos have no known sampling probability: people choose what they send.
     """
     found = list(tables)
     if not found:

@@ -1,4 +1,4 @@
-"""The drift report: one HTML file, a line and a plot for each variable."""
+"""The drift report: one HTML file, a table row and a plot for each variable."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from humanseg.common.html import Raw, bars_plot, heading, page, paragraph, table
 def as_html(findings: list[Finding], reference: str, current: str) -> str:
     """The report on `findings`; `reference` and `current` name the two windows."""
     alarms = [one.name for one in findings if one.alarm]
-    says = f"Changed: {', '.join(alarms)}." if alarms else "No change that is large and beyond chance."
+    says = f"Changed: {', '.join(alarms)}." if alarms else "No large and significant change."
     parts = [
         paragraph(says, "bad" if alarms else "good"),
         paragraph(
             f"Before: {reference}. Now: {current}. Photos are weighted by 1 / sampling_probability. The effect is "
             "the share of photos that differ (Kolmogorov-Smirnov, total variation), q the p value after Benjamini "
-            "and Hochberg. Photos are taken as independent of each other.",
+            "and Hochberg. Photos are assumed to be independent.",
             "dim",
         ),
         table(
@@ -39,4 +39,4 @@ def as_html(findings: list[Finding], reference: str, current: str) -> str:
     for one in findings:
         if one.bars[0]:
             parts += [heading(one.name), bars_plot(*one.bars, legend=("before", "now"))]
-    return page("Have the photos changed?", *parts)
+    return page("Data drift report", *parts)

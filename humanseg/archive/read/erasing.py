@@ -1,7 +1,6 @@
-"""Erasing what one person sent: out of its segment, every older version, corrected masks, spool copies.
+"""Erases records: from segments, all object versions, corrected masks and spool copies.
 
-A record goes out of a segment by writing the segment anew without it (rewriting.py). Several ids of one segment cost
-one rewriting.
+A segment is rewritten without the erased records (rewriting.py). Several ids of one segment cost one rewrite.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from humanseg.archive.read.shelf import Listed, Shelf
 from humanseg.archive.ship import groups
 from humanseg.archive.ship.table import record_row, to_parquet
 
-SPOOL_SECONDS = 60.0  # as long as an upload under way may take
+SPOOL_SECONDS = 60.0  # maximum duration of an upload in progress
 
 
 @dataclass
 class Erased:
-    """What is gone of one record: object versions by key, and spool segments. `exports` hold copies still.
+    """What was erased of one record: object versions by key, and spool segments. `exports` still contain copies.
 
-    `photo` is what its photo is called in them, if the record was found.
+    `photo`: the file name of its photo in exports, if the record was found.
     """
 
     request_id: str
@@ -54,19 +53,19 @@ class Erased:
 
     @property
     def found(self) -> bool:
-        """Whether there was anything."""
+        """Whether the record was found."""
         return bool(self.versions or self.spooled)
 
 
 def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
-    """Erases the records of `request_ids` and says, for each, what is gone and who exported it.
+    """Erases the records of `request_ids` and reports for each what was erased and who exported it.
 
-    The spool comes first, so that no uploader puts again what was deleted.
+    The spool is erased first, so that no uploader uploads a deleted record again.
 
     Raises:
-        ArchiveError: a spool copy is held by an upload that does not end, somebody else rewrites the archive now, or
-            the store refused a deletion.
-        ValueError: an id that can't be one.
+        ArchiveError: an upload holds a spool copy for too long, another process rewrites the archive, or the store
+        refused a deletion.
+        ValueError: an invalid id.
     """
     results = {check_request_id(request_id): Erased(request_id) for request_id in request_ids}
     half_put = _from_spool(spool, results)
@@ -82,9 +81,9 @@ def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
 
 
 def _from_spool(spool: Spool, results: dict[str, Erased]) -> list[str]:
-    """Takes the records out of every segment in the spool.
+    """Removes the records from every segment in the spool.
 
-    Returns the names of groups that had them: their tar may be in the bucket already, without a table.
+    Returns the names of groups that contained them: their tar may already be in the bucket, without a table.
     """
     half_put: list[str] = []
     until = time.monotonic() + SPOOL_SECONDS
@@ -98,7 +97,7 @@ def _from_spool(spool: Spool, results: dict[str, Erased]) -> list[str]:
             else:
                 half_put += _from_group(path.parent, results)
         if time.monotonic() > until:
-            raise ArchiveError(f"{holders[0]} is being uploaded for {SPOOL_SECONDS:.0f} s; try again")
+            raise ArchiveError(f"{holders[0]} has been uploading for {SPOOL_SECONDS:.0f} s; retry later")
         time.sleep(0.05)
     for folder in spool.rejected():
         damaged = folder / "damaged.bin"
@@ -118,7 +117,7 @@ def _holds(path: Path, results: dict[str, Erased]) -> bool:
 
 def _from_segment(path: Path, results: dict[str, Erased], *, open_: bool) -> None:
     if open_:
-        return  # its writer seals it in a moment
+        return  # its writer is about to seal it
     with claimed(path) as mine:
         if mine:
             _cut_out(path, results)
@@ -127,8 +126,8 @@ def _from_segment(path: Path, results: dict[str, Erased], *, open_: bool) -> Non
 def _from_group(folder: Path, results: dict[str, Erased]) -> list[str]:
     with claimed(folder) as mine:
         if not mine:
-            return []  # it is in the bucket in a moment
-        renamed = groups.rename(folder)  # under its old name the bucket may have other bytes
+            return []  # it is about to be in the bucket
+        renamed = groups.rename(folder)  # the bucket may have other bytes under its old name
         for part in groups.parts_of(renamed):
             _cut_out(part, results)
         if not groups.parts_of(renamed):
@@ -151,7 +150,7 @@ def _cut_out(path: Path, results: dict[str, Erased]) -> None:
 
 @dataclass(frozen=True)
 class _Inventory:
-    """All that is under a shelf's root: tables and segments by name, and old versions by key."""
+    """All objects under a shelf's root: tables and segments by name, and old versions by key."""
 
     tables: dict[str, Listed]
     segments: dict[str, Listed]
@@ -163,7 +162,7 @@ def _take_inventory(reader: Reader, shelf: Shelf) -> _Inventory:
     segments: dict[str, Listed] = {}
     old: dict[str, list[str]] = {}
     pages = reader.store.client.get_paginator("list_object_versions").paginate(
-        Bucket=reader.store.target.bucket, Prefix=f"{shelf.root}/"
+        Bucket=reader.store.destination.bucket, Prefix=f"{shelf.root}/"
     )
     for page in pages:
         for item in page.get("Versions", []):
@@ -197,16 +196,17 @@ def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: 
     for text, gone in sorted(by_segment.items()):
         try:
             deleted = rewrite(reader, shelf, [there.tables[text]], held, without=frozenset(results), check=False)
-        except Gone:  # nothing is left of the others either
+        except Gone:  # nothing is left of the others, either
             deleted = remove(reader, shelf, [text])
         _note(results, gone, deleted)
     _from_old_versions(reader, shelf, there, results)
 
 
 def _commit(reader: Reader, there: _Inventory, results: dict[str, Erased]) -> bool:
-    """Puts the tables of segments that hold a record and have none, so that they are rewritten like the others.
+    """Writes the missing tables of segments that contain a record, so that they are rewritten like the others.
 
-    An uploader was interrupted there. If it lives, its puts change nothing any more: the segment is replaced.
+    An uploader was interrupted before their table. If it is alive, its uploads have no effect: the segment is
+    replaced.
     """
     committed = False
     for text in there.segments.keys() - there.tables.keys():
@@ -220,7 +220,7 @@ def _commit(reader: Reader, there: _Inventory, results: dict[str, Erased]) -> bo
 
 
 def _from_old_versions(reader: Reader, shelf: Shelf, there: _Inventory, results: dict[str, Erased]) -> None:
-    """What was deleted or overwritten by hand in a bucket that keeps versions: by the old version of its table."""
+    """Finds records that were deleted or overwritten by hand, through old versions of their tables."""
     for key, versions in there.old.items():
         name = parse_name(key)
         if name is None or not key.endswith(".parquet"):

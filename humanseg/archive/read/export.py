@@ -1,12 +1,12 @@
-"""From the archive to a folder that `humanseg train` takes: chosen, each photo once, resumable, in parallel.
+"""Exports the archive to a folder for `humanseg train`: filtered, deduplicated, resumable, in parallel.
 
     TO/img/NAME.jpg    TO/mask/NAME.png    TO/manifest.jsonl
 
-NAME is the start of the photo's SHA-256, so a photo sent twice is one file, and running the same export again
-fetches only what is missing or has a newer mask. What an earlier export left there and this one does not
-choose is deleted: the folder holds what the manifest says. The manifest has one JSON object a line, with the
-request ids behind each photo, the split, and where its mask comes from. Formats other than `folder` are
-made from these files at the end (export_formats.py).
+NAME is a prefix of the photo's SHA-256, so a photo sent twice is one file, and repeating an export fetches only
+missing files and newer masks. Files of an earlier export that this one does not select are deleted: the folder
+contains exactly what the manifest lists. The manifest has one JSON object per line, with the request ids of each
+photo, the split, and the source of its mask. Formats other than `folder` are created from these files at the end
+(export_formats.py).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from humanseg.archive.read.labels import Label, edited_masks, read_labels
 from humanseg.archive.read.reader import Damaged, Gone, Reader, cut, is_gone, parallel
 from humanseg.common.files import write_whole
 
-RUN_BYTES = 32 * 1024**2  # one request reads at most so much
-RUN_GAP = 1024**2  # and jumps over so much that nobody asked for
+RUN_BYTES = 32 * 1024**2  # maximum size of one request
+RUN_GAP = 1024**2  # maximum gap of unneeded bytes that it reads
 RUNS_AT_A_TIME = 8
-# What cv2, the usual reader of training photos, opens and turns upright by itself.
+# Formats that cv2, the usual reader of training photos, opens and rotates upright automatically.
 TRAINABLE = ("jpeg", "png", "webp", "bmp")
 COLUMNS = [
     "request_id",
@@ -64,7 +64,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Choice:
-    """One photo of the export: the row of the record whose photo is fetched, and the correction if there is one."""
+    """One photo of the export: its record's row, and its correction, if any."""
 
     row: dict[str, Any]
     label: Label | None
@@ -72,15 +72,15 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """Its files' name.
+        """The name of its files.
 
         Raises:
-            ArchiveError: no hash, as a server writes one: whoever may put into the bucket must not name paths here.
+            ArchiveError: not a SHA-256. Only a valid hash may become a path, because others can write to the bucket.
         """
         digest = str(self.row["photo_sha256"])
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise ArchiveError(
-                f"record {self.row['request_id']!r} names its photo {digest[:80]!r}, which is no SHA-256"
+                f"record {self.row['request_id']!r} has the photo hash {digest[:80]!r}, which is not a SHA-256"
             )
         return photo_name(digest)
 
@@ -92,7 +92,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export did. `fetched` and `skipped` count photos; `skipped` were there already."""
+    """The result of an export. `fetched` and `skipped` count photos; `skipped` were already there."""
 
     photos: int
     fetched: int
@@ -105,14 +105,14 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the files go, and whether photos must be upright without EXIF."""
+    """Output paths, and whether photos must be upright without EXIF."""
 
     photos: Path
     masks: Path
     upright: bool
 
     def photo(self, choice: Choice) -> Path:
-        """The photo's path. Formats that training can't read become PNG."""
+        """The photo's path. Formats that training can't read are converted to PNG."""
         kept = self.as_sent(choice) or choice.row["photo_format"] == "jpeg"
         suffix = extension_of(choice.row["photo_format"]) if kept else "png"
         return self.photos / f"{choice.name}.{suffix}"
@@ -127,7 +127,7 @@ class _Place:
 
 
 def choose(table: pa.Table, labels: dict[str, Label], *, corrected_only: bool = False) -> list[Choice]:
-    """One choice for each different photo, by name; a corrected mask wins, then the newest record's."""
+    """One entry per distinct photo, by name; a corrected mask takes precedence, then the newest record."""
     if corrected_only:
         table = table.filter(pc.field("photo_sha256").isin(pa.array(list(labels), pa.string())))
     order = [("photo_sha256", "ascending"), ("time", "descending"), ("request_id", "descending")]
@@ -157,35 +157,34 @@ def export(
     held_out_share: float = 0.1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
-    """Exports the committed records with since <= time < until to the folder `to`, for its owner's eyes alone.
+    """Exports the committed records with since <= time < until to the folder `to`, readable by its owner only.
 
-    `only` are the ids to choose from; None takes all. `chosen_as`: why and with what probability each id was chosen,
-    for the manifest. `held_out_share` is the part (0..1) marked "val" by the hash
-    of the photo's bytes, with the same rule as `humanseg train`, so that the two agree and duplicates never part.
-    `progress(done, total)` is called as photos are done. Photos that are gone, damaged or can't be rewritten are
-    named in `problems` and left out. Files of an earlier export into `to` that this one does not choose are deleted;
-    raises ArchiveError before anything is touched when somebody corrected masks there that the archive does not have
-    yet.
+    `only` limits the export to these ids; None exports all. `chosen_as`: reason and probability of each chosen id,
+    for the manifest. `held_out_share` is the share (0..1) of the "val" split, selected by the hash of the photo's
+    bytes with the same rule as `humanseg train`, so that both agree and duplicates stay in one split. `progress(done,
+    total)` is called as photos are finished. Photos that are gone, damaged or can't be rewritten are listed in
+    `problems` and skipped. Files of an earlier export into `to` that this one does not select are deleted. Raises
+    ArchiveError, without any change, if `to` has corrected masks that were not imported into the archive yet.
     """
     if fmt not in FORMATS:
-        raise ValueError(f"format {fmt!r} is not known; it is one of {', '.join(FORMATS)}")
+        raise ValueError(f"unknown format {fmt!r}; choose one of {', '.join(FORMATS)}")
     labels = read_labels(reader)
     if edited := edited_masks(to, labels):
         raise ArchiveError(
-            f"{to} holds {len(edited)} corrected masks that the archive does not have, {edited[0].name} first. "
-            f"Bring them in with `humanseg archive import-labels {to} --by NAME`, delete them, or export to "
+            f"{to} contains {len(edited)} corrected masks that the archive does not have, e.g. {edited[0].name}. "
+            f"Import them with `humanseg archive import-labels {to} --by NAME`, delete them, or export to "
             "another folder"
         )
     where = None if only is None else pc.field("request_id").isin(pa.array(sorted(only), pa.string()))
     days = reader.records.days_rows(since, until, columns=COLUMNS, where=where)
     empty = pa.schema([reader.records.schema.field(name) for name in COLUMNS]).empty_table()
     chosen = choose(pa.concat_tables([empty, *days]), labels, corrected_only=corrected_only)
-    # before the first copy is made
+    # before the first copy is written
     register(reader, to, fmt, [one for choice in chosen for one in choice.request_ids], now)
     to.mkdir(parents=True, exist_ok=True)
     to.chmod(0o700)  # photos of people
     parts = to if fmt == "folder" else to / ".parts"
-    # The usual readers of coco and webdataset leave the EXIF orientation alone.
+    # The usual readers of coco and webdataset ignore the EXIF orientation.
     place = _Place(
         parts / "img" if fmt in ("folder", "webdataset") else to / "img",
         parts / "mask",
@@ -217,10 +216,11 @@ def export(
 
 
 def _leave_only(folder: Path, names: set[str]) -> None:
-    """Deletes what an earlier export into the same folder left and this one does not choose.
+    """Deletes files of an earlier export into the same folder that this one does not select.
 
-    Training takes every file that it finds: an erased photo, or a mask that nobody corrected, must not stay.
-    Only files that an export can have written go: a name is the beginning of a SHA-256.
+    Training uses every file in the folder, so an erased photo or an uncorrected mask must not stay. Only files that
+    an
+    export can have written are deleted: their names are prefixes of a SHA-256.
     """
     for path in folder.iterdir():
         if path.stem not in names and re.fullmatch(rf"[0-9a-f]{{{NAME_LENGTH}}}", path.stem):
@@ -228,7 +228,7 @@ def _leave_only(folder: Path, names: set[str]) -> None:
 
 
 def is_held_out(digest: bytes, share: float) -> bool:
-    """Whether a photo with this SHA-256 belongs to the held-out part; the rule of humanseg/training/samples.py."""
+    """Whether a photo with this SHA-256 is held out; the rule of humanseg/training/samples.py."""
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
@@ -238,7 +238,7 @@ def is_held_out(digest: bytes, share: float) -> bool:
 def _fetch(
     reader: Reader, chosen: list[Choice], place: _Place, progress: Callable[[int, int], None]
 ) -> tuple[dict[str, str], int]:
-    """Brings what is not there yet. Returns what is wrong, by name, and how many photos were fetched."""
+    """Fetches missing files. Returns problems by name, and the number of photos fetched."""
     missing = [one for one in chosen if not _is_there(one, place)]
     done = len(chosen) - len(missing)
     problems: dict[str, str] = {}
@@ -251,7 +251,7 @@ def _fetch(
 
 def _is_there(choice: Choice, place: _Place) -> bool:
     mask = place.mask(choice)
-    return (  # the photo was written by rename, so it is whole
+    return (  # the photo was written by rename, so it is complete
         place.photo(choice).is_file()
         and mask.is_file()
         and hashlib.sha256(mask.read_bytes()).hexdigest() == choice.mask_sha256
@@ -259,7 +259,7 @@ def _is_there(choice: Choice, place: _Place) -> bool:
 
 
 def _runs(chosen: list[Choice]) -> Iterator[list[Choice]]:
-    """Records that stand close together in one segment, to be read with one request."""
+    """Groups neighbouring records of one segment, to be read with one request."""
     run: list[Choice] = []
     for one in sorted(chosen, key=lambda one: (one.row["segment"], one.row["photo_offset"])):
         if run:
@@ -279,13 +279,13 @@ def _end(row: dict[str, Any]) -> int:
 
 
 def _fetch_run(reader: Reader, run: list[Choice], place: _Place) -> dict[str, str]:
-    """Writes the files of a run; returns what is wrong with each, "" for nothing."""
+    """Writes the files of a group; returns each one's problem, or ""."""
     start = run[0].row["photo_offset"]
     try:
         data: bytes | None = reader.get_range(run[0].row["segment"], start, _end(run[-1].row))
     except ClientError as error:
         if not is_gone(error):
-            raise  # the store is away or says no: nothing about these photos
+            raise  # a problem of the store, not of these photos
         data = None
     return {one.name: _write(reader, one, data, start, place) for one in run}
 

@@ -1,4 +1,4 @@
-"""Formats of an export besides the plain folder, made from its photos and masks once they are all there.
+"""Export formats besides the plain folder, created from the complete folder.
 
 coco          TO/img/, TO/instances.json (all), TO/annotations/instances_train.json and
 instances_val.json: one
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 
 def pack(fmt: str, to: Path, parts: Path, rows: list[Row]) -> None:
-    """Makes `fmt` in the folder `to` from `parts`, which is deleted afterwards (not for "folder")."""
+    """Creates `fmt` in the folder `to` from `parts`, which is then deleted (not for "folder")."""
     if fmt == "folder":
         return
     if fmt == "coco":
@@ -124,7 +124,7 @@ def _webdataset(to: Path, parts: Path, rows: list[Row]) -> None:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)  # time and owner stay 0: the same photos give the same bytes
+    member = tarfile.TarInfo(name)  # time and owner stay 0 for reproducible bytes
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
 

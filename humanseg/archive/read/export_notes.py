@@ -1,4 +1,4 @@
-"""Notes in the bucket of who made copies of which photos, and where: `erase` names them, and takes its ids out.
+"""Notes in the bucket about who exported which photos, and where: `erase` lists them, and redacts its ids.
 
 PREFIX/exports/v1/2026-11-20-HEX.json
 """
@@ -23,12 +23,12 @@ NAME_LENGTH = 20
 
 
 def photo_name(photo_sha256: str) -> str:
-    """What a photo is called in an export."""
+    """The file name of a photo in an export, without suffix."""
     return photo_sha256[:NAME_LENGTH]
 
 
 def register(reader: Reader, place: Path, fmt: str, request_ids: Collection[str], now: datetime) -> None:
-    """Leave a note in the bucket of who made a copy of these photos, where, so that `erase` can name it."""
+    """Record in the bucket who copied these photos, and where, so that `erase` can list the copies."""
     note = {
         "time": rfc3339(now),
         "by": getpass.getuser() if "USER" in os.environ else str(os.getuid()),
@@ -47,10 +47,10 @@ def notes(reader: Reader) -> dict[str, dict[str, Any]]:
 
 
 def redact(reader: Reader, request_ids: Collection[str]) -> int:
-    """Takes these ids out of every note, in all its versions; returns how many notes named one.
+    """Remove these ids from every note, in all its versions. Returns the number of changed notes.
 
     Raises:
-        Busy: somebody rewrites the archive now; run it again later.
+        Busy: the archive is being rewritten; try again later.
         ArchiveError: the store refused a deletion.
     """
     gone, changed = set(request_ids), 0
@@ -60,7 +60,7 @@ def redact(reader: Reader, request_ids: Collection[str]) -> int:
                 continue
             changed += 1
             if kept := [one for one in note["request_ids"] if one not in gone]:
-                _put(reader, {**note, "request_ids": kept})  # under a new key: what is interrupted is done again
+                _put(reader, {**note, "request_ids": kept})  # under a new key: an interrupted run is repeatable
             held.check()
             delete_versions(reader, versions_under(reader, key))
     return changed
@@ -72,4 +72,4 @@ def _put(reader: Reader, note: dict[str, Any]) -> None:
 
 
 def _root(reader: Reader) -> str:
-    return f"{reader.store.target.prefix}/exports/v1/"
+    return f"{reader.store.destination.prefix}/exports/v1/"

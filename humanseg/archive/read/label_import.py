@@ -1,8 +1,8 @@
-"""Masks that people drew, from what their tool saved into the archive: all of a file, or nothing.
+"""Imports masks from annotation tools into the archive: all of a file, or nothing.
 
-Each mask is matched to its photo by the request id or the content hash that the export gave it, else by its file's
-name (an export's own, or a request id). A mask without its photo, or of another size, is a problem, and with one
-problem nothing is uploaded.
+Each mask is matched to its photo by the request id or the content hash from the export, else by its file name (an
+export's own, or a request id). A mask without a photo, or of another size, is a problem. If there is any problem,
+nothing is uploaded.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Row = dict[str, Any]
 
 @dataclass
 class Imported:
-    """What became of the masks. `problems` has one line for each that was refused; with any, nothing was uploaded.
+    """The result of an import. `problems` has one line per rejected mask; if there are any, nothing was uploaded.
 
-    skipped: rows that say nothing (cancelled, empty), with the reason.
+    skipped: rows without a label (cancelled, empty), with the reason.
     """
 
     uploaded: list[str] = field(default_factory=list)
@@ -55,8 +55,8 @@ def import_labels(
 ) -> Imported:
     """Upload the masks in `source`: an edited export, PNGs, Label Studio's JSON, a COCO JSON, or a zip of them.
 
-    A PNG that is what the export put there is no correction, unless `accept_unchanged`: then it says that a person
-    looked and agreed. `by` is who drew where the tool does not say. Raises ArchiveError where there are no labels.
+    A PNG identical to the exported one is not a correction, unless `accept_unchanged`: then a person has confirmed
+    it. `by` is the annotator if the tool does not record one. Raises ArchiveError if there are no labels.
     """
     manifest = read_manifest(source) if source.is_dir() else {}
     try:
@@ -79,8 +79,8 @@ def import_labels(
     for photo, masks in groups:
         row = next((records[key] for key in _keys(photo) if key in records), None)
         if row is None:
-            result.problems.append(f"{masks[0].source}: no record of {photo} is in the archive")
-        else:  # two names of one photo are one photo
+            result.problems.append(f"{masks[0].source}: the archive has no record of {photo}")
+        else:  # two names of the same photo
             drawn.setdefault(row["photo_sha256"], (row, []))[1].extend(masks)
     labels: list[tuple[StoredLabel, bytes]] = []
     for row, masks in drawn.values():
@@ -109,13 +109,13 @@ def _is_unchanged(masks: list[DrawnMask], sha256: str) -> bool:
 
 
 def _keys(photo: PhotoRef) -> list[str]:
-    """What a photo may be found by, the surest first: an id, its hash, or either one as the name of its file."""
+    """The keys to find a photo, most reliable first: an id, its hash, or either one as its file name."""
     digest = (photo.sha256 or "")[:NAME_LENGTH]
     return [key for key in (photo.request_id, digest, photo.stem) if key]
 
 
 def _records(reader: Reader, photos: list[PhotoRef]) -> dict[str, Row]:
-    """The newest record of each of these photos, by its id and by the beginning of its photo's hash."""
+    """The newest record of each of these photos, by its id and by a prefix of its photo's hash."""
     keys = pa.array(sorted({key for photo in photos for key in _keys(photo)}), pa.string())
     if not len(keys):
         return {}

@@ -1,7 +1,7 @@
-"""Corrected masks: what a person drew, kept beside the model's own guess, and put before it in every export.
+"""Corrected masks (labels): stored beside the model's own prediction, and preferred in every export.
 
-They lie as records do, under labels/v2: one segment an import, with `ID.mask.png` (0/255) and `ID.json` (who, when,
-for which photo), and its table. A later correction of the same photo wins over an earlier one; none is overwritten.
+They are stored like records, under labels/v2: one segment per import, with `ID.mask.png` (0/255) and `ID.json`
+(annotator, time, photo), and its table. The latest correction of a photo is used; earlier ones are not overwritten.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from humanseg.labels.png import decode_png
 
 @dataclass(frozen=True)
 class Label:
-    """The winning correction of a photo, and where its mask lies."""
+    """The current correction of a photo, and the location of its mask."""
 
     mask_sha256: str
     corrected_by: str
@@ -43,7 +43,7 @@ class Label:
 
 
 def read_labels(reader: Reader) -> dict[str, Label]:
-    """The winning correction of each photo, by the photo's SHA-256: the latest one."""
+    """The current (latest) correction of each photo, by the photo's SHA-256."""
     tables = list(reader.labels.days_rows())
     rows = pa.concat_tables([LABELS.empty_table(), *tables])
     order = [("time", "ascending"), ("segment", "ascending"), ("request_id", "ascending")]
@@ -56,7 +56,7 @@ def read_labels(reader: Reader) -> dict[str, Label]:
 
 
 def edited_masks(folder: Path, labels: dict[str, Label]) -> list[Path]:
-    """Masks of an export that were changed by hand since, and are not (or not so) among the archive's `labels`."""
+    """Masks of an export that were edited since and are not among the archive's `labels` in this form."""
     edited = []
     for name, row in read_manifest(folder).items():
         path = folder / "mask" / f"{name}.png"
@@ -65,18 +65,18 @@ def edited_masks(folder: Path, labels: dict[str, Label]) -> list[Path]:
         known = {row["mask_sha256"], label.mask_sha256 if label else ""}
         if not data or hashlib.sha256(data).hexdigest() in known:
             continue
-        with contextlib.suppress(ValueError):  # not fit to be imported, but somebody's work
-            data = bare_png(decode_png(data))  # as an imported one lies in the bucket
+        with contextlib.suppress(ValueError):  # not importable, but edited
+            data = bare_png(decode_png(data))  # as an imported mask is stored in the bucket
         if hashlib.sha256(data).hexdigest() not in known:
             edited.append(path)
     return edited
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """The rows of an export by name. Names become paths and ids become members, so both are checked.
+    """The rows of an export by name. Names become paths and ids become tar members, so both are validated.
 
     Raises:
-        ArchiveError: the file is none that an export wrote.
+        ArchiveError: the file was not written by an export.
     """
     path = folder / "manifest.jsonl"
     if not path.is_file():
@@ -85,23 +85,23 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
         rows = [json.loads(line) for line in path.read_text().splitlines() if line]
         for row in rows:
             if not re.fullmatch(r"[0-9a-f]{8,64}", row["name"]):
-                raise ValueError(f"{row['name']!r} is no name of a photo")
+                raise ValueError(f"{row['name']!r} is not a valid photo name")
             for request_id in row["request_ids"]:
                 check_request_id(request_id)
         return {row["name"]: row for row in rows}
     except (ValueError, KeyError, TypeError) as error:
-        raise ArchiveError(f"{path} is not as `humanseg archive export` wrote it: {error}") from error
+        raise ArchiveError(f"{path} is not a manifest of `humanseg archive export`: {error}") from error
 
 
 def bare_png(mask: NDArray[np.uint8]) -> bytes:
-    """A mask, uint8 [H, W] 0/255, as the PNG that lies in the bucket: one channel, nothing else."""
+    """Encode a mask, uint8 [H, W] 0/255, as the PNG stored in the bucket: one channel, no metadata."""
     out = io.BytesIO()
     Image.fromarray(mask).save(out, "PNG")
     return out.getvalue()
 
 
 def upload(reader: Reader, labels: list[tuple[StoredLabel, bytes]], now: datetime) -> None:
-    """One segment and its table, put as an uploader puts them."""
+    """Upload one segment and its table, like the uploader."""
     name = make_name(now, new_writer(), 1)
     data = bytearray()
     for label, mask in labels:

@@ -1,4 +1,4 @@
-"""Which records: by time, model, confidence and label, from columns alone."""
+"""Filters records by time, model, confidence and label, reading only columns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Filter:
-    """What is asked for. `model` is a version or NAME/VERSION; "" and 1.0 ask for everything."""
+    """The filter. `model` is a version or NAME/VERSION; "" and 1.0 match everything."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -36,7 +36,7 @@ class Filter:
 
     @property
     def where(self) -> pc.Expression | None:
-        """The condition on rows, without the time."""
+        """The condition on rows, except the time."""
         conditions = []
         if self.model:
             name, _, version = self.model.rpartition("/")
@@ -54,7 +54,7 @@ class Filter:
 
 
 def rows(records: Shelf, wanted: Filter, limit: int, *, whole: bool) -> Iterator[dict[str, Any]]:
-    """Rows by time, at most `limit`; with `whole` all columns, else those of the list."""
+    """Rows by time, at most `limit`; with `whole` all columns, else those of `ls`."""
     columns = None if whole else COLUMNS
     for table in records.days_rows(wanted.since, wanted.until, columns=columns, where=wanted.where):
         for batch in table.sort_by([("time", "ascending"), ("request_id", "ascending")]).to_batches(10_000):

@@ -1,4 +1,4 @@
-"""Photo, mask and both in one: a record for a person to look at."""
+"""Draws a record: photo, mask and overlay side by side."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ HEIGHT = 480
 
 
 def side_by_side(photo: bytes, mask: bytes) -> bytes:
-    """A PNG, 480 pixels high: the upright photo, the mask, the photo tinted where the mask says person."""
+    """A PNG, 480 pixels high: the upright photo, the mask, and the photo tinted where the mask is person."""
     from PIL import Image, ImageOps
     from pillow_heif import register_heif_opener
 
-    register_heif_opener()  # Pillow reads no HEIC by itself
+    register_heif_opener()  # Pillow cannot read HEIC on its own
     with Image.open(io.BytesIO(photo)) as opened, Image.open(io.BytesIO(mask)) as drawn:
         left = eight_bit(ImageOps.exif_transpose(opened)).convert("RGB")
         width = max(1, round(left.width * HEIGHT / left.height))

@@ -1,7 +1,7 @@
-"""SQL over the archive's tables: DuckDB reads what pyarrow finds in the bucket, and can write nowhere.
+"""SQL over the archive's tables: DuckDB reads the tables through pyarrow, without write access.
 
 Two tables: `records` and `labels`, with the columns of humanseg/archive/ship/table.py, and `dt` and `hour` (text) of
-the key. `WHERE dt = '2026-11-20'` reads the tables of that day alone.
+the key. `WHERE dt = '2026-11-20'` reads only that day's tables.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from humanseg.archive.read.shelf import Listed, Shelf, consistent
 
 
 class QueryError(ArchiveError):
-    """The SQL is wrong, or is no question."""
+    """The SQL is invalid, or is not a SELECT."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Answer:
 
 
 def query(reader: Reader, sql: str, since: datetime | None = None, until: datetime | None = None) -> Answer:
-    """The answer to one SELECT over the days that since..until touch.
+    """Run one SELECT over the days of since..until.
 
     Raises:
-        QueryError: it is not one SELECT, or DuckDB does not understand it.
+        QueryError: it is not a single SELECT, or DuckDB rejects it.
     """
     wanted = [(reader.records, reader.records.days(since, until)), (reader.labels, reader.labels.days())]
 
@@ -64,10 +64,10 @@ def _run(sql: str, tables: dict[str, tuple[Shelf, list[Listed]]]) -> Answer:
                 duckdb.StatementType.SELECT,
                 duckdb.StatementType.EXPLAIN,
             ):
-                raise QueryError("a question is one SELECT over `records` and `labels`")
+                raise QueryError("a query must be one SELECT over `records` and `labels`")
             found = connection.execute(statements[0]).to_arrow_table()
         except duckdb.Error as error:
-            if "get_next failed" in str(error):  # pyarrow could not read; perhaps a table was rewritten meanwhile
+            if "get_next failed" in str(error):  # pyarrow could not read a table; it may have been rewritten
                 raise OSError(str(error)) from error
             raise QueryError(str(error).strip()) from error
     rows = zip(*(column.to_pylist() for column in found.columns), strict=True)

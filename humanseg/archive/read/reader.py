@@ -1,8 +1,8 @@
-"""Reading the archive back: its records and labels as rows, one record by id, and the bytes of photos and masks.
+"""Reads the archive: records and labels as rows, one record by id, and the bytes of photos and masks.
 
-What can be answered from the tables opens no segment. A record's bytes are one ranged GET; they are checked against
-the SHA-256 in the row. A segment that is gone by then was rewritten: its record is looked up again.
-These calls need `s3:ListBucket` and `s3:GetObject`, which the serving role does not have.
+Queries on the tables open no segment. A record's bytes are one ranged GET, verified against the SHA-256 in the row.
+If a segment is gone, it was rewritten, and its record is looked up again. These calls need `s3:ListBucket` and
+`s3:GetObject`, which the serving role does not have.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ GONE = ("NoSuchKey", "404")
 
 
 class Gone(ArchiveError):
-    """A record that was there a moment ago is not there any more."""
+    """A record has disappeared since it was listed."""
 
 
 class Damaged(ArchiveError):
-    """Bytes in the bucket are not those of their record."""
+    """Bytes in the bucket do not match their record."""
 
 
 class Reader:
@@ -46,11 +46,11 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.records = Shelf(store, records_root(store.target.prefix), RECORDS)
-        self.labels = Shelf(store, labels_root(store.target.prefix), LABELS)
+        self.records = Shelf(store, records_root(store.destination.prefix), RECORDS)
+        self.labels = Shelf(store, labels_root(store.destination.prefix), LABELS)
 
     def find(self, request_id: str, day: str | None = None) -> dict[str, Any] | None:
-        """The row of a committed record; without its day, the newest day is looked at first."""
+        """The row of a committed record; without a day, days are searched from the newest."""
         where = pc.field("request_id") == check_request_id(request_id)
         for one in [day] if day else self.records.days()[::-1]:
             rows = self.records.day_rows(one, where=where).to_pylist()
@@ -62,8 +62,8 @@ class Reader:
         """The bytes of a record, from a row of `records`: one ranged GET.
 
         Raises:
-            Gone: it was erased meanwhile.
-            Damaged: they are not what the row says.
+            Gone: it has been erased.
+            Damaged: they do not match the row.
         """
         for _ in range(TRIES):
             start = row["photo_offset"]
@@ -74,15 +74,15 @@ class Reader:
                     raise
                 row = self.find(row["request_id"], f"{row['time']:%Y-%m-%d}") or {}
                 if not row:
-                    raise Gone("the record is gone; was it erased meanwhile?") from error
+                    raise Gone("the record is gone; it may have been erased") from error
                 continue
             return cut(row, data, start, "photo"), cut(row, data, start, "mask")
-        raise ArchiveError("the archive is being rewritten all the time; try again later")
+        raise ArchiveError("the archive is being rewritten continuously; retry later")
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
-        """Bytes `start..end` (the end left out) of an object."""
+        """Bytes `start..end` (end exclusive) of an object."""
         answer = self.store.client.get_object(
-            Bucket=self.store.target.bucket, Key=key, Range=f"bytes={start}-{end - 1}"
+            Bucket=self.store.destination.bucket, Key=key, Range=f"bytes={start}-{end - 1}"
         )
         data: bytes = answer["Body"].read()
         return data
@@ -90,19 +90,21 @@ class Reader:
     def get(self, key: str, version: str | None = None) -> bytes:
         """The bytes of one object, or of one version of it."""
         which = {} if version is None else {"VersionId": version}
-        data: bytes = self.store.client.get_object(Bucket=self.store.target.bucket, Key=key, **which)["Body"].read()
+        data: bytes = self.store.client.get_object(Bucket=self.store.destination.bucket, Key=key, **which)[
+            "Body"
+        ].read()
         return data
 
     def keys_under(self, prefix: str) -> Iterator[str]:
         """Keys of the objects under a prefix."""
         pages = self.store.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.store.target.bucket, Prefix=prefix
+            Bucket=self.store.destination.bucket, Prefix=prefix
         )
         return (item["Key"] for page in pages for item in page.get("Contents", []))
 
 
 def cut(row: Row, data: bytes | memoryview, start: int, part: str) -> bytes:
-    """The photo or mask of a row out of `data`, which begins at byte `start` of its segment; raises Damaged."""
+    """Extract a row's photo or mask from `data`, which begins at byte `start` of its segment; raises Damaged."""
     at = row[f"{part}_offset"] - start
     found = bytes(data[at : at + row[f"{part}_bytes"]])
     if hashlib.sha256(found).hexdigest() != row[f"{part}_sha256"]:
@@ -111,12 +113,12 @@ def cut(row: Row, data: bytes | memoryview, start: int, part: str) -> bytes:
 
 
 def is_gone(error: ClientError) -> bool:
-    """Whether S3 says that there is no such object."""
+    """Whether the error means that the object does not exist."""
     return error.response.get("Error", {}).get("Code") in GONE
 
 
 def parallel(work: Callable[[In], Out], items: Iterable[In], workers: int = WORKERS) -> Iterator[Out]:
-    """`work` on each item, results in the items' order, at most 2 * `workers` of them in memory."""
+    """Map `work` over the items in parallel, in order, with at most 2 * `workers` results in memory."""
     source = iter(items)
     with ThreadPoolExecutor(workers) as pool:
         flying: deque[Future[Out]] = deque(pool.submit(work, item) for item in islice(source, 2 * workers))
@@ -131,10 +133,10 @@ def parallel(work: Callable[[In], Out], items: Iterable[In], workers: int = WORK
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """What a person types for a time: 2026-11-20, 2026-11-20T15:00, or 7d, 12h, 30m before `now`. UTC.
+    """Parse a time: 2026-11-20, 2026-11-20T15:00, or 7d, 12h, 30m before `now`. UTC.
 
     Raises:
-        ValueError: it is none of these; the message shows them.
+        ValueError: it is none of these; the message lists them.
     """
     ago = re.fullmatch(r"(\d{1,6})([dhm])", text)
     if ago:
@@ -144,14 +146,14 @@ def parse_moment(text: str, now: datetime) -> datetime:
         found = datetime.fromisoformat(text.removesuffix("Z"))
     except ValueError:
         raise ValueError(
-            f"{text!r} is no time: write 2026-11-20, 2026-11-20T15:00 (UTC), or 7d, 12h, 30m for so long ago"
+            f"{text!r} is not a time: use 2026-11-20, 2026-11-20T15:00 (UTC), or 7d, 12h, 30m for that long ago"
         ) from None
     return found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found.astimezone(timezone.utc)
 
 
 def parse_day(text: str) -> str:
-    """YYYY-MM-DD, checked; raises ValueError with an example."""
+    """Validate YYYY-MM-DD; raises ValueError with an example."""
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        raise ValueError(f"{text!r} is no day: write it as 2026-11-20") from None
+        raise ValueError(f"{text!r} is not a date: use the form 2026-11-20") from None

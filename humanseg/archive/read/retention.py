@@ -1,4 +1,4 @@
-"""How long the bucket keeps things: lifecycle rules on the archive's prefix, beside other people's rules."""
+"""Retention: lifecycle rules on the archive's prefix, which leave other rules of the bucket unchanged."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ MULTIPART_DAYS = 2
 def rules(prefix: str, days: int) -> list[dict[str, Any]]:
     """The lifecycle rules that delete everything under `prefix` after `days` (1 or more).
 
-    Old versions go a day after they became old, so that nothing outlives its time in a versioned bucket by
-    more than that; leftover delete markers and aborted multipart uploads go, too.
+    Noncurrent versions are deleted a day after they were replaced, so that nothing in a versioned bucket exceeds its
+    retention by more than that. Leftover delete markers and aborted multipart uploads are deleted, too.
     """
     if days < 1:
         raise ValueError(f"retention is {days} days; it must be 1 or more")
@@ -38,11 +38,11 @@ def rules(prefix: str, days: int) -> list[dict[str, Any]]:
 
 
 def set_retention(store: Store, days: int) -> list[dict[str, Any]]:
-    """Puts the rules, replacing earlier ones of ours and keeping all others; returns what is in force now."""
-    ours = rules(store.target.prefix, days)
-    others = [rule for rule in get_rules(store) if not _is_ours(rule, store.target.prefix)]
+    """Sets the rules, replacing our earlier ones and keeping all others; returns the rules in force."""
+    ours = rules(store.destination.prefix, days)
+    others = [rule for rule in get_rules(store) if not _is_ours(rule, store.destination.prefix)]
     store.client.put_bucket_lifecycle_configuration(
-        Bucket=store.target.bucket, LifecycleConfiguration={"Rules": [*others, *ours]}
+        Bucket=store.destination.bucket, LifecycleConfiguration={"Rules": [*others, *ours]}
     )
     return get_rules(store)
 
@@ -52,7 +52,7 @@ def get_rules(store: Store) -> list[dict[str, Any]]:
     from botocore.exceptions import ClientError
 
     try:
-        found = store.client.get_bucket_lifecycle_configuration(Bucket=store.target.bucket)
+        found = store.client.get_bucket_lifecycle_configuration(Bucket=store.destination.bucket)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") == "NoSuchLifecycleConfiguration":
             return []
@@ -61,10 +61,10 @@ def get_rules(store: Store) -> list[dict[str, Any]]:
 
 
 def _is_ours(rule: dict[str, Any], prefix: str) -> bool:
-    """Both the name and the place: other archives in the bucket have rules of such names, too."""
+    """Matches both name and prefix: other archives in the bucket have rules with similar names."""
     where = rule.get("Filter", {}).get("Prefix")
     return str(rule.get("ID", "")).startswith("humanseg-") and where == f"{prefix}/"
 
 
 def _name(prefix: str) -> str:
-    return "humanseg-" + prefix.replace("/", ".")  # no prefix has a dot: no two have one name
+    return "humanseg-" + prefix.replace("/", ".")  # prefixes contain no dot, so names are unique

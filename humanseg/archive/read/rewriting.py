@@ -1,8 +1,8 @@
-"""Writing segments anew, for `compact` and `erase`: new tar, new table, then the old table goes, then the old tar.
+"""Rewrites segments for `compact` and `erase`: write the new tar and table, then delete the old table and tar.
 
-The new table names the segments that it replaces, so each record is there once for a reader at every moment, and
-whoever is killed in between is finished by the next one. One at a time rewrites: it holds a lease, an object that is
-put only where none is, and that counts for LEASE_SECONDS unless it is renewed.
+The new table lists the segments that it replaces, so a reader sees each record exactly once at every moment, and the
+next run completes the work of a killed one. Only one process rewrites at a time: it holds a lease, an object created
+with If-None-Match, which expires after LEASE_SECONDS unless it is renewed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ DELETED_AT_A_TIME = 1000  # S3's own limit
 
 
 class Busy(ArchiveError):
-    """Somebody else rewrites the archive now."""
+    """Another process is rewriting the archive."""
 
 
 @dataclass
 class Deleted:
-    """Versions of objects that were deleted, by key."""
+    """The deleted object versions, by key."""
 
     versions: dict[str, int] = field(default_factory=dict)
 
@@ -48,29 +48,29 @@ class Deleted:
 
 
 class Lease:
-    """The right to rewrite; `check` it before anything that can't be undone."""
+    """The lease for rewriting; `check` it before every irreversible step."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader, self._token = reader, uuid.uuid4().hex
-        self._key = f"{reader.store.target.prefix}/rewriting.json"
+        self._key = f"{reader.store.destination.prefix}/rewriting.json"
         self._stop = threading.Event()
 
     def take(self) -> None:
-        """Takes it; raises Busy when another holds it."""
+        """Acquires the lease; raises Busy if another process holds it."""
         for _ in range(3):
             if self._reader.store.put_new(self._key, self._note()):
                 threading.Thread(target=self._renew, daemon=True).start()
                 return
             held = self._held()
             if held and parse_time(held["until"]) > datetime.now(timezone.utc):
-                raise Busy(f"{held['host']} rewrites the archive since {held['since']}; try again later")
+                raise Busy(f"{held['host']} has been rewriting the archive since {held['since']}; retry later")
             self._delete()
-        raise Busy("the archive is being rewritten; try again later")
+        raise Busy("another process is rewriting the archive; retry later")
 
     def check(self) -> None:
-        """Raises Busy when the lease was lost, because this process slept for too long."""
+        """Raises Busy if the lease has expired because this process was suspended."""
         if self._held().get("token") != self._token:
-            raise Busy("this run slept so long that another one took over; nothing is lost, run it again")
+            raise Busy("this run lost its lease to another one; nothing is lost, run it again")
 
     def give_back(self) -> None:
         """Ends it."""
@@ -99,7 +99,7 @@ class Lease:
         while not self._stop.wait(LEASE_SECONDS / 5):
             with suppress(ArchiveError, ClientError, BotoCoreError):
                 self.check()
-                store.client.put_object(Bucket=store.target.bucket, Key=self._key, Body=self._note())
+                store.client.put_object(Bucket=store.destination.bucket, Key=self._key, Body=self._note())
 
     def _delete(self) -> None:
         delete_versions(self._reader, versions_under(self._reader, self._key))
@@ -107,10 +107,10 @@ class Lease:
 
 @contextmanager
 def lease(reader: Reader) -> Iterator[Lease]:
-    """Holds the right to rewrite for the length of the block.
+    """Holds the lease for the duration of the block.
 
     Raises:
-        Busy: somebody else has it.
+        Busy: another process holds it.
     """
     held = Lease(reader)
     held.take()
@@ -132,13 +132,13 @@ def rewrite(
     without: frozenset[str] = frozenset(),
     check: bool = True,
 ) -> Deleted:
-    """Puts the records of these segments, all of one hour, but not those of the ids `without`, into one segment.
+    """Merges the records of these segments (all of one hour), except the ids `without`, into one segment.
 
-    Then the old ones go, in all their versions. Without a record left there is no new one.
+    Then deletes the old segments with all versions. If no record is left, no new segment is written.
 
     Raises:
-        Damaged: a photo or mask is not what its row says, and `check` asks; nothing is changed.
-        Gone: a segment is there in no version; nothing is changed.
+        Damaged: `check` is set and a photo or mask does not match its row; nothing is changed.
+        Gone: a segment exists in no version; nothing is changed.
     """
     rows = shelf.dataset(tables).to_table(columns=shelf.schema.names)
     ordered = rows.sort_by([("segment", "ascending"), ("mask_offset", "ascending")]).to_pylist()
@@ -174,7 +174,7 @@ def remove(reader: Reader, shelf: Shelf, names: Iterable[str]) -> Deleted:
 
 
 def finish(reader: Reader, shelf: Shelf, tables: list[Listed], segments: Iterable[str], held: Lease) -> Deleted:
-    """Deletes what a killed run replaced, and what it put without committing it, given all names of some days."""
+    """Deletes what a killed run replaced or wrote without committing, given all names of some days."""
     committed, there = {one.name.text for one in tables}, set(segments)
     left = {name for name in shelf.replaced(tables) if name in committed | there}
     left |= {name for name in there - committed if (parsed := parse_name(name)) and parsed.rewritten}
@@ -187,14 +187,14 @@ def finish(reader: Reader, shelf: Shelf, tables: list[Listed], segments: Iterabl
 def _copy(
     reader: Reader, shelf: Shelf, rows: list[dict[str, Any]], file: IO[bytes], check: bool
 ) -> Iterator[dict[str, Any]]:
-    """Writes the records of `rows`, sorted by segment, to `file`; gives each row with its new offsets."""
+    """Writes the records of `rows`, sorted by segment, to `file`; yields each row with its new offsets."""
     parts = ("photo", "mask") if shelf.schema is RECORDS else ("mask",)
     segment, data = "", b""
     for row in rows:
         if row["segment"] != segment:
             segment, data = row["segment"], _last_version(reader, row["segment"])
         start, end = row[f"{parts[0]}_offset"] - BLOCK, row["json_offset"] + padded(row["json_bytes"])
-        if check:  # what is damaged must not be copied as if it were whole
+        if check:  # damaged data must not be copied as if it were valid
             for part in parts:
                 cut(row, data, 0, part)
         shift = file.tell() - start
@@ -203,13 +203,13 @@ def _copy(
 
 
 def _last_version(reader: Reader, key: str) -> bytes:
-    """The object, or the last version of it that there was; raises Gone without any."""
+    """The object, or its last version; raises Gone if there is none."""
     try:
         return reader.get(key)
     except ClientError as error:
         if not is_gone(error):
             raise
-        answer = reader.store.client.list_object_versions(Bucket=reader.store.target.bucket, Prefix=key)
+        answer = reader.store.client.list_object_versions(Bucket=reader.store.destination.bucket, Prefix=key)
         versions = [one["VersionId"] for one in answer.get("Versions", []) if one["Key"] == key]
         if not versions:
             raise Gone(f"{key} is gone") from error
@@ -222,7 +222,7 @@ def _last_version(reader: Reader, key: str) -> bytes:
 def versions_under(reader: Reader, prefix: str) -> list[tuple[str, str]]:
     """(key, version id) of all versions and delete markers under a prefix."""
     pages = reader.store.client.get_paginator("list_object_versions").paginate(
-        Bucket=reader.store.target.bucket, Prefix=prefix
+        Bucket=reader.store.destination.bucket, Prefix=prefix
     )
     return [
         (item["Key"], item["VersionId"])
@@ -232,11 +232,11 @@ def versions_under(reader: Reader, prefix: str) -> list[tuple[str, str]]:
 
 
 def delete_versions(reader: Reader, versions: list[tuple[str, str]]) -> None:
-    """Deletes these versions for good; raises ArchiveError when the store keeps one of them."""
+    """Permanently deletes these versions; raises ArchiveError if the store keeps one."""
     for start in range(0, len(versions), DELETED_AT_A_TIME):
         part = versions[start : start + DELETED_AT_A_TIME]
         answer = reader.store.client.delete_objects(
-            Bucket=reader.store.target.bucket,
+            Bucket=reader.store.destination.bucket,
             Delete={"Objects": [{"Key": key, "VersionId": version} for key, version in part], "Quiet": True},
         )
         if errors := answer.get("Errors", []):

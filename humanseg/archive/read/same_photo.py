@@ -1,8 +1,8 @@
-"""Every record of one photo, for `erase`: by the bytes that the archive would keep of it, or else by its pixels.
+"""Find every record of one photo, for `erase`: by the bytes that the archive keeps of it, or by its pixels.
 
-A person brings the file that was sent, and the archive has it without metadata: the file is cleaned the same way, and
-its SHA-256 looked up in the tables. Where that is another (a copy that some program saved anew without loss, a server
-of another version), records of the same size and light are opened and compared pixel by pixel.
+A person brings the file that was sent; the archive has it without metadata. So the file's metadata is stripped the
+same way, and its SHA-256 looked up in the tables. For copies with other bytes (a lossless re-encoding, another
+version of the server), records of the same size and brightness are decoded and compared pixel by pixel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from humanseg.archive.read.reader import Damaged, Gone, Reader, parallel
 
 COLUMNS = ["request_id", "time", "photo_sha256", "segment", "photo_offset", "photo_bytes", "mask_sha256"]
 COLUMNS += ["mask_offset", "mask_bytes"]
-# A worker may look at a JPEG decoded at half its size: the mean luma (0..1) is then not quite the same.
+# A worker may decode a JPEG at a reduced size, which changes the mean luma (0..1) slightly.
 LIGHT_DIFFERS = 0.02
 
 
@@ -41,10 +41,10 @@ class Sought:
 
 
 def look_at(photo: bytes) -> Sought:
-    """What to search for, given a photo's bytes.
+    """The search criteria for a photo, given its bytes.
 
     Raises:
-        ArchiveError: it is no photo that can be read.
+        ArchiveError: the photo cannot be decoded.
     """
     from PIL import Image
 
@@ -60,10 +60,10 @@ def look_at(photo: bytes) -> Sought:
 
 
 def look_up(reader: Reader, spool: Spool, request_id: str) -> Sought:
-    """What to search for, given a record in the bucket or the spool.
+    """The search criteria for the photo of a record in the bucket or the spool.
 
     Raises:
-        ArchiveError: no such record is there, or its photo can't be read.
+        ArchiveError: the record does not exist, or its photo cannot be decoded.
     """
     row = reader.find(request_id)
     if row is not None:
@@ -96,7 +96,7 @@ def records_of_photo(reader: Reader, spool: Spool, sought: Sought) -> list[str]:
 def _compared(reader: Reader, row: dict[str, Any], sought: Sought) -> str:
     try:
         photo, _ = reader.photo_and_mask(row)
-    except (Gone, Damaged):  # nothing to be compared
+    except (Gone, Damaged):  # erased or damaged meanwhile
         return ""
     return str(row["request_id"]) if _same_pixels(photo, sought) else ""
 
@@ -120,7 +120,7 @@ def _spooled(spool: Spool) -> Iterator[tuple[StoredRecord, Callable[[], bytes]]]
         try:
             with mapped(path) as data:
                 yield from _records_in(data)
-        except FileNotFoundError:  # it is in the bucket now
+        except FileNotFoundError:  # uploaded meanwhile
             continue
 
 
@@ -133,7 +133,7 @@ def _records_in(data: bytes | memoryview) -> Iterator[tuple[StoredRecord, Callab
 
 
 def _uncommitted(reader: Reader) -> list[str]:
-    """Segments without a table: an upload was interrupted, or is under way."""
+    """Keys of segments without a table: the upload was interrupted, or is in progress."""
     shelf, keys = reader.records, []
     for day in shelf.days(kind="segments"):
         segments = shelf.listed(day, "segments")  # first: a table follows its segment

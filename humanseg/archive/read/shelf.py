@@ -1,9 +1,9 @@
-"""One kind of record in the bucket: its days, its tables, and the rows in them, each record exactly once.
+"""One kind of record in the bucket: its days, its tables, and their rows, each record exactly once.
 
-Tables are found by listing the days that are asked for. What replaces other segments (`compact`, `erase`) names
-them in its table, so a table that is replaced by another one that is listed is left out. A rewritten segment sorts
-behind all that it replaces, and its table is there before the first of theirs goes: a listing has the old ones or
-the new one, whatever is deleted meanwhile. A table that goes between listing and reading makes the reader list again.
+Tables are found by listing the requested days. A rewritten segment (`compact`, `erase`) lists the segments that it
+replaces in its table, and replaced tables in the listing are left out. A rewritten segment sorts after all that it
+replaces, and its table is written before the first of theirs is deleted: a listing contains the old ones or the new
+one, whatever is deleted meanwhile. If a table disappears between listing and reading, the reader lists again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from humanseg.archive.ship.store import Store
 
 T = TypeVar("T")
 AT_A_TIME = 16  # requests
-TRIES = 5  # of reading what is rewritten meanwhile
+TRIES = 5  # attempts to read tables that are being rewritten
 _FORMAT = ds.ParquetFileFormat()
 _PARTITION = [("dt", pa.string()), ("hour", pa.string())]
 
@@ -49,21 +49,21 @@ class Shelf:
     # ------------------------------------------------------------------ listing
 
     def days(self, since: datetime | None = None, until: datetime | None = None, kind: str = "records") -> list[str]:
-        """The days (YYYY-MM-DD) that hold something and touch since..until, oldest first. One request."""
+        """The non-empty days (YYYY-MM-DD) within since..until, oldest first. One request."""
         start = f"{self.root}/{kind}/dt="
         pages = self.store.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.store.target.bucket, Prefix=start, Delimiter="/"
+            Bucket=self.store.destination.bucket, Prefix=start, Delimiter="/"
         )
         found = [one["Prefix"][len(start) : -1] for page in pages for one in page.get("CommonPrefixes", [])]
         first = since.date().isoformat() if since else ""
-        # `until` is not included, so that a midnight does not bring its whole day in
+        # `until` is exclusive, so that midnight does not include its whole day
         last = (until - timedelta(microseconds=1)).date().isoformat() if until else "9"
         return sorted(day for day in found if first <= day <= last)
 
     def listed(self, day: str, kind: str = "records") -> list[Listed]:
-        """The tables of a day, or with "segments" its tars, in the order of their keys. Reads no other day."""
+        """The tables of a day, or with "segments" its tars, sorted by key. Lists no other day."""
         pages = self.store.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.store.target.bucket, Prefix=f"{self.root}/{kind}/dt={day}/"
+            Bucket=self.store.destination.bucket, Prefix=f"{self.root}/{kind}/dt={day}/"
         )
         found = (
             (item["Key"], int(item["Size"]), parse_name(item["Key"]))
@@ -73,16 +73,16 @@ class Shelf:
         return [Listed(key, size, name) for key, size, name in found if name]
 
     def tables(self, day: str) -> list[Listed]:
-        """The tables of a day that count: those that no other one replaces."""
+        """The current tables of a day: those that no other one replaces."""
         return self.living(self.listed(day))
 
     def living(self, tables: list[Listed]) -> list[Listed]:
-        """Those of `tables` that no other one of them replaces."""
+        """The `tables` that no other one of them replaces."""
         gone = self.replaced(tables)
         return [one for one in tables if one.name.text not in gone]
 
     def replaced(self, tables: Iterable[Listed]) -> frozenset[str]:
-        """Names of the segments that these tables replace."""
+        """The names of the segments that these tables replace."""
         rewritten = [one for one in tables if one.name.rewritten]
         unknown = [one for one in rewritten if one.key not in self._replaces]
         for one in unknown:
@@ -93,7 +93,7 @@ class Shelf:
     # ------------------------------------------------------------------ rows
 
     def dataset(self, tables: Iterable[Listed]) -> ds.Dataset:
-        """These tables as one dataset, with `dt` and `hour` as columns. Nothing is read yet."""
+        """These tables as one lazy dataset, with `dt` and `hour` as columns."""
         return ds.FileSystemDataset(
             [self._fragment(one) for one in tables],
             pa.schema([*self.schema, *_PARTITION]),
@@ -110,13 +110,13 @@ class Shelf:
         where: pc.Expression | None = None,
         newest_first: bool = False,
     ) -> Iterator[pa.Table]:
-        """The rows with since <= time < until that `where` takes, a table for each day, sorted by time."""
+        """The rows with since <= time < until that match `where`, one table per day, sorted by time."""
         condition = _and(_period(since, until), where)
         for day in self.days(since, until)[:: -1 if newest_first else 1]:
             yield self.day_rows(day, columns=columns, where=condition)
 
     def day_rows(self, day: str, *, columns: list[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
-        """The rows of a day that `where` takes."""
+        """The rows of a day that match `where`."""
 
         def read(tables: list[list[Listed]]) -> pa.Table:
             names = self.schema.names if columns is None else columns
@@ -127,7 +127,7 @@ class Shelf:
     def _fragment(self, one: Listed) -> ds.Fragment:
         day, hour = (part.partition("=")[2] for part in one.name.partition.split("/"))
         return _FORMAT.make_fragment(
-            f"{self.store.target.bucket}/{one.key}",
+            f"{self.store.destination.bucket}/{one.key}",
             self._files(),
             partition_expression=(pc.field("dt") == day) & (pc.field("hour") == hour),
             file_size=one.size,
@@ -140,16 +140,16 @@ class Shelf:
 
 
 def consistent(wanted: list[tuple[Shelf, list[str]]], read: Callable[[list[list[Listed]]], T]) -> T:
-    """What `read` makes of the tables of these days of shelves, again when some were rewritten meanwhile.
+    """Call `read` with the tables of these days, and retry if some were rewritten meanwhile.
 
     Raises:
-        ArchiveError: the tables can't be read, or are rewritten all the time.
+        ArchiveError: the tables can't be read, or are rewritten continuously.
     """
     for _ in range(TRIES):
         listed = _list(wanted)
         try:
             return read([shelf.living(tables) for (shelf, _), tables in zip(wanted, listed, strict=True)])
-        except OSError as error:  # pyarrow's S3 client has no finer ones
+        except OSError as error:  # pyarrow's S3 client has no more specific errors
             if _list(wanted) == listed:
                 raise ArchiveError(f"the tables can't be read: {error}") from error
     raise ArchiveError("the archive is being rewritten all the time; try again later")
@@ -160,15 +160,15 @@ def _list(wanted: list[tuple[Shelf, list[str]]]) -> list[list[Listed]]:
 
 
 def filesystem(store: Store) -> pafs.FileSystem:
-    """Pyarrow's own S3 client for the store's bucket, with the credentials that boto3 found."""
+    """An S3 client of pyarrow for the store's bucket, with boto3's credentials."""
     pa.set_io_thread_count(AT_A_TIME)
     options: dict[str, Any] = {"region": store.client.meta.region_name}
     if store.credentials is not None:
         keys = store.credentials.get_frozen_credentials()
         options |= {"access_key": keys.access_key, "secret_key": keys.secret_key}
         options |= {"session_token": keys.token} if keys.token else {}
-    if store.target.endpoint_url:
-        scheme, _, host = store.target.endpoint_url.partition("://")
+    if store.destination.endpoint_url:
+        scheme, _, host = store.destination.endpoint_url.partition("://")
         options |= {"scheme": scheme, "endpoint_override": host.rstrip("/")}
     return pafs.S3FileSystem(**options)
 

@@ -1,4 +1,4 @@
-"""The archive in numbers, day by day, as rows and as one PNG; worked out from columns alone."""
+"""Statistics of the archive by day, as rows and as one PNG, computed from columns only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Day:
     """One UTC day.
 
     Coverage and confidence are means over all photos that consent allowed, not only
-    the kept ones: each record counts 1/probability (Horvitz and Thompson, 1952).
+    the archived ones: each record is weighted with 1/probability (Horvitz and Thompson, 1952).
     """
 
     day: str
@@ -68,7 +68,7 @@ class Day:
 
 
 def count(tables: Iterable[pa.Table]) -> list[Day]:
-    """A day for each table that has rows; the tables hold `COLUMNS`, each those of one day."""
+    """One day per non-empty table; each table has the `COLUMNS` of one day."""
     return [_day(table) for table in tables if table.num_rows]
 
 
@@ -111,7 +111,7 @@ def chart(days: list[Day]) -> bytes:
     for number, (title, values) in enumerate(panels):
         top = number * height
         bottom, high = top + height - 30, max(values, default=0.0) or 1.0
-        draw.text((left, top + 6), f"{title} (top of the scale: {high:.4g})", fill="black")
+        draw.text((left, top + 6), f"{title} (maximum of the scale: {high:.4g})", fill="black")
         draw.line((left, bottom, width - 10, bottom), fill="black")
         for place, value in enumerate(values):
             step = (width - left - 10) / max(1, len(values))

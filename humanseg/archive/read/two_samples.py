@@ -1,10 +1,11 @@
-"""Two weighted samples of photos: do they come from the same photos? Tests, effect sizes, and their correction.
+"""Two-sample tests for weighted samples of photos: tests, effect sizes, and multiple-testing correction.
 
-A photo that was kept with probability p stands for 1 / p photos. Tables of critical values know nothing of such
-weights. Here the spread under "no change" comes from the sample itself: each photo's contribution to the statistic is
+A photo that was kept with probability p represents 1 / p photos. Tables of critical values do not cover such weights.
+Here the null distribution is estimated from the sample itself: each photo's contribution to the statistic is
 multiplied with an independent normal number (the multiplier bootstrap, van der Vaart and Wellner 1996, chapter 2.9).
-Sums of such products over a cell are normal with the cell's summed squares as variance, so that a draw costs as much
-as there are cells, whatever the number of photos. Photos are taken as independent: a hundred from one hand are not.
+Sums of such products over a cell are normal with the cell's summed squares as variance, so that the cost of a draw
+depends on the number of cells, not of photos. Photos are assumed to be independent, which a hundred from one person
+are not.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 DRAWS = 1200
-CELLS = 100  # of numbers, cut at quantiles of both samples together
-CATEGORIES = 30  # the rarer ones count as one
+CELLS = 100  # bins of numbers, cut at quantiles of both samples together
+CATEGORIES = 30  # rarer ones are merged into one
 EMBEDDED = 250  # photos of each sample whose embeddings are compared
-LEAST = 50  # photos (Kish's effective number) below which nothing is said
+LEAST = 50  # minimum effective number of photos (Kish) for a test
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A test's answer. effect: 0 (the same) to 1; p: how often chance alone makes as much."""
+    """A test's result. effect: 0 (identical) to 1; p: the p-value."""
 
     effect: float
     p: float
 
 
 def compare_numbers(first: Sample, second: Sample, seed: int = 0) -> Outcome:
-    """Kolmogorov and Smirnov's distance: the largest difference of two samples' shares of photos below a value."""
+    """Kolmogorov-Smirnov distance: the largest difference between the samples' shares of photos below a value."""
     both = np.concatenate([first.values, second.values]).astype(np.float64)
     cuts = np.unique(np.quantile(both, np.linspace(0, 1, CELLS + 1), method="inverted_cdf"))
     cells = [np.searchsorted(cuts, sample.values.astype(np.float64), side="left") for sample in (first, second)]
@@ -57,7 +58,7 @@ def compare_numbers(first: Sample, second: Sample, seed: int = 0) -> Outcome:
 
 
 def compare_categories(first: Sample, second: Sample, seed: int = 0) -> Outcome:
-    """Total variation of two weighted samples: the share of photos that would have to be of another category."""
+    """Total variation distance: the share of photos that would have to change their category."""
     names, places = np.unique(np.concatenate([first.values, second.values]), return_inverse=True)
     if len(names) > CATEGORIES:
         common = np.argsort(-np.bincount(places))[: CATEGORIES - 1]
@@ -87,7 +88,7 @@ def compare_shares(first: tuple[Floats, Floats], second: tuple[Floats, Floats], 
 def compare_embeddings(first: Sample, second: Sample, seed: int = 0) -> Outcome:
     """Energy distance (Szekely and Rizzo 2004) of two samples of vectors, [N, D].
 
-    The effect is the root of what the distance is above chance, as a share of its largest value. The null draws are
+    The effect is the square root of the distance above chance, relative to its maximum. The null draws are
     the wild bootstrap of a degenerate V-statistic (Leucht and Neumann 2013).
     """
     random = np.random.default_rng(seed)
@@ -112,7 +113,7 @@ def compare_embeddings(first: Sample, second: Sample, seed: int = 0) -> Outcome:
 
 
 def adjust(chances: list[float]) -> list[float]:
-    """Benjamini and Hochberg's (1995) adjusted p values: of those below 0.05, 1 in 20 is chance.
+    """Benjamini-Hochberg (1995) adjusted p-values: below 0.05, the false discovery rate is 1 in 20.
 
     >>> [round(q, 3) for q in adjust([0.01, 0.04, 0.03, 0.5])]
     [0.04, 0.053, 0.053, 0.5]
@@ -140,7 +141,7 @@ def _cells(
 
 
 def _null(shares: list[Floats], spreads: list[Floats], seed: int) -> Floats:
-    """Draws of the difference of shares if nothing has changed, [DRAWS, cells]."""
+    """Draws of the difference of shares under the null hypothesis, [DRAWS, cells]."""
     sides = []
     for normals, share, spread in zip(_normals(seed), shares, spreads, strict=True):
         drawn = normals[:, : len(share)] * spread
@@ -150,7 +151,7 @@ def _null(shares: list[Floats], spreads: list[Floats], seed: int) -> Floats:
 
 @functools.lru_cache(maxsize=1)
 def _normals(seed: int) -> Floats:
-    """The same draws for every variable, [2, DRAWS, cells]: they are most of a test's cost."""
+    """Draws shared by all variables, [2, DRAWS, cells]: they are most of a test's cost."""
     return np.random.default_rng(seed).normal(size=(2, DRAWS, CELLS + 2))
 
 

@@ -1,4 +1,4 @@
-"""Is everything there, and is it what it was? Every committed segment is read and compared with its table."""
+"""Verifies the archive: reads every committed segment and compares it with its table."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ SEGMENTS_AT_A_TIME = 2  # each is in memory
 
 @dataclass
 class Verified:
-    """Counts of a verification. `problems` has (segment's key, what is wrong).
+    """Counts of a verification. `problems` has (segment's key, problem).
 
-    `uncommitted` are segments without a table: under way, or lost with their machine. They are no problem.
+    `uncommitted` are segments without a table: their upload is in progress, or their server was lost. They are not a
+    problem.
     """
 
     records: int = 0
@@ -44,7 +45,7 @@ def verify(
     shelf = reader.records
     days = set(shelf.days(since, until)) | set(shelf.days(since, until, "segments"))
     for day in sorted(days):
-        segments = {one.key for one in shelf.listed(day, "segments")}  # first: a table follows its segment
+        segments = {one.key for one in shelf.listed(day, "segments")}  # first: a table is uploaded after its segment
         tables = shelf.listed(day)
         gone = shelf.replaced(tables)
         committed = {segment_key(shelf.root, one.name) for one in tables}
@@ -60,14 +61,14 @@ def verify(
 
 
 def _check(reader: Reader, table: Listed) -> tuple[str, int, int, list[str]]:
-    """The segment's key, how many records its table has, the segment's size, and what is wrong."""
+    """The segment's key, the number of records in its table, its size, and its problems."""
     key = segment_key(reader.records.root, table.name)
     try:
         rows = {row["request_id"]: row for row in reader.records.dataset([table]).to_table().to_pylist()}
         data = reader.get(key)
     except ClientError as error:
         return key, 0, 0, ["is missing" if is_gone(error) else f"can't be read: {error}"]
-    except Exception as error:  # one that can't be read must not hide the state of the others
+    except Exception as error:  # an unreadable segment must not hide the state of the others
         return key, 0, 0, [f"can't be read: {error!r}"]
     found = {}
     for one in scan(data, StoredRecord.from_json):

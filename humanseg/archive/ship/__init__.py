@@ -1,1 +1,1 @@
-"""What runs beside the server: uploads, and the embedded store."""
+"""The part that runs beside the server: uploads, and the embedded store."""

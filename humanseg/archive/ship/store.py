@@ -1,12 +1,12 @@
-"""The bucket: an S3 client made from boto3's own chain, and the few calls that the archive makes of it.
+"""The bucket: an S3 client with boto3's credential chain, and the few calls that the archive needs.
 
 Shipping needs `s3:PutObject` under the prefix and nothing else (with SSE-KMS also `kms:GenerateDataKey`
-on the key). Reading, labelling, compacting and erasing are done by people with their own rights; their calls are
-in humanseg/archive/read.
+on the key). People read, label, compact and erase with their own permissions; those calls are in
+humanseg/archive/read.
 
-Every upload carries its CRC-32, which the store checks before it says yes, and `If-None-Match: *`, so that a
-repeated upload changes nothing. The SHA-256 of each photo and mask stand in the record. boto3's own retries are off
-for the uploader: it waits better, because it knows all that waits.
+Every upload has a CRC-32, which the store verifies, and `If-None-Match: *`, so that it is idempotent. The record
+contains the SHA-256 of its photo and mask. boto3's retries are off for the uploader, which has its own back-off over
+the whole backlog.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from isal import isal_zlib
 
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import Away, Refused
-from humanseg.archive.ship.target import Target
+from humanseg.archive.ship.destination import Destination
 
 CONTENT_TYPES = {
     "tar": "application/x-tar",
@@ -29,8 +29,8 @@ CONTENT_TYPES = {
     "json": "application/json",
 }
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# What is about this object rather than about the store's health. A policy change takes a moment to spread, so
-# that the uploader asks a few times before it believes any of them.
+# Errors about this object rather than the store's health. Policy changes propagate with a delay, so the uploader
+# retries a few times before it accepts them.
 _REFUSED = {
     "AccessDenied",
     "AllAccessDisabled",
@@ -42,13 +42,13 @@ _REFUSED = {
     "InvalidObjectState",
     "MethodNotAllowed",
 }
-# boto3's session is not safe to make clients from in several threads at a time.
+# boto3's session can't create clients in several threads concurrently.
 _SESSION_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
 class BucketSettings:
-    """How to talk to the bucket: seconds to wait for an answer, and how objects are encrypted."""
+    """Access to the bucket: timeout in seconds, and encryption of objects."""
 
     timeout_seconds: float = 30.0
     encryption: str = "sse-s3"  # or "sse-kms", "none"
@@ -56,24 +56,24 @@ class BucketSettings:
 
     @classmethod
     def of(cls, settings: ArchiveSettings) -> BucketSettings:
-        """The part of the archive's settings that is about the bucket."""
+        """The bucket's part of the archive's settings."""
         return cls(settings.timeout_seconds, settings.encryption, settings.kms_key_id)
 
 
 class Store:
     """One bucket under one prefix. Safe to use from several threads."""
 
-    def __init__(self, client: Any, target: Target, settings: BucketSettings, credentials: Any = None) -> None:
-        self.client, self.target = client, target
-        self.credentials = (
-            credentials  # botocore's, for readers that have an S3 client of their own; None: look again
-        )
+    def __init__(
+        self, client: Any, destination: Destination, settings: BucketSettings, credentials: Any = None
+    ) -> None:
+        self.client, self.destination = client, destination
+        self.credentials = credentials  # botocore's, for readers with another S3 client; None: look them up again
         self._encryption = _encryption(settings)
 
     @classmethod
-    def open(cls, target: Target, settings: BucketSettings, *, retries: int = 0) -> Store:
-        """A store for `target`; makes no request yet. `retries` is for readers; the uploader has its own."""
-        import boto3  # takes 0.3 s and 30 MB, so only where something is shipped or read
+    def open(cls, destination: Destination, settings: BucketSettings, *, retries: int = 0) -> Store:
+        """A store for `destination`, without a request. `retries` is for readers; the uploader has its own."""
+        import boto3  # takes 0.3 s and 30 MB, so only imported when needed
         from botocore.config import Config
 
         config = Config(
@@ -81,32 +81,32 @@ class Store:
             read_timeout=settings.timeout_seconds,
             retries={"mode": "standard", "total_max_attempts": 1 + retries},
             max_pool_connections=32,
-            s3=_addressing(target.endpoint_url),
+            s3=_addressing(destination.endpoint_url),
         )
         with _SESSION_LOCK:
             session = boto3.session.Session(
-                aws_access_key_id=target.access_key,
-                aws_secret_access_key=target.secret_key,
-                region_name=target.region,
+                aws_access_key_id=destination.access_key,
+                aws_secret_access_key=destination.secret_key,
+                region_name=destination.region,
             )
             region = session.region_name or "us-east-1"
-            client = session.client("s3", endpoint_url=target.endpoint_url, region_name=region, config=config)
-        return cls(client, target, settings, session.get_credentials())
+            client = session.client("s3", endpoint_url=destination.endpoint_url, region_name=region, config=config)
+        return cls(client, destination, settings, session.get_credentials())
 
     def put_new(self, key: str, data: bytes | bytearray | IO[bytes]) -> bool:
-        """Uploads `data`, bytes or an open file from its start, under `key` unless something lies there.
+        """Uploads `data`, bytes or an open file from its start, under `key` unless the key exists.
 
-        True when it was put.
+        True if it was uploaded.
 
         Raises:
-            Away: the store can't be reached, is busy, or doesn't know us (yet): try again later.
-            Refused: this object is refused: no right to put this key, too large, malformed.
+            Away: the store is unreachable, busy, or rejects the credentials (yet): retry later.
+            Refused: this object is rejected: access denied for this key, too large, malformed.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             self.client.put_object(
-                Bucket=self.target.bucket,
+                Bucket=self.destination.bucket,
                 Key=key,
                 Body=data,
                 ContentType=CONTENT_TYPES.get(key.rsplit(".", 1)[-1], "application/octet-stream"),
@@ -120,18 +120,18 @@ class Store:
             if status == 412:
                 return False
             raise _sorted_out(status, code) from error
-        except (BotoCoreError, OSError) as error:  # no credentials, no connection, cut off, timed out
+        except (BotoCoreError, OSError) as error:  # no credentials, no connection, connection lost, timeout
             raise Away(type(error).__name__) from error
         return True
 
     def probe(self) -> None:
-        """Puts a small object beside the archive, and deletes it; raises Away when that does not work (yet).
+        """Writes and deletes a small object beside the archive; raises Away if that does not work (yet).
 
         `head_bucket` is not enough: SeaweedFS answers it before it can read or write an object.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
-        place = {"Bucket": self.target.bucket, "Key": ".ready"}
+        place = {"Bucket": self.destination.bucket, "Key": ".ready"}
         try:
             self.client.put_object(**place, Body=b"ready")  # an empty object would not reach a volume
             self.client.delete_object(**place)
@@ -139,15 +139,15 @@ class Store:
             raise Away(str(error)) from error
 
     def check_same(self, key: str, data: bytes | bytearray) -> None:
-        """Raises Refused when other bytes than `data` lie under `key`. Silent where reading is not allowed.
+        """Raises Refused if `key` has other bytes than `data`. Does nothing if reading is not allowed.
 
-        A server's role may not read, and need not: no segment's name comes twice. This is for stores whose
-        credentials may read, where it costs one request per interrupted upload.
+        A server's role may not read and need not, because segment names are unique. For stores whose credentials may
+        read, this costs one request per interrupted upload.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            found = self.client.get_object(Bucket=self.target.bucket, Key=key)["Body"].read()
+            found = self.client.get_object(Bucket=self.destination.bucket, Key=key)["Body"].read()
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
                 raise Away("check") from error
@@ -161,9 +161,8 @@ class Store:
 def _sorted_out(status: int, code: str) -> Away | Refused:
     if code in _REFUSED or status == 413:
         return Refused(code)
-    # All else heals: 5xx and SlowDown; 409 of two uploads at once; BadDigest of a body cut on its way;
-    # unknown, wrong or expired keys and a missing bucket, which an operator sets right; a clock that is
-    # off.
+    # All other errors are temporary: 5xx and SlowDown; 409 of concurrent uploads; BadDigest of a truncated body;
+    # wrong or expired keys, a missing bucket, or a wrong clock, which an operator corrects.
     return Away(code)
 
 
@@ -182,10 +181,10 @@ def _addressing(endpoint_url: str | None) -> dict[str, Any]:
     if not endpoint_url:
         return {}
     where = urlsplit(endpoint_url)
-    # An endpoint of one's own seldom has a DNS name for each bucket.
+    # A custom endpoint rarely has a DNS name per bucket.
     chosen: dict[str, Any] = {"addressing_style": "path"}
     if where.scheme == "http" and where.hostname in LOOPBACK:
-        chosen["payload_signing_enabled"] = False  # a SHA-256 at either end, against nobody on the way
+        chosen["payload_signing_enabled"] = False  # saves a SHA-256 at each end; loopback needs none
     return chosen
 
 

@@ -1,9 +1,9 @@
-"""Keys of the embedded store's own traffic: who may talk to its gRPC and file ports.
+"""Keys for the embedded store's internal traffic on its gRPC and file ports.
 
-SeaweedFS trusts whoever reaches its gRPC ports, and on loopback that is every user of the machine: `weed shell` lists
-all photos, and makes itself an S3 administrator. With `security.toml` in the store's folder, its ports ask for a
-client certificate (mutual TLS), and its file ports for a signed token. Both are made anew at each start, because
-nobody but the store's own processes needs them.
+SeaweedFS trusts everyone who can reach its gRPC ports, and on loopback that is every user of the machine: `weed
+shell` could list all photos and become an S3 administrator. With `security.toml` in the store's folder, its gRPC
+ports require a client certificate (mutual TLS), and its file ports a signed token. Each start creates new ones,
+because only the store's own processes need them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from humanseg.common.files import write_whole
 
-# Every component that weed 4.48 reads a section for; one that is left out would listen in the clear.
+# Every component with a section in weed 4.48; an omitted one would listen without TLS.
 COMPONENTS = ("master", "volume", "filer", "s3", "msg_broker", "msg_agent", "admin", "worker", "mq", "client")
-VALID_DAYS = 3650  # a running store can't renew them; each start does
+VALID_DAYS = 3650  # a running store can't renew them; each start creates new ones
 JWT_BYTES = 32
 
 
 def write_security(folder: Path) -> Path:
     """Writes a new CA, one certificate and `security.toml` into `folder` (0700); all files 0600.
 
-    The private key of the CA is thrown away: nobody can sign a second certificate.
+    The private key of the CA is discarded: nobody can sign another certificate.
 
     Returns:
         The path of `security.toml`, which weed reads from its working folder.
@@ -71,7 +71,7 @@ def _certificate(
         .issuer_name(named(issuer))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))  # a clock that is set back must not stop the store
+        .not_valid_before(now - datetime.timedelta(days=1))  # tolerates a clock that is set back
         .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=0 if is_ca else None), critical=True)
     )

@@ -1,8 +1,8 @@
-"""The table of a segment: one row a record, as Parquet that DuckDB, pyarrow, pandas, Athena and Spark read.
+"""The table of a segment: one row per record, as Parquet for DuckDB, pyarrow, pandas, Athena and Spark.
 
-The columns are the record's own fields, and where its bytes lie: `segment` is the tar's key, `*_offset` the
-first byte of a member's data in it. `replaces` names the segments (comma between them) whose records are in
-this one; it is empty for what came from a server. `options` is JSON text. The segment's key says day and hour.
+The columns are the record's fields and the location of its bytes: `segment` is the tar's key, `*_offset` the first
+byte of a member's data in it. `replaces` lists the segments (comma-separated) whose records are in this one; it is
+empty for a segment from a server. `options` is JSON text. The segment's key contains day and hour.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from humanseg.archive.capture.record import JSON, MASK, StoredRecord, check_request_id, parse_time, rfc3339
 from humanseg.archive.capture.segment import Whole
 
-ROW_GROUP = 20_000  # rows; a reader skips a group by its range of times and confidences
+ROW_GROUP = 20_000  # rows; readers skip groups by their range of times and confidences
 
 _TIME = pa.timestamp("us", tz="UTC")
 _PLACE = [
@@ -82,7 +82,7 @@ LABELS = pa.schema(
 
 @dataclass(frozen=True)
 class StoredLabel:
-    """A corrected mask's JSON, and its row in the table: who drew it, when, and for which photo."""
+    """A corrected mask's JSON, and its row in the table: annotator, time and photo."""
 
     request_id: str
     time: datetime
@@ -97,7 +97,7 @@ class StoredLabel:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> StoredLabel:
-        """The label that `to_json` wrote; raises ValueError, TypeError or KeyError for anything else."""
+        """Parse the output of `to_json`; raises ValueError, TypeError or KeyError for anything else."""
         found = json.loads(text)
         if found.pop("schema_version") != 2:
             raise ValueError("no label of schema version 2")
@@ -110,7 +110,7 @@ class StoredLabel:
 
 
 def record_row(found: Whole[StoredRecord], segment: str) -> dict[str, Any]:
-    """The row of a record that stands in the object `segment` where it was found."""
+    """The row of a record found in the object `segment`."""
     sample = found.sample
     photo = next(iter(sample.parts()))
     options = json.dumps(dict(sample.options), ensure_ascii=False)
@@ -118,12 +118,12 @@ def record_row(found: Whole[StoredRecord], segment: str) -> dict[str, Any]:
 
 
 def label_row(found: Whole[StoredLabel], segment: str) -> dict[str, Any]:
-    """The row of a corrected mask that stands in the object `segment` where it was found."""
+    """The row of a corrected mask found in the object `segment`."""
     return {**vars(found.sample), **_place(found, segment)}
 
 
 def stored_record(row: Mapping[str, Any]) -> StoredRecord:
-    """The record of a row, as its JSON in the segment has it."""
+    """The record of a row, identical to its JSON in the segment."""
     values = {name: row[name] for name in StoredRecord.__dataclass_fields__}
     return StoredRecord(**{**values, "options": json.loads(values["options"])})
 

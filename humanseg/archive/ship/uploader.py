@@ -1,14 +1,14 @@
-"""From the spool to the bucket: seal what has no writer, fix groups, put each as tar and then table, delete it.
+"""Uploads the spool: seals segments without a writer, freezes groups, uploads tar then table, deletes the group.
 
-    python -m humanseg.archive.ship.uploader STATE_DIR SETTINGS      until its standard input ends
+    python -m humanseg.archive.ship.uploader STATE_DIR SETTINGS      until EOF on standard input
 
-One uploader at a time works on a spool: it holds the lock on `spool/shipping`, which ends with it, and another
-waits and takes over. It works off folders that it lists anew each time, so nothing that an earlier one left is
-forgotten. The table is put last and marks the segment as complete.
+A spool has one active uploader: it holds the lock on `spool/shipping`, which ends with it; another one waits and
+takes over. It lists the folders anew each time, so leftovers of earlier uploaders are shipped, too. The table is
+uploaded last and marks the segment as committed.
 
-A store that is away is asked again for ever, with "full jitter": a pause uniform in 0..min(cap, base * 2**failures)
-(M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A group that is refused
-`refused_attempts` times moves to rejected/ and holds up nobody meanwhile.
+An unreachable store is retried indefinitely with full-jitter back-off: a pause uniform in 0..min(cap, base *
+2**failures) (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A group that is refused
+`refused_attempts` times moves to rejected/; until then it does not block other groups.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.table import RECORDS, record_row, to_parquet
 from humanseg.common.settings import SettingsError
 
-TICK_SECONDS = 0.5  # between two looks into the spool
-COUNT_SECONDS = 5.0  # between two counts of it for the gauges
-FLUSH_SECONDS = 3.0  # for which everything sealed goes out at once after somebody asked for it
-GATHER_SECONDS = 1.5  # until every worker has sealed; they look twice a second
-DRAIN_CAP_SECONDS = 1.0  # a drain has a deadline, so it asks a store that is away more often
-REOPEN_AFTER = 4  # failures in a row until address and keys are looked up again
+TICK_SECONDS = 0.5  # between two scans of the spool
+COUNT_SECONDS = 5.0  # between two counts of the spool for the gauges
+FLUSH_SECONDS = 3.0  # after a flush request, for which everything sealed is uploaded at once
+GATHER_SECONDS = 1.5  # until every worker has sealed; they check twice a second
+DRAIN_CAP_SECONDS = 1.0  # a drain has a deadline, so it retries more often
+REOPEN_AFTER = 4  # consecutive failures until address and keys are looked up again
 
 
 @dataclass(frozen=True)
 class Drained:
-    """What a drain did: records shipped and rejected by it, and what is left in the spool."""
+    """The result of a drain: records shipped and rejected, and the remaining backlog."""
 
     shipped: int
     rejected: int
@@ -50,7 +50,7 @@ class Drained:
 
 
 class Uploader:
-    """Ships one spool. It holds nothing that a SIGKILL could spoil."""
+    """Ships one spool. It has no state that a SIGKILL could corrupt."""
 
     def __init__(
         self,
@@ -80,18 +80,18 @@ class Uploader:
         self.shipped = self.rejected = 0
 
     def start(self) -> None:
-        """Starts to ship, in threads."""
+        """Starts the shipping threads."""
         self._thread = threading.Thread(target=self._run, name="archive-upload", daemon=True)
         self._thread.start()
 
     def stop(self, seconds: float = 5.0) -> None:
-        """Asks the threads to end; an upload under way is given `seconds`."""
+        """Stops the threads; an upload in progress gets `seconds` to finish."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(seconds)
 
     def drain(self, deadline_seconds: float) -> Drained:
-        """Ships until the spool is empty or the deadline is over, then stops. Call it instead of `start`."""
+        """Ships until the spool is empty or the deadline has passed, then stops. Call it instead of `start`."""
         until = self._monotonic() + deadline_seconds
         self._cap, self._paced = min(self._cap, DRAIN_CAP_SECONDS), False
         self._spool.request_flush()
@@ -115,8 +115,8 @@ class Uploader:
                         if self._monotonic() - counted >= COUNT_SECONDS:
                             self._show()
                             counted = self._monotonic()
-                except Exception as error:  # an uploader that dies loses nothing, but it would be missed
-                    self._log.warning("uploader", f"the uploader goes on after {error!r}")
+                except Exception as error:  # a crash would lose nothing, but stop uploads
+                    self._log.warning("uploader", f"the uploader continues after {error!r}")
                 self._stop.wait(TICK_SECONDS if self._paced else 0.02)
         finally:
             for thread in self._flying.values():
@@ -149,7 +149,7 @@ class Uploader:
                 thread.start()
 
     def _fix_groups(self) -> None:
-        """Full segments at once; the others together, and not more often than a worker seals one."""
+        """Full segments at once; small ones merged, and not more often than a worker seals one."""
         now, full = self._monotonic(), self._settings.segment_bytes * 3 // 4
         if (asked := self._spool.flush_requested()) != self._flushed:
             self._flushed, self._unpaced_until = asked, now + FLUSH_SECONDS
@@ -159,13 +159,13 @@ class Uploader:
         due = small and (unpaced or self._gathered(now))
         room = self._settings.upload_threads - len([one for one in self._spool.groups() if self._unrefused(one)])
         wanted = [one for one in plans if due or one.bytes >= full]
-        for one in wanted[: max(0, room)]:  # what waits for its turn, or for the store, may still be joined
+        for one in wanted[: max(0, room)]:  # waiting segments may still be merged
             groups.fix(self._spool, one.paths, fsync=self._settings.fsync)
         if due and len(wanted) <= room:
             self._small_at, self._gather_until = now, None
 
     def _gathered(self, now: float) -> bool:
-        """Whether it is time for what is small, and every worker has sealed what it had open, to go with it."""
+        """Whether small segments are due and every worker has sealed its open one, to be merged with them."""
         if now - self._small_at < self._settings.segment_seconds:
             return False
         if self._gather_until is None and self._spool.open_segments():
@@ -193,26 +193,26 @@ class Uploader:
 
     def _ship_claimed(self, group: Path) -> None:
         try:
-            with claimed(group) as mine:  # not while something is erased from it
+            with claimed(group) as mine:  # not during an erasure
                 if mine:
                     self.ship(group)
         except FileNotFoundError:
-            pass  # erased by somebody in the meantime
+            pass  # erased meanwhile
         except Exception as error:
-            self._log.warning("group", f"the uploader goes on after {error!r}")
+            self._log.warning("group", f"the uploader continues after {error!r}")
             self._later(group.name)
 
     def ship(self, group: Path) -> None:
-        """Ships one claimed group: its tar, its table, and then it goes from the spool."""
+        """Ships one claimed group: uploads its tar and its table, then deletes it from the spool."""
         began = self._monotonic()
         contents = groups.read(group)
         if not isinstance(contents, groups.Contents):
-            reason = f"{len(contents)} damaged places in {group.name} are set aside"
+            reason = f"{len(contents)} damaged places in {group.name} were quarantined"
             group = groups.set_aside(self._spool, group, contents)
             self._log.warning("damaged", reason)
             self.rejected += len(contents)
             self._metrics.count("archive_rejected_total", {"reason": "Damaged"}, len(contents))
-            return  # under its new name it is found at the next look
+            return  # the next scan finds it under its new name
         if not contents.records:
             remove_folder(group)
             return
@@ -233,7 +233,7 @@ class Uploader:
 
     def _put(self, group: Path, contents: groups.Contents) -> None:
         store = self._connected()
-        root, name = records_root(store.target.prefix), segment_name(group)
+        root, name = records_root(store.destination.prefix), segment_name(group)
         key = segment_key(root, name)
         if not store.put_new(key, contents.data):
             store.check_same(key, contents.data)
@@ -251,7 +251,7 @@ class Uploader:
             self._refusals[group.name] = self._refusals.get(group.name, 0) + 1
             final = self._refusals[group.name] >= self._settings.refused_attempts
             self._not_before[group.name] = self._monotonic() + self.pause(self._refusals[group.name])
-        self._log.warning(f"refused {reason}", f"segment {group.name} is refused: {reason}")
+        self._log.warning(f"refused {reason}", f"S3 rejected segment {group.name}: {reason}")
         if final:
             groups.reject(self._spool, group, reason)
             self.rejected += records
@@ -261,13 +261,13 @@ class Uploader:
         with self._lock:
             self._failures += 1
             self._away_until = self._monotonic() + self.pause(self._failures)
-        self._log.warning("away", f"the store can't take segments now ({why}); they wait in the spool")
+        self._log.warning("away", f"the store is unavailable ({why}); segments wait in the spool")
 
     def _later(self, name: str) -> None:
         with self._lock:
             self._not_before[name] = self._monotonic() + self.pause(3)
 
     def pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
+        """The back-off in seconds after this many consecutive failures."""
         longest = self._settings.backoff_base_seconds * 2 ** min(failures, 30)
         return float(self._jitter() * min(self._cap, longest))

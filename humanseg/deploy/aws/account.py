@@ -1,4 +1,4 @@
-"""What a stack needs to be there before it: a network, the released .mar in a bucket, the image in ECR."""
+"""Prerequisites of a stack: a network, the released .mar in a bucket, the image in ECR."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Say = Callable[[str], None]
 
 
 def default_network(ec2: Any) -> tuple[str, str]:
-    """The account's default VPC and its subnets, as the template wants them: (id, "id,id,...")."""
+    """The account's default VPC and its subnets in the template's form: (id, "id,id,...")."""
     vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     if not vpcs:
         raise PlanError(
-            "this region has no default VPC: make it with `aws ec2 create-default-vpc`, "
-            "or give --set VpcId=... --set SubnetIds=..."
+            "this region has no default VPC: create it with `aws ec2 create-default-vpc`, "
+            "or use --set VpcId=... --set SubnetIds=..."
         )
     vpc = vpcs[0]["VpcId"]
     subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
-    return vpc, ",".join(sorted(each["SubnetId"] for each in subnets))
+    return vpc, ",".join(sorted(subnet["SubnetId"] for subnet in subnets))
 
 
 def ensure_release_bucket(s3: Any, name: str, region: str) -> None:
-    """Make the private, encrypted, versioned bucket for releases; nothing happens where it is already ours."""
-    if name not in [each["Name"] for each in s3.list_buckets()["Buckets"]]:
+    """Create the private, encrypted, versioned bucket for releases, unless it exists."""
+    if name not in [owned["Name"] for owned in s3.list_buckets()["Buckets"]]:
         place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         s3.create_bucket(Bucket=name, **place)
     block = {
@@ -45,12 +45,12 @@ def ensure_release_bucket(s3: Any, name: str, region: str) -> None:
 
 
 def upload_mar(s3: Any, mar: Path, bucket: str, key: str) -> None:
-    """Put the .mar under its key; its checksum is checked by S3."""
+    """Upload the .mar under its key; S3 verifies its checksum."""
     s3.upload_file(str(mar), bucket, key, ExtraArgs={"ChecksumAlgorithm": "SHA256"})
 
 
 def ensure_repository(ecr: Any) -> str:
-    """The ECR repository's URI; made where it is missing."""
+    """The ECR repository's URI; created if it is missing."""
     try:
         return str(ecr.describe_repositories(repositoryNames=[REPOSITORY])["repositories"][0]["repositoryUri"])
     except ecr.exceptions.RepositoryNotFoundException:
@@ -71,7 +71,7 @@ def build_and_push(ecr: Any, tag: str, say: Say, platform: str = "linux/amd64") 
     registry = repository.split("/")[0]
     say(f"docker build → {name}")
     _docker("build", "--platform", platform, "--tag", name, str(ROOT))
-    # The password goes in by standard input: a command line can be read by everybody on the machine.
+    # The password is passed by standard input: every user of the machine can read command lines.
     _docker("login", "--username", user, "--password-stdin", registry, stdin=password)
     try:
         say(f"docker push {name}")
@@ -84,8 +84,8 @@ def build_and_push(ecr: Any, tag: str, say: Say, platform: str = "linux/amd64") 
 
 def _docker(*arguments: str, stdin: str | None = None) -> None:
     try:
-        done = subprocess.run(["docker", *arguments], input=stdin, text=True, check=False)
+        completed = subprocess.run(["docker", *arguments], input=stdin, text=True, check=False)
     except FileNotFoundError:
-        raise PlanError("docker is not installed; install it, or give a finished image with --image") from None
-    if done.returncode:
-        raise PlanError(f"docker {arguments[0]} failed with exit status {done.returncode}; see its lines above")
+        raise PlanError("docker is not installed; install it, or use an existing image with --image") from None
+    if completed.returncode:
+        raise PlanError(f"docker {arguments[0]} failed with exit status {completed.returncode}; see its output above")

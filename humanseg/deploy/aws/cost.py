@@ -1,9 +1,9 @@
-"""What a photo costs on AWS: `python -m humanseg.deploy.aws.cost` prints the table of README.md.
+"""Cost of photos on AWS: `python -m humanseg.deploy.aws.cost` prints the table of README.md.
 
     python -m humanseg.deploy.aws.cost --measure http://127.0.0.1:8080,http://127.0.0.1:8081 --photo photo.jpg
 
-measures instead how many photos one core of a running server does, by the CPU seconds that TorchServe and its workers
-used for them: that holds on a machine that does other things as well, where photos per second on the clock do not.
+measures instead how many photos one core of a running server processes, by the CPU seconds of TorchServe and its
+workers. This is valid on a busy machine, too, unlike photos per second of wall-clock time.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-HOURS = 730.0  # in a month, as AWS counts
+HOURS = 730.0  # in a month, by AWS's convention
 # Measured as above on 2026-11-22 with a JPEG of 12 megapixels: one worker of one thread, defaults, archive on.
 PHOTOS_PER_CPU_SECOND = 8.2
 PHOTO_MB = 3.0  # in the archive, with its mask and record
-SEGMENT_MB = 64 * 1.048576  # of photos together: at least three quarters of it are put as one object at full load
+SEGMENT_MB = 64 * 1.048576  # per segment: at full load at least three quarters of it are uploaded as one object
 PUTS_A_SEGMENT = 2  # the tar and its table
-USED = 0.6  # of the CPU: where the fleet's scaling holds it
+USED = 0.6  # of the CPU: the target of the fleet's scaling
 PRICES_OF = "AWS on-demand list price, us-east-1, as known in 2026, check before you rely on it"
 VOLUME, ADDRESS, ALARMS = (
     30 * 0.08,
@@ -37,7 +37,7 @@ class Machine:
     vcpus: int
     memory_gib: int
     dollars_an_hour: float
-    # Of a whole core that one vCPU gives in a second, with all of them busy; None where nothing was measured.
+    # Core seconds that one vCPU provides per second, with all of them busy; None if not measured.
     cpu_seconds: float | None
 
 
@@ -51,17 +51,17 @@ MACHINES = (
 
 
 def photos_a_second(machine: Machine) -> float | None:
-    """With all cores busy; None where no such core was measured."""
+    """With all cores busy; None if no such core was measured."""
     return machine.cpu_seconds and machine.vcpus * machine.cpu_seconds * PHOTOS_PER_CPU_SECOND
 
 
 def month(machine: Machine) -> float:
-    """$ for one instance that runs all month, without what the archive holds."""
+    """$ for one instance that runs all month, without the archive's storage."""
     return machine.dollars_an_hour * HOURS + VOLUME + ADDRESS + ALARMS
 
 
 def million(machine: Machine) -> float | None:
-    """$ of machine time for a million photos in a fleet that is kept `USED` busy."""
+    """$ of instance time for a million photos in a fleet at `USED` CPU."""
     photos = photos_a_second(machine)
     return photos and 1e6 / (photos * USED) / 3600 * machine.dollars_an_hour
 
@@ -73,12 +73,12 @@ def puts_a_million(photo_mb: float) -> float:
 
 
 def archive_million() -> tuple[float, float]:
-    """$ for a million records at full load: to put them, and to keep them for a month."""
+    """$ for a million records at full load: PUT requests, and one month of storage."""
     return puts_a_million(PHOTO_MB) * PUT, 1e6 * PHOTO_MB / 1000 * STORED
 
 
 def idle_month() -> float:
-    """$ a month to put what a server with little traffic has: one segment a minute at most."""
+    """$ a month for the PUT requests of a server with little traffic: at most one segment a minute."""
     return HOURS * 60 * PUTS_A_SEGMENT * PUT
 
 
@@ -93,10 +93,10 @@ def table() -> str:
         "$ a million photos",
     )
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for each in MACHINES:
+    for item in MACHINES:
         lines.append(
-            f"| `{each.name}` | {each.vcpus}, {each.memory_gib} | {each.dollars_an_hour:.4f} | {month(each):.0f} "
-            f"| {_or_measure(photos_a_second(each), 0)} | {_or_measure(million(each), 2)} |"
+            f"| `{item.name}` | {item.vcpus}, {item.memory_gib} | {item.dollars_an_hour:.4f} | {month(item):.0f} "
+            f"| {_or_measure(photos_a_second(item), 0)} | {_or_measure(million(item), 2)} |"
         )
     return "\n".join(lines)
 
@@ -117,10 +117,10 @@ def measure(inference: str, management: str, photo: Path, count: int = 60) -> fl
             server.segment(data)
         pids = [worker.pid for worker in server.management.version(server.model).workers]
         processes = [psutil.Process(pid) for pid in pids]
-        processes += list({parent.pid: parent for each in processes if (parent := each.parent())}.values())
+        processes += list({parent.pid: parent for process in processes if (parent := process.parent())}.values())
 
         def used() -> float:
-            return sum(sum(each.cpu_times()[:2]) for each in processes)
+            return sum(sum(process.cpu_times()[:2]) for process in processes)
 
         before = used()
         for _ in range(count):
@@ -129,8 +129,8 @@ def measure(inference: str, management: str, photo: Path, count: int = 60) -> fl
 
 
 def main() -> None:
-    """Print the table, or what was measured."""
-    parser = argparse.ArgumentParser(description="What a photo costs on AWS.")
+    """Print the table, or a measurement."""
+    parser = argparse.ArgumentParser(description="Cost of photos on AWS.")
     parser.add_argument("--measure", metavar="INFERENCE,MANAGEMENT")
     parser.add_argument("--photo", type=Path)
     given = parser.parse_args()

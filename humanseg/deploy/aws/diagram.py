@@ -1,4 +1,4 @@
-"""Draws the picture of README.md: `python -m humanseg.deploy.aws.diagram > deploy/aws/diagram.svg`."""
+"""Draws the diagram of README.md: `python -m humanseg.deploy.aws.diagram > deploy/aws/diagram.svg`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BOXES = (
     Box(380, 60, 250, 270, "Auto Scaling group", ("one to many, by CPU and queue",), PAPER, dashed=True),
     Box(400, 115, 210, 195, "EC2 instance", ("no SSH, IMDSv2, encrypted disk",), SOFT),
     Box(415, 170, 180, 60, "Container", ("TorchServe :8080", "health by prediction :8088"), GREEN),
-    Box(415, 240, 180, 55, "Spool on disk", ("drained before it goes",), GREEN),
+    Box(415, 240, 180, 55, "Spool on disk", ("drained on termination",), GREEN),
     Box(690, 40, 150, 60, "ECR", ("the image, by digest",), ORANGE),
     Box(690, 120, 150, 60, "S3: releases", ("the .mar",), ORANGE),
     Box(690, 225, 150, 75, "S3: archive", ("segments and tables", "outlives it all"), ORANGE),
@@ -71,8 +71,8 @@ def draw() -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0 8 4 0 8z" fill="{LINE}"/></marker></defs>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{PAPER}"/>',
-        *(box(each) for each in BOXES),
-        *(arrow(each) for each in ARROWS),
+        *(box(item) for item in BOXES),
+        *(arrow(item) for item in ARROWS),
         text(WIDTH // 2, HEIGHT - 16, CAPTION, 12.5),
         "</svg>",
     ]

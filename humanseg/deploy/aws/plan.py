@@ -1,4 +1,4 @@
-"""What a deployment will be: settled before anything is asked of AWS, so that it can be shown without an account."""
+"""The plan of a deployment, computed before any call to AWS, so that it can be shown without an account."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LOOKED_UP = "(looked up in the account)"
 
 
 class PlanError(ValueError):
-    """A choice that can't work: one line that says which, and what to give instead."""
+    """An invalid choice: one line with the cause and the fix."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One deployment. `options` holds the template parameters that were given, by their names there.
+    """One deployment. `options` has the given template parameters by name.
 
-    image: a finished image's URI by digest, or None to build and push the checkout's.
+    image: an existing image's URI by digest, or None to build and push the checkout's.
     """
 
     stack: str
@@ -36,7 +36,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,31}", self.stack):
-            raise PlanError(f"--stack {self.stack!r}: up to 32 letters, digits and -, a letter first")
+            raise PlanError(f"--stack {self.stack!r}: use up to 32 letters, digits and -, starting with a letter")
         if self.size not in ("one", "fleet"):
             raise PlanError(f"--size {self.size!r}: must be one or fleet")
         known = cloudformation.load()["Parameters"]
@@ -48,8 +48,8 @@ class Plan:
             _check("ImageUri", self.image, known["ImageUri"])
         if self.size == "fleet":
             for name, why in (
-                ("CertificateArn", "photos of people do not travel in the clear"),
-                ("ClientCidr", "say who may reach it; 0.0.0.0/0 is everybody"),
+                ("CertificateArn", "photos of people must be encrypted in transit"),
+                ("ClientCidr", "the allowed client addresses; 0.0.0.0/0 is everybody"),
             ):
                 if not self.options.get(name):
                     raise PlanError(f"--size fleet needs {name}: {why}")
@@ -64,18 +64,18 @@ class Plan:
 
     @property
     def arm64(self) -> bool:
-        """Whether the instances are Graviton: AWS's own processors, with a `g` behind the generation."""
+        """Whether the instances are Graviton (arm64): types with a `g` after the generation."""
         kind = self.options.get("InstanceType", cloudformation.load()["Parameters"]["InstanceType"]["Default"])
         return re.match(r"[a-z]+[0-9]+g", kind) is not None
 
     @property
     def platform(self) -> str:
-        """Docker's name of the processor that the image is for."""
+        """Docker's platform name for the image."""
         return "linux/arm64" if self.arm64 else "linux/amd64"
 
     @property
     def release_key(self) -> str:
-        """Where the .mar goes in the release bucket: a key never holds other bytes than its name says."""
+        """The .mar's key in the release bucket, derived from its content."""
         digest = hashlib.sha256(self.mar.read_bytes()).hexdigest()
         return f"{self.stack}/{_version(self.mar)}-{digest[:12]}.mar"
 
@@ -91,7 +91,7 @@ class Plan:
         vpc: str = LOOKED_UP,
         subnets: str = LOOKED_UP,
     ) -> dict[str, str]:
-        """The template's parameters; those that are left out keep the template's default."""
+        """The template's parameters; omitted ones keep the template's default."""
         registry = f"{account}.dkr.ecr.{self.region}.amazonaws.com"
         return {
             "Size": self.size,
@@ -106,36 +106,36 @@ class Plan:
         }
 
     def steps(self) -> list[str]:
-        """Everything that will be done, in order, in words."""
+        """All steps, in order, as text."""
         bucket = self.release_bucket("ACCOUNT")
         image = (
-            [f"take the image {self.image}"]
+            [f"use the image {self.image}"]
             if self.image
             else [
-                f"make the ECR repository {REPOSITORY} if it is missing (tags immutable, scanned on push)",
-                f"docker build --platform {self.platform} . and push it there",
+                f"create the ECR repository {REPOSITORY} if it is missing (tags immutable, scanned on push)",
+                f"docker build --platform {self.platform} . and push it",
             ]
         )
         return [
             *image,
-            f"make the bucket {bucket} for releases if it is missing (private, encrypted, versioned)",
+            f"create the bucket {bucket} for releases if it is missing (private, encrypted, versioned)",
             f"upload {self.mar} ({self.mar.stat().st_size / 1e6:.1f} MB) to s3://{bucket}/{self.release_key}",
-            f"make a change set for the stack {self.stack} in {self.region}, and show it",
-            "ask, then carry it out, and follow its events",
+            f"create a change set for the stack {self.stack} in {self.region}, and show it",
+            "ask for confirmation, execute it, and follow its events",
         ]
 
     def resources(self) -> list[tuple[str, str]]:
-        """(logical name, type) of everything that the stack of this size holds."""
+        """(logical name, type) of every resource in a stack of this size."""
         made = cloudformation.resources(cloudformation.load(), self.size)
-        return [(name, each["Type"]) for name, each in made.items()]
+        return [(name, item["Type"]) for name, item in made.items()]
 
 
 def _check(name: str, value: str, rule: dict[str, Any]) -> None:
-    if "AllowedValues" in rule and value not in [str(each) for each in rule["AllowedValues"]]:
-        raise PlanError(f"{name}={value!r}: must be one of {', '.join(str(each) for each in rule['AllowedValues'])}")
+    if "AllowedValues" in rule and value not in [str(item) for item in rule["AllowedValues"]]:
+        raise PlanError(f"{name}={value!r}: must be one of {', '.join(str(item) for item in rule['AllowedValues'])}")
     if "AllowedPattern" in rule and not re.fullmatch(rule["AllowedPattern"], value):
         hint = rule.get("ConstraintDescription") or rule.get("Description") or rule["AllowedPattern"]
-        raise PlanError(f"{name}={value!r} does not fit: {hint}")
+        raise PlanError(f"{name}={value!r} is invalid: {hint}")
     if rule["Type"] == "Number":
         low, high = rule.get("MinValue", 0), rule.get("MaxValue", 10**9)
         if not value.isdigit() or not low <= int(value) <= high:

@@ -1,4 +1,4 @@
-"""The stack's life: change set, events, outputs, end. CloudFormation's API, with time and client passed in."""
+"""The stack's life cycle: change set, events, outputs, deletion. Clock and CloudFormation client are passed in."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from humanseg.deploy.aws import template as cloudformation
 
-POLL = 3.0  # seconds between two looks
+POLL = 3.0  # seconds between two polls
 STACK_TYPE = "AWS::CloudFormation::Stack"
 
 
 class StackError(RuntimeError):
-    """CloudFormation refused or failed: one line with its reason."""
+    """CloudFormation rejected the request or failed: one line with its reason."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened to one resource."""
+    """One event of one resource."""
 
     id: str
     name: str
@@ -45,7 +45,7 @@ class Stack:
         self.client, self.name, self._sleep = client, name, sleep
 
     def describe(self) -> dict[str, Any] | None:
-        """CloudFormation's description, None where there is no such stack."""
+        """CloudFormation's description, or None if the stack does not exist."""
         from botocore.exceptions import ClientError
 
         try:
@@ -59,30 +59,30 @@ class Stack:
     def outputs(self) -> dict[str, str]:
         """The stack's outputs by key."""
         found = self.describe() or {}
-        return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
+        return {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", [])}
 
     def resource(self, name: str) -> str | None:
-        """The physical id of one resource by its name in the template, None where it is not there."""
+        """The physical id of a resource by its logical name, or None if it does not exist."""
         from botocore.exceptions import ClientError
 
         try:
-            said = self.client.describe_stack_resource(StackName=self.name, LogicalResourceId=name)
+            response = self.client.describe_stack_resource(StackName=self.name, LogicalResourceId=name)
         except ClientError as error:
             if "does not exist" in str(error):
                 return None
             raise
-        return str(said["StackResourceDetail"]["PhysicalResourceId"])
+        return str(response["StackResourceDetail"]["PhysicalResourceId"])
 
     def propose(self, parameters: dict[str, str]) -> tuple[str, list[Change]]:
-        """Make a change set and return its id and its changes; none where nothing would change."""
+        """Create a change set and return its id and its changes; none if nothing would change."""
         found = self.describe()
         status = found["StackStatus"] if found else ""
         if status == "ROLLBACK_COMPLETE":
             raise StackError(
-                f"the first creation of {self.name} failed; remove it: humanseg deploy destroy --stack {self.name}"
+                f"the creation of {self.name} failed; first run: humanseg deploy destroy --stack {self.name}"
             )
         if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
-            raise StackError(f"{self.name} is busy ({status}); wait until it is done")
+            raise StackError(f"{self.name} is busy ({status}); wait until it has finished")
         made = self.client.create_change_set(
             StackName=self.name,
             ChangeSetName=f"humanseg-{time.time_ns():x}",
@@ -95,38 +95,38 @@ class Stack:
 
     def _changes(self, change_set: str) -> list[Change]:
         while True:
-            said = self.client.describe_change_set(ChangeSetName=change_set, StackName=self.name)
-            status, reason = said["Status"], said.get("StatusReason", "")
+            response = self.client.describe_change_set(ChangeSetName=change_set, StackName=self.name)
+            status, reason = response["Status"], response.get("StatusReason", "")
             if status == "FAILED" and ("didn't contain changes" in reason or "No updates" in reason):
                 self.client.delete_change_set(ChangeSetName=change_set, StackName=self.name)
                 return []
             if status == "FAILED":
-                raise StackError(f"CloudFormation refuses the change: {reason}")
+                raise StackError(f"CloudFormation rejected the change: {reason}")
             if status == "CREATE_COMPLETE":
                 break
             self._sleep(POLL)
-        changes = list(said["Changes"])
-        while said.get("NextToken"):
-            said = self.client.describe_change_set(
-                ChangeSetName=change_set, StackName=self.name, NextToken=said["NextToken"]
+        changes = list(response["Changes"])
+        while response.get("NextToken"):
+            response = self.client.describe_change_set(
+                ChangeSetName=change_set, StackName=self.name, NextToken=response["NextToken"]
             )
-            changes += said["Changes"]
+            changes += response["Changes"]
         return [
-            Change(each["Action"], each["LogicalResourceId"], each["ResourceType"], each.get("Replacement", ""))
-            for each in (change["ResourceChange"] for change in changes)
+            Change(item["Action"], item["LogicalResourceId"], item["ResourceType"], item.get("Replacement", ""))
+            for item in (change["ResourceChange"] for change in changes)
         ]
 
     def carry_out(self, change_set: str) -> Iterator[Event]:
-        """Execute the change set; its events as they come. Raises StackError, with the first reason, on failure."""
+        """Execute the change set and yield its events. On failure raises StackError with the first reason."""
         before = {event.id for event in self._events()}
         self.client.execute_change_set(ChangeSetName=change_set, StackName=self.name)
         return self._follow(self.name, before)
 
     def delete(self) -> Iterator[Event]:
-        """Delete the stack; its events as they come. What is retained stays."""
+        """Delete the stack and yield its events. Retained resources stay."""
         found = self.describe()
         if found is None:
-            raise StackError(f"there is no stack {self.name} in this region")
+            raise StackError(f"no stack named {self.name} in this region; check --stack and --region")
         before = {event.id for event in self._events()}
         self.client.delete_stack(StackName=self.name)
         return self._follow(found["StackId"], before)  # by id: the name is gone once it is deleted
@@ -158,14 +158,14 @@ class Stack:
             pages = self.client.get_paginator("describe_stack_events").paginate(StackName=stack or self.name)
             return [
                 Event(
-                    each["EventId"],
-                    each["LogicalResourceId"],
-                    each["ResourceType"],
-                    each["ResourceStatus"],
-                    each.get("ResourceStatusReason", ""),
+                    item["EventId"],
+                    item["LogicalResourceId"],
+                    item["ResourceType"],
+                    item["ResourceStatus"],
+                    item.get("ResourceStatusReason", ""),
                 )
                 for page in pages
-                for each in page["StackEvents"]
+                for item in page["StackEvents"]
             ]
         except ClientError as error:
             if "does not exist" in str(error):

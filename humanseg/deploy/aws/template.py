@@ -35,6 +35,6 @@ def load(path: Path = STACK) -> dict[str, Any]:
 
 
 def resources(template: dict[str, Any], size: str) -> dict[str, dict[str, Any]]:
-    """The resources that `size` ("one" or "fleet") makes, by logical name."""
+    """The resources of `size` ("one" or "fleet"), by logical name."""
     others = ("Fleet", "HasFirewall") if size == "one" else ("One",)
-    return {name: each for name, each in template["Resources"].items() if each.get("Condition") not in others}
+    return {name: item for name, item in template["Resources"].items() if item.get("Condition") not in others}

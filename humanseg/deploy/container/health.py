@@ -1,10 +1,11 @@
-"""Health is a real prediction: a photo goes in and a mask comes back. TorchServe's /ping is Healthy with no model.
+"""Health checks with a real prediction. TorchServe's /ping reports Healthy without a model.
 
     python -m humanseg.deploy.container.health     exits 0 when healthy: for Docker's HEALTHCHECK
 
-Load balancers and Kubernetes ask the small server in process 1 (HEALTH_PORT) instead. It predicts at most once in
-`FRESH` seconds, however many of them ask, and says 503 from the moment that the container starts to leave. A server
-that is too busy for its prediction but answers others is healthy: to replace it would only make the rest busier.
+Load balancers and Kubernetes use the small server in process 1 (HEALTH_PORT) instead. It predicts at most once in
+`FRESH` seconds, however many requests it gets, and answers 503 as soon as the container starts to terminate. A server
+that is too busy for the prediction but answers other requests is healthy: replacing it would increase the load on the
+rest.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from humanseg.common.names import MODEL_NAME
 from humanseg.common.probe import PROBE
 
 PNG = b"\x89PNG\r\n\x1a\n"
-FRESH = 5.0  # seconds that an answer is good for
-TIMEOUT = 8.0  # seconds for one prediction; Docker's and the load balancer's limits are above it
+FRESH = 5.0  # seconds that a result is cached
+TIMEOUT = 8.0  # seconds for one prediction; Docker's and the load balancer's timeouts are longer
 
 
 def key_file(environment: Mapping[str, str]) -> Path:
-    """Where process 1 keeps the key for its own predictions."""
+    """The file with process 1's key for its own predictions."""
     return Path(environment.get("TMPDIR", "/tmp")) / "health.key"
 
 
 def own_api_key(environment: Mapping[str, str]) -> dict[str, str]:
-    """Where the server asks for API keys, one of our own, random at each start: the variables that let it in.
+    """If the server requires API keys, create a random one for health checks and return its variables.
 
-    Hashes can't be turned back into keys, so that health could not predict with the operator's.
+    Health checks can't use the operator's keys, because only their hashes are known.
     """
     if not environment.get("API_KEYS_FILE"):
         return {}
@@ -50,7 +51,7 @@ def own_api_key(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def predicts(environment: Mapping[str, str], *, timeout: float = TIMEOUT) -> str:
-    """Make a prediction; the empty string when a mask came back, else what went wrong."""
+    """Make a prediction; return the empty string on success, else the error."""
     url = f"http://127.0.0.1:{environment.get('INFERENCE_PORT') or 8080}/predictions/{MODEL_NAME}"
     headers = {"content-type": "image/png", "x-archive": "no"}
     place = key_file(environment)
@@ -65,13 +66,13 @@ def predicts(environment: Mapping[str, str], *, timeout: float = TIMEOUT) -> str
             return f"the server answered {error.code}"
     except OSError as error:
         return f"the server does not answer: {error}"
-    return "" if mask.startswith(PNG) and size == "32" else "the answer is no mask of the photo"
+    return "" if mask.startswith(PNG) and size == "32" else "the response is not the photo's mask"
 
 
 class Health:
-    """The last prediction's outcome, made anew when it is older than `FRESH`; unhealthy for good once leaving.
+    """The last prediction's result, cached for `FRESH` seconds; always unhealthy during termination.
 
-    `answered` says how many photos the server has answered well since its start; NaN where that can't be told.
+    `answered` returns the number of photos answered successfully since the start; NaN if unknown.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Health:
         self.leaving = threading.Event()
 
     def reason(self) -> str:
-        """The empty string when healthy, else why not."""
+        """The empty string if healthy, else the reason."""
         if self.leaving.is_set():
             return "leaving"
         with self._lock:
@@ -119,7 +120,7 @@ def serve_health(health: Health, address: str, port: int) -> ThreadingHTTPServer
             self.wfile.write(body)
 
         def log_message(self, format: str, *arguments: object) -> None:
-            pass  # a line each few seconds tells nobody anything
+            pass  # no access log
 
     server = ThreadingHTTPServer((address, port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -127,4 +128,4 @@ def serve_health(health: Health, address: str, port: int) -> ThreadingHTTPServer
 
 
 if __name__ == "__main__":
-    sys.exit(predicts(os.environ) or 0)  # a text goes to stderr, and exits 1
+    sys.exit(predicts(os.environ) or 0)  # a text is printed to stderr, with exit status 1

@@ -1,8 +1,8 @@
-"""On EC2: is this instance about to go? And may it go, now that its spool is empty?
+"""EC2 termination notices, and the completion of the lifecycle hook when the spool is empty.
 
-Two things end an instance of a fleet: the Auto Scaling group takes it out (a lifecycle hook then holds it until we
-say so), or EC2 wants a Spot instance back (two minutes' notice). Both are announced by the instance metadata
-service; version 2 of it, with a token, is all that the launch template allows.
+An instance of a fleet is terminated by the Auto Scaling group (a lifecycle hook then holds it until we complete it)
+or by a Spot interruption (two minutes' notice). The instance metadata service announces both; the launch template
+allows only its version 2, with a token.
 
     python -m humanseg.deploy.container.instance     completes the lifecycle action of this instance
 """
@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
-POLL = 5.0  # seconds between two looks
+POLL = 5.0  # seconds between two polls
 ENDPOINT = "http://169.254.169.254"
 
 
@@ -29,7 +29,7 @@ class Metadata:
         self._token = ""
 
     def get(self, path: str) -> str | None:
-        """The text at /latest/meta-data/`path`; None where there is none. Raises OSError when nobody answers."""
+        """The text at /latest/meta-data/`path`, or None. Raises OSError if the service does not answer."""
         for fresh in (False, True):
             if fresh or not self._token:
                 self._token = self._ask("PUT", "api/token", {"x-aws-ec2-metadata-token-ttl-seconds": "300"})
@@ -39,7 +39,7 @@ class Metadata:
                 error.close()
                 if error.code == 404:
                     return None
-                if error.code != 401 or fresh:  # 401: the token ran out
+                if error.code != 401 or fresh:  # 401: the token has expired
                     raise
         return None
 
@@ -50,7 +50,7 @@ class Metadata:
 
 
 def farewell(metadata: Metadata) -> str:
-    """Why this instance is about to go, the empty string while it stays. An unanswered question is no reason."""
+    """The reason for the upcoming termination, or the empty string. An unreachable service is not a reason."""
     with contextlib.suppress(OSError):
         if metadata.get("spot/instance-action") is not None:
             return "Spot interruption"
@@ -60,7 +60,7 @@ def farewell(metadata: Metadata) -> str:
 
 
 def let_go(environment: Mapping[str, str]) -> str:
-    """Complete the lifecycle action: the instance may go. Returns the group's name."""
+    """Complete the lifecycle action, which lets the instance terminate. Returns the group's name."""
     import boto3
 
     group, metadata = environment["LIFECYCLE_GROUP"], Metadata(environment)
@@ -75,6 +75,6 @@ def let_go(environment: Mapping[str, str]) -> str:
 
 if __name__ == "__main__":
     try:
-        print(f"instance: the spool is empty, {let_go(os.environ)} may take this instance")
+        print(f"instance: the spool is empty, {let_go(os.environ)} may terminate this instance")
     except Exception as error:
-        sys.exit(f"instance: the lifecycle action was not completed, it will run out: {error}")
+        sys.exit(f"instance: the lifecycle action was not completed and will time out: {error}")

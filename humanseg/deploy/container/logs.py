@@ -1,7 +1,6 @@
-"""Every line that the container prints, as one JSON object, with the request id where a request caused it.
+"""Converts every line of the container's output to one JSON object, with the request id if there is one.
 
-log4j2.xml beside this file lets TorchServe write JSON; what else comes (a traceback, the
-supervisor's words) is wrapped.
+log4j2.xml makes TorchServe write JSON; other lines (tracebacks, the supervisor's messages) are wrapped.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ import json
 import re
 from datetime import datetime, timezone
 
-# TorchServe's request ids are UUIDs, so are the handler's words about them.
+# TorchServe's request ids are UUIDs, which the handler's messages contain.
 REQUEST_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 
 
 def as_json(line: str) -> str:
-    r"""One line of output as one JSON object: time (UTC), level, logger, message, request_id if it names one.
+    r"""Convert one line of output to one JSON object: time (UTC), level, logger, message, and request_id if present.
 
     >>> as_json('{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "message": "{\\"status\\": 200}"}')
     '{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "status": 200}'

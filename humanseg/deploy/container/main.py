@@ -1,17 +1,17 @@
-"""Process 1 of the container: starts the server, forwards signals, and lets go in order.
+"""Process 1 of the container: starts the server, forwards signals, and terminates gracefully.
 
-    SIGTERM, SIGINT, a Spot notice, or the Auto Scaling group taking the instance out
-      1. health says 503, so that a load balancer sends nobody any more; LEAVE_SECONDS to let it see that
-      2. the supervisor stops TorchServe, which finishes what it has, and drains the archive
+    On SIGTERM, SIGINT, a Spot interruption notice, or termination by the Auto Scaling group:
+      1. health returns 503 for LEAVE_SECONDS, so that the load balancer stops sending requests
+      2. the supervisor stops TorchServe, which finishes its requests, and drains the archive
       3. on EC2, with an empty spool: the lifecycle action is completed
-    All of it within STOP_DEADLINE seconds. What is left in the spool is shipped by the next start on that volume.
+    All of it takes at most STOP_DEADLINE seconds. The next start on that volume ships what is left in the spool.
 
 Environment, besides serve.sh's:
-    HEALTH_PORT, HEALTH_ADDRESS (0.0.0.0)   where GET /healthz is answered; nowhere if not set
+    HEALTH_PORT, HEALTH_ADDRESS (0.0.0.0)   address of GET /healthz; off if unset
     LEAVE_SECONDS (0)                       of STOP_DEADLINE, for the load balancer to notice
     MODEL_S3                                s3://BUCKET/KEY of the .mar to serve, instead of the image's own
     METRICS_EMF                             name of the stack: write CloudWatch metrics into the log
-    WATCH_INSTANCE=aws, LIFECYCLE_GROUP, LIFECYCLE_HOOK   watch for the instance's end
+    WATCH_INSTANCE=aws, LIFECYCLE_GROUP, LIFECYCLE_HOOK   watch for the instance's termination
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from humanseg.deploy.container.logs import as_json
 
 
 def main() -> int:
-    """Run until told to leave; the server's exit status."""
+    """Run until termination; returns the server's exit status."""
     environment = dict(os.environ)
     state = Path(environment.setdefault("STATE_DIR", "/state"))
     leave, deadline = _whole(environment, "LEAVE_SECONDS", 0), _whole(environment, "STOP_DEADLINE", 25)
@@ -41,11 +41,11 @@ def main() -> int:
     if environment.get("MODEL_S3"):
         environment["MODEL_MAR"] = str(fetch(environment["MODEL_S3"], environment))
     environment |= health.own_api_key(environment)
-    # Netty unpacks its native library, which workers' sockets need, and /tmp of a container is mounted noexec.
+    # Netty extracts its native library, which workers' sockets need; a container's /tmp may be noexec.
     environment["JAVA_TOOL_OPTIONS"] = f"-Dio.netty.native.workdir={state}/native"
     send_torchserve_to_stdout(state)
     if not environment.get("ARCHIVE_BUCKET"):
-        say("ARCHIVE_BUCKET is not set: records stay in the spool on the volume until a start with a bucket.")
+        say("ARCHIVE_BUCKET is not set: records stay in the spool on the volume.")
 
     checked = health.Health(partial(health.predicts, environment), partial(metrics.answered, environment))
     wake = threading.Event()
@@ -81,11 +81,11 @@ def main() -> int:
 
 
 def wait(server: subprocess.Popen[bytes], wake: threading.Event, leave: float, why: list[str]) -> int:
-    """Wait for the server to end, asking it to once `wake` is set; reaps whatever else ends under process 1."""
+    """Wait for the server to exit, terminating it when `wake` is set; reaps all other children of process 1."""
     asked = False
     while True:
         if wake.is_set() and not asked:
-            say(f"{why[0]}: leaving")
+            say(f"{why[0]}: terminating")
             asked = True
             threading.Timer(leave, ask_to_stop, (server.pid,)).start()
         try:
@@ -96,17 +96,17 @@ def wait(server: subprocess.Popen[bytes], wake: threading.Event, leave: float, w
             server.returncode = os.waitstatus_to_exitcode(status)
             return server.returncode if server.returncode >= 0 else 128 - server.returncode
         if pid == 0:
-            time.sleep(0.1)  # returns at once when a signal comes
+            time.sleep(0.1)  # a signal interrupts it
 
 
 def ask_to_stop(pid: int) -> None:
-    """SIGTERM, if it is still there. Not Popen's own, which would reap it behind `wait`'s back."""
+    """Send SIGTERM if the process is alive. Popen's own method would reap it, which `wait` must do."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
 
 
 def pump(server: subprocess.Popen[bytes]) -> None:
-    """Everything that the server and TorchServe print, as JSON lines on our standard output."""
+    """Copy the output of the server and TorchServe to our standard output as JSON lines."""
     assert server.stdout
     for line in server.stdout:
         text = line.decode("utf-8", "replace").rstrip()
@@ -115,7 +115,7 @@ def pump(server: subprocess.Popen[bytes]) -> None:
 
 
 def send_torchserve_to_stdout(state: Path) -> None:
-    """The supervisor gives TorchServe the file logs/torchserve.log as its output: let that be its own."""
+    """The supervisor redirects TorchServe's output to logs/torchserve.log: make that file its own standard output."""
     log = state / "logs" / "torchserve.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     if not log.is_symlink():
@@ -124,23 +124,23 @@ def send_torchserve_to_stdout(state: Path) -> None:
 
 
 def fetch(uri: str, environment: Mapping[str, str]) -> Path:
-    """Download the .mar at s3://BUCKET/KEY, with the credentials of boto3's own chain; its place on disk."""
-    target = Path(environment.get("TMPDIR", "/tmp")) / "released.mar"
+    """Download the .mar at s3://BUCKET/KEY with boto3's credential chain; returns its path."""
+    mar_path = Path(environment.get("TMPDIR", "/tmp")) / "released.mar"
     code = (
         "import boto3, sys; bucket, key = sys.argv[1].removeprefix('s3://').split('/', 1); "
         "boto3.client('s3', endpoint_url=sys.argv[3] or None).download_file(bucket, key, sys.argv[2])"
     )
     endpoint = environment.get("ARCHIVE_ENDPOINT_URL", "")
-    done = subprocess.run([sys.executable, "-c", code, uri, target, endpoint], capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip() or "no reason given").splitlines()[-1]
+    completed = subprocess.run([sys.executable, "-c", code, uri, mar_path, endpoint], capture_output=True, text=True)
+    if completed.returncode:
+        last = (completed.stderr.strip() or "no reason given").splitlines()[-1]
         say(f"MODEL_S3={uri} can't be read: {last}")
         raise SystemExit(1)
-    return target
+    return mar_path
 
 
 def report(environment: Mapping[str, str], checked: health.Health) -> None:
-    """A line of CloudWatch metrics each minute."""
+    """Print a line of CloudWatch metrics every minute."""
     counts = metrics.Counts()
     while True:
         time.sleep(metrics.PERIOD)
@@ -153,7 +153,7 @@ def report(environment: Mapping[str, str], checked: health.Health) -> None:
 
 
 def watch(environment: Mapping[str, str], go: Callable[[str], None]) -> None:
-    """Look at the instance's metadata until it says that the instance is about to go."""
+    """Poll the instance metadata until it announces the termination."""
     metadata = instance.Metadata(environment)
     while not (reason := instance.farewell(metadata)):
         time.sleep(instance.POLL)
@@ -161,25 +161,25 @@ def watch(environment: Mapping[str, str], go: Callable[[str], None]) -> None:
 
 
 def finish(environment: Mapping[str, str], state: Path) -> None:
-    """Say that the instance may go, if nothing is left in the spool; else the hook holds it to its end."""
+    """Complete the lifecycle hook if the spool is empty; otherwise the hook holds the instance until its timeout."""
     from humanseg.archive.capture.hook import open_spool
 
     left = open_spool(state).backlog().segments
     if left:
-        say(f"{left} segments are left in the spool: the instance is not let go early")
+        say(f"{left} segments are left in the spool: the lifecycle hook is not completed early")
         return
     command = [sys.executable, "-m", "humanseg.deploy.container.instance"]
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=60)
-    say((done.stdout + done.stderr).strip())
+    completed = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=60)
+    say((completed.stdout + completed.stderr).strip())
 
 
 def say(message: str) -> None:
-    """One line of our own."""
+    """Print one line of our own."""
     emit(as_json(message))
 
 
 def emit(line: str) -> None:
-    """One whole line on standard output, whichever thread it comes from."""
+    """Print one complete line on standard output, from any thread."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -187,7 +187,7 @@ def emit(line: str) -> None:
 def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name, "").strip() or str(default)
     if not text.isdigit() or not 0 <= int(text) <= 65535:
-        say(f"{name}={text!r} is not a whole number, such as {default}")
+        say(f"{name}={text!r} is not a whole number, e.g. {default}")
         raise SystemExit(1)
     return int(text)
 

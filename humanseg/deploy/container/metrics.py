@@ -1,6 +1,7 @@
-"""The few numbers that the fleet scales and alarms on, as log lines that CloudWatch turns into metrics.
+"""Metrics for the fleet's scaling and alarms, as log lines that CloudWatch converts to metrics.
 
-The embedded metric format needs no right but to write logs; `cloudwatch:PutMetricData` knows no resource but "*".
+The embedded metric format needs only the permission to write logs; `cloudwatch:PutMetricData` has no resource but
+"*".
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
@@ -22,7 +23,7 @@ _ANSWERED = re.compile(r'^humanseg_photos_total\{[^}]*status="200"[^}]*\} ([0-9.
 
 @dataclass(frozen=True)
 class Counts:
-    """What has been counted since the start: requests, and the microseconds they waited for a worker."""
+    """Counters since the start: requests, and microseconds in the queue."""
 
     requests: float = 0.0
     queue_microseconds: float = 0.0
@@ -47,7 +48,7 @@ def totals(page: str) -> dict[str, float]:
 
 
 def answered(environment: Mapping[str, str]) -> float:
-    """How many photos this container's own server has answered with 200 since its start; NaN if it does not say."""
+    """The number of photos answered with 200 since the start; NaN if unknown."""
     try:
         page = scrape(environment, timeout=2.0)
     except OSError:
@@ -56,9 +57,9 @@ def answered(environment: Mapping[str, str]) -> float:
 
 
 def embedded(stack: str, page: str, before: Counts, healthy: bool) -> tuple[str, Counts]:
-    """One line in the embedded metric format, and the counts to give next time.
+    """One line in the embedded metric format, and the counters for the next call.
 
-    QueueMilliseconds is the mean wait of the requests since `before`, 0 where there were none.
+    QueueMilliseconds is the mean queue time of the requests since `before`, 0 without requests.
     """
     now = totals(page)
     counts = Counts(now.get("ts_inference_requests_total", 0.0), now.get("ts_queue_latency_microseconds", 0.0))

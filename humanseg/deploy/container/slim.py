@@ -1,7 +1,7 @@
-"""At build time, `python slim.py SITE_PACKAGES` removes what the image does without.
+"""At build time, `python slim.py SITE_PACKAGES` removes what the image does not need.
 
-Sizes are of torch 2.13.0, OpenVINO 2026.4.1, pyarrow 25.0.1 and botocore 1.44.5. Everything goes that serving on a
-CPU never opens; the test that builds and runs the image shows that nothing else was needed.
+Sizes are of torch 2.13.0, OpenVINO 2026.4.1, pyarrow 25.0.1 and botocore 1.44.5. It removes every file that serving
+on a CPU never opens; the test that builds and runs the image verifies this.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 LEFT_OUT = (
     # 195 MB: C++ headers, test programs and protoc, for building extensions (`import torch` wants torch_shm_manager)
     *("torch/include", "torch/test", "torch/share", "torch/bin/[!t]*", "torch/bin/test*"),
-    # 105 MB: only torch.compile and torch.export want them; eager inference does not
+    # 105 MB: only torch.compile and torch.export need them; eager inference does not
     *("sympy", "isympy.py", "mpmath", "networkx"),
     # 62 MB: devices other than the CPU, and the GPU's kernel cache
     *("openvino/libs/*_gpu_plugin*", "openvino/libs/*_npu_plugin*", "openvino/libs/cache.json"),
-    # 20 MB: the .mar holds the network in OpenVINO's own format, the other readers are for converting
+    # 20 MB: the .mar contains the network in OpenVINO's own format, the other readers are for conversion
     *(f"openvino/libs/libopenvino_{name}_frontend*" for name in ("onnx", "tensorflow", "tensorflow_lite", "pytorch")),
     *(f"openvino/libs/libopenvino_{name}_frontend*" for name in ("paddle", "gguf", "jax")),
     "openvino/include",
@@ -26,10 +26,10 @@ LEFT_OUT = (
     "pyarrow/libarrow_python*.25*.*",
     # 15 MB: numpy's own tests
     *("numpy/tests", "numpy/*/tests"),
-    # 15 MB: pip has done its work
+    # 15 MB: pip is no longer needed
     *("pip", "pip-*"),
 )
-# Of botocore's descriptions of 400 services (30 MB), those that the uploader and process 1 speak to.
+# The services that the uploader and process 1 use, out of botocore's 400 descriptions (30 MB).
 SERVICES = ("s3", "sts", "sso", "sso-oidc", "autoscaling")
 
 

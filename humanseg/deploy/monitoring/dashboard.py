@@ -1,9 +1,9 @@
-"""The Grafana dashboard, written from one table.
+"""The Grafana dashboard, generated from one table.
 
     python -m humanseg.deploy.monitoring.dashboard > deploy/monitoring/dashboard.json
 
-Each panel is one question that somebody asks when looking at the service. Queries use the recording rules, so that
-the dashboard and the alerts can't disagree.
+Each panel answers one question about the service. Queries use the recording rules, so that the dashboard and the
+alerts are consistent.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Panel:
     title: str
     unit: str
     queries: tuple[tuple[str, str], ...]
-    alarm: float | None = None  # where the alert draws its line
+    alarm: float | None = None  # the alert's threshold
 
 
 def or_zero(query: str) -> str:
-    """`query`, or 0 for a counter that has not counted yet."""
+    """`query`, or 0 for a counter without samples."""
     return f"{query} or vector(0)"
 
 
@@ -40,7 +40,7 @@ def mean(histogram: str) -> str:
 
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
-        "Is it up?",
+        "Availability",
         (
             Panel("Servers scraped", "short", (('up{job="humanseg"}', "{{instance}}"),)),
             Panel(
@@ -58,26 +58,26 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
-        "How much, how fast?",
+        "Traffic and latency",
         (
             Panel(
-                "Photos a second, by status",
+                "Photos per second, by status",
                 "short",
                 (('sum by (status) (rate(humanseg_photos_total{job="humanseg"}[5m]))', "{{status}}"),),
             ),
             Panel(
-                "Photos a second, by output",
+                "Photos per second, by output",
                 "short",
                 (('sum by (output) (rate(humanseg_photos_total{job="humanseg"}[5m]))', "{{output}}"),),
             ),
             Panel(
-                "Slowest twentieth of the requests (upper estimate)",
+                "Request latency, p95 (upper estimate)",
                 "s",
                 (("instance:humanseg_request_seconds:p95", "{{instance}}"),),
                 alarm=3,
             ),
             Panel(
-                "Mean wait in the queue",
+                "Mean queue time",
                 "s",
                 (("instance:humanseg_queue_seconds:mean5m", "{{instance}}"),),
                 alarm=1,
@@ -88,7 +88,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 (("instance:humanseg_inference_seconds:mean5m", "{{instance}}"),),
             ),
             Panel(
-                "Slowest twentieth, by step",
+                "Latency by step, p95",
                 "s",
                 (
                     ("max(instance:humanseg_decode_seconds:p95)", "decode"),
@@ -99,7 +99,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
-        "What do people send?",
+        "Photos",
         (
             Panel(
                 "Mean share of person pixels",
@@ -112,17 +112,17 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 ((mean("humanseg_confidence_ratio"), "{{model_version}}"),),
             ),
             Panel(
-                "The callers' mistakes a second",
+                "Client errors per second",
                 "short",
                 (('sum by (type) (rate(humanseg_client_errors_total{job="humanseg"}[5m]))', "{{type}}"),),
             ),
         ),
     ),
     (
-        "Does it reach the bucket?",
+        "Archive",
         (
             Panel(
-                "Records a second",
+                "Records per second",
                 "short",
                 (
                     ('sum(rate(archive_spooled_total{job="humanseg"}[5m]))', "spooled"),
@@ -146,16 +146,16 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 (('max by (instance) (archive_spool_bytes{job="humanseg"})', "{{instance}}"),),
             ),
             Panel(
-                "Records lost or set aside in an hour",
+                "Records dropped or quarantined per hour",
                 "short",
                 (
                     (or_zero('sum(increase(archive_dropped_total{job="humanseg"}[1h]))'), "dropped"),
-                    (or_zero('sum(increase(archive_rejected_total{job="humanseg"}[1h]))'), "set aside"),
+                    (or_zero('sum(increase(archive_rejected_total{job="humanseg"}[1h]))'), "quarantined"),
                 ),
                 alarm=0,
             ),
             Panel(
-                "Slowest twentieth of the uploads",
+                "Upload time, p95",
                 "s",
                 (
                     (

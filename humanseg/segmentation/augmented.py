@@ -1,9 +1,8 @@
-"""More looks at a photo for a better mask, at most four forward passes: what `quality=best` does.
+"""Test-time augmentation for `quality=best`: at most four forward passes for a better mask.
 
-The network looks at the photo and at its mirror image; the mean of both is better than either (test-time
-augmentation, Krizhevsky et al. 2012). Then it looks once more at the regions that are small in the photo, each in a
-frame of its own, where a small person has several times the pixels (SAHI, Akyon et al. 2022, tiles the whole photo
-instead).
+The network segments the photo and its mirror image; the mean of both is better than either (Krizhevsky et al. 2012).
+Then it segments crops around small regions, each in its own frame, where a small person has several times the pixels
+(SAHI, Akyon et al. 2022, tiles the whole photo instead).
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.spec import Spec
 
 # Chosen on 60 scenes that were composed of held-out photos of ccp/train and no_people (model card).
-PARTS = 2  # regions that get a look of their own; with one, it is looked at in the mirror as well
-SMALL = 0.7  # of the photo's width and height: what is larger gains nothing from a second look
+PARTS = 2  # regions that get their own pass; a single one is also mirrored
+SMALL = 0.7  # of the photo's width and height: larger regions gain nothing from a second pass
 MARGIN = 0.15  # around a region, of its longer side
-LEAST = 0.0005  # of the photo's area: smaller specks are left alone
-BLEND = 0.65  # of the second look; the rest is the first one's
-FADE = 0.1  # of a part's longer side: how far its look fades in from its rim
-FINEST = 3  # times the frame's long side: the most that the finer map has
+LEAST = 0.0005  # of the photo's area: smaller specks are ignored
+BLEND = 0.65  # weight of the second pass; the rest is the first one's
+FADE = 0.1  # of a part's longer side: width of the blend at its border
+FINEST = 3  # times the frame's long side: the maximum size of the finer map
 
 Map = NDArray[np.float32]
 Run = Callable[[NDArray[np.float32]], Map]  # float32 [N, 3, H, W] in 0..1 to float32 [N, H, W] in 0..1
@@ -35,9 +34,9 @@ Run = Callable[[NDArray[np.float32]], Map]  # float32 [N, 3, H, W] in 0..1 to fl
 
 @dataclass(frozen=True)
 class Part:
-    """A rectangle of the photo, in shares of its width and height: 0 <= left < right <= 1, top and bottom alike.
+    """A rectangle of the photo, relative to its width and height: 0 <= left < right <= 1, same for top and bottom.
 
-    weight: how much of the photo's area the people in it cover.
+    weight: the share of the photo's area that the people in it cover.
     """
 
     left: float
@@ -48,11 +47,11 @@ class Part:
 
     @property
     def extent(self) -> float:
-        """The larger of its shares of the photo's width and height."""
+        """The larger of its relative width and height."""
         return max(self.right - self.left, self.bottom - self.top)
 
     def joined(self, other: Part) -> Part:
-        """The smallest part that holds both."""
+        """The smallest rectangle that contains both."""
         return Part(
             min(self.left, other.left),
             min(self.top, other.top),
@@ -62,51 +61,51 @@ class Part:
         )
 
     def touches(self, other: Part) -> bool:
-        """Whether both have pixels in common."""
+        """Whether both overlap."""
         across = self.left < other.right and other.left < self.right
         return across and self.top < other.bottom and other.top < self.bottom
 
     def slices(self, height: int, width: int) -> tuple[slice, slice]:
-        """The rows and columns that it has in a picture of `height` x `width`, at least one of each."""
+        """Its rows and columns in a picture of `height` x `width`, at least one of each."""
         top, left = min(int(self.top * height), height - 1), min(int(self.left * width), width - 1)
         bottom, right = (max(round(self.bottom * height), top + 1), max(round(self.right * width), left + 1))
         return slice(top, min(bottom, height)), slice(left, min(right, width))
 
 
-def look_closely(run: Run, spec: Spec, pixels: Pixels, threshold: float) -> Map:
-    """The probability of a person in several looks.
+def predict_augmented(run: Run, spec: Spec, pixels: Pixels, threshold: float) -> Map:
+    """The probability of a person by test-time augmentation.
 
     Args:
-        run: the engine, called two or three times, with four frames at the most.
+        run: the engine, called two or three times, with at most four frames.
         spec: the network's.
         pixels: the photo, uint8 [H, W, 3] RGB.
-        threshold: 0..1, above which a pixel belongs to a region; the one that was chosen with the weights.
+        threshold: 0..1, above which a pixel belongs to a region; the one stored with the weights.
 
     Returns:
-        float32 [h, w] in 0..1, its edges drawn to the photo's. Of the frame's size where there was nothing small to
-        look at, else finer, up to FINEST times as long.
+        float32 [h, w] in 0..1, with edges refined along the photo's. Of the frame's size if there were no small
+        regions, else finer, up to FINEST times as long.
     """
-    whole = _mean_looks(run, spec, [pixels], mirrored=True)[0]
+    whole = _mean_predictions(run, spec, [pixels], mirrored=True)[0]
     parts = small_parts(whole, threshold)
     if not parts:
         return whole
     height, width = pixels.shape[:2]
     places = [part.slices(height, width) for part in parts]
     shown = [np.ascontiguousarray(pixels[place]) for place in places]
-    looks = _mean_looks(run, spec, shown, mirrored=len(parts) < PARTS)
+    predictions = _mean_predictions(run, spec, shown, mirrored=len(parts) < PARTS)
     size = spec.long_side
     scale = max(size, min(FINEST * size, max(height, width))) / max(height, width)
     finer = max(1, round(height * scale)), max(1, round(width * scale))
     map_ = _resized(whole, *finer)
-    for part, look in zip(parts, looks, strict=True):
-        _lay(map_, part.slices(*finer), look)
+    for part, prediction in zip(parts, predictions, strict=True):
+        _lay(map_, part.slices(*finer), prediction)
     return map_
 
 
-def _mean_looks(run: Run, spec: Spec, photos: list[Pixels], *, mirrored: bool) -> list[Map]:
-    """The network's answer to each photo, uint8 [H, W, 3]; with `mirrored` the mean with its mirror image's.
+def _mean_predictions(run: Run, spec: Spec, photos: list[Pixels], *, mirrored: bool) -> list[Map]:
+    """The network's output for each photo, uint8 [H, W, 3]; with `mirrored`, averaged with its mirror image's.
 
-    Frames of one shape go through the engine as one batch.
+    Frames of one shape run as one batch.
     """
     answers: list[Map] = []
     pairs = [(photo, to_frame(photo, spec)) for photo in photos]
@@ -123,10 +122,10 @@ def _mean_looks(run: Run, spec: Spec, photos: list[Pixels], *, mirrored: bool) -
 
 
 def small_parts(probability_map: Map, threshold: float) -> list[Part]:
-    """Where people are small: at most PARTS rectangles that cover no more than SMALL of either side.
+    """Find small people: at most PARTS rectangles that cover at most SMALL of either side.
 
-    Regions above `threshold` of a map float32 [h, w], with a margin. Those that overlap are one; more than PARTS are
-    joined where the join is still small, and of what is left the largest count.
+    Regions above `threshold` of a map float32 [h, w], with a margin. Overlapping ones are merged. If there are more
+    than PARTS, they are merged as long as the result is small, and the largest of the rest are used.
     """
     parts = _apart(_regions(probability_map, threshold))
     while len(parts) > PARTS:
@@ -157,7 +156,7 @@ def _regions(probability_map: Map, threshold: float) -> Iterable[Part]:
 
 
 def _apart(parts: Iterable[Part]) -> list[Part]:
-    """Those that touch joined, until none do."""
+    """Merge overlapping rectangles until none overlap."""
     apart: list[Part] = []
     for part in parts:
         while touching := next((other for other in apart if part.touches(other)), None):
@@ -167,15 +166,15 @@ def _apart(parts: Iterable[Part]) -> list[Part]:
     return apart
 
 
-def _lay(map_: Map, place: tuple[slice, slice], look: Map) -> None:
-    """Blend the look at a part into `map_`, in place, fading in from those sides that are not the photo's own."""
+def _lay(map_: Map, place: tuple[slice, slice], prediction: Map) -> None:
+    """Blend the pass over a part into `map_`, in place, fading in from the sides that are not the photo's border."""
     rows, columns = place
     under = map_[place]
     fade = max(1.0, FADE * max(under.shape))
     down = _ramp(under.shape[0], fade, open_start=rows.start > 0, open_end=rows.stop < map_.shape[0])
     across = _ramp(under.shape[1], fade, open_start=columns.start > 0, open_end=columns.stop < map_.shape[1])
     weight = np.float32(BLEND) * np.minimum(down[:, None], across[None, :])
-    under += weight * (_resized(look, *under.shape) - under)
+    under += weight * (_resized(prediction, *under.shape) - under)
     np.clip(under, 0, 1, out=under)  # rounding
 
 

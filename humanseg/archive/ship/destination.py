@@ -1,9 +1,9 @@
-"""Where the records go: bucket, prefix and endpoint, from the environment.
+"""The archive's destination: bucket, prefix and endpoint, from the environment.
 
-`ARCHIVE_BUCKET` (with `ARCHIVE_PREFIX`, `ARCHIVE_ENDPOINT_URL` and boto3's own `AWS_*`) names any S3. Without
-it, the embedded store of this STATE_DIR is meant (local_store.py), whose address and random keys lie in
- `STATE_DIR/store/environment`, mode 0600. So a worker and a `humanseg archive` in another shell find the
-same store, and neither needs the keys in its environment.
+`ARCHIVE_BUCKET` (with `ARCHIVE_PREFIX`, `ARCHIVE_ENDPOINT_URL` and boto3's own `AWS_*`) selects any S3. Without it,
+the embedded store of this STATE_DIR is used (local_store.py), whose address and random keys are in
+`STATE_DIR/store/environment`, mode 0600. A worker and a `humanseg archive` in another shell therefore find the same
+store, and neither needs the keys in its environment.
 
 Credentials for any other S3 come only through boto3's chain (instance role, profile, AWS_*).
 """
@@ -23,8 +23,8 @@ ENVIRONMENT_FILE = Path("store") / "environment"  # under STATE_DIR
 
 
 @dataclass(frozen=True)
-class Target:
-    """A bucket and the way to it. `access_key` and `secret_key` are set for the embedded store only."""
+class Destination:
+    """A bucket and its access. `access_key` and `secret_key` are set for the embedded store only."""
 
     bucket: str
     prefix: str = DEFAULT_PREFIX
@@ -34,11 +34,11 @@ class Target:
     secret_key: str | None = field(default=None, repr=False)
 
     @classmethod
-    def find(cls, environment: Mapping[str, str], state_dir: Path) -> Target:
-        """The target that this environment means.
+    def find(cls, environment: Mapping[str, str], state_dir: Path) -> Destination:
+        """Read the destination from the environment.
 
         Raises:
-            NoStore: no ARCHIVE_BUCKET, and no embedded store was ever started in `state_dir`.
+            NoStore: no ARCHIVE_BUCKET, and no embedded store has been started in `state_dir`.
             SettingsError: a variable is malformed.
         """
         prefix = checked_prefix(environment.get("ARCHIVE_PREFIX", DEFAULT_PREFIX))
@@ -47,8 +47,7 @@ class Target:
                 bucket=environment["ARCHIVE_BUCKET"],
                 prefix=prefix,
                 endpoint_url=environment.get("ARCHIVE_ENDPOINT_URL") or None,
-                # boto3 refuses to guess a region; with its own chain silent, an S3-compatible store at an
-                # endpoint takes any.
+                # boto3 requires a region; if its chain has none, an S3-compatible store accepts any.
                 region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or None,
             )
         path = state_dir / ENVIRONMENT_FILE
@@ -70,11 +69,11 @@ class Target:
                 secret_key=found["AWS_SECRET_ACCESS_KEY"],
             )
         except KeyError as error:
-            raise NoStore(f"{path} lacks {error.args[0]}: delete it and start ./serve.sh again") from error
+            raise NoStore(f"{path} has no {error.args[0]}: delete it and restart ./serve.sh") from error
 
 
 def checked_prefix(prefix: str) -> str:
-    """`prefix` without slashes at its ends; raises `SettingsError` for what makes bad keys."""
+    """`prefix` without slashes at its ends; raises `SettingsError` if it is invalid."""
     trimmed = prefix.strip("/")
     if not re.fullmatch(r"[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*", trimmed) or ".." in trimmed:
         raise SettingsError(f"ARCHIVE_PREFIX is {prefix!r}; it must be letters, digits, - and _ with / between")

@@ -1,4 +1,4 @@
-"""Several looks at a photo: never more than four passes, finer where people are small, the rest as it was."""
+"""Test-time augmentation: never more than four passes, finer where people are small, the rest as it was."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from humanseg.segmentation.augmented import FINEST, PARTS, SMALL, predict_augmented, small_parts
 from humanseg.segmentation.frame import frame_shape, to_frame
-from humanseg.segmentation.looks import FINEST, PARTS, SMALL, look_closely, small_parts
 from humanseg.segmentation.mask import along_edges
 from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.spec import Spec
@@ -51,10 +51,10 @@ def test_small_people_get_a_finer_edge(places: list[tuple[int, int, int]]) -> No
     assert max(best.probability_map.shape) <= FINEST * SIZE
 
 
-def test_who_fills_the_photo_is_looked_at_in_the_mirror_alone() -> None:
+def test_who_fills_the_photo_is_only_mirrored() -> None:
     photo = discs(300, 400, (200, 150, 145))
     engine = Brightness()
-    found = look_closely(engine, SPEC, photo, 0.5)
+    found = predict_augmented(engine, SPEC, photo, 0.5)
     assert engine.batches == [2]
     assert found.shape == frame_shape(300, 400, SPEC)
 
@@ -63,7 +63,7 @@ def test_the_mean_with_the_mirror_image_has_no_side() -> None:
     def leaning(batch: np.ndarray) -> np.ndarray:
         return np.broadcast_to(np.linspace(0, 0.4, batch.shape[3], dtype=np.float32), (len(batch), *batch.shape[2:]))
 
-    found = look_closely(leaning, SPEC, discs(300, 400), 0.5)
+    found = predict_augmented(leaning, SPEC, discs(300, 400), 0.5)
     assert np.allclose(found, 0.2, atol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_a_crowd_takes_four_passes_at_the_most(count: int) -> None:
     random = np.random.default_rng(count)
     places = [(int(x), int(y), int(r)) for x, y, r in random.integers((40, 40, 25), (960, 660, 60), (count, 3))]
     engine = Brightness()
-    found = look_closely(engine, SPEC, discs(700, 1000, *places), 0.5)
+    found = predict_augmented(engine, SPEC, discs(700, 1000, *places), 0.5)
     assert sum(engine.batches) <= 4
     assert found.min() >= 0
     assert found.max() <= 1
@@ -82,7 +82,7 @@ def test_what_is_far_from_small_people_stays_as_it_was() -> None:
     photo = discs(1200, 1600, (300, 500, 60))
     photo[:, 1200:] = 90
     engine = Brightness()
-    found = look_closely(engine, SPEC, photo, 0.5)
+    found = predict_augmented(engine, SPEC, photo, 0.5)
     frame = to_frame(photo, SPEC)
     straight, mirrored = Brightness()(np.stack([frame, frame[:, :, ::-1]]))
     whole = along_edges((straight + mirrored[:, ::-1]) / 2, frame)
@@ -127,5 +127,5 @@ def test_photos_of_any_shape(shape: tuple[int, int]) -> None:
 
 def test_two_parts_of_one_shape_are_one_batch() -> None:
     engine = Brightness()
-    look_closely(engine, SPEC, discs(1200, 1600, (300, 500, 60), (1300, 500, 60)), 0.5)
+    predict_augmented(engine, SPEC, discs(1200, 1600, (300, 500, 60), (1300, 500, 60)), 0.5)
     assert engine.batches == [2, 2]
