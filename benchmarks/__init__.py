@@ -1,1 +1,1 @@
-"""Repeatable comparisons: ./benchmarks/run.sh writes RESULTS.md; NOTES.md says what was found and why."""
+"""Repeatable comparisons: ./benchmarks/run.sh writes RESULTS.md; NOTES.md has the method and the findings."""

@@ -1,4 +1,4 @@
-"""What all parts of a run share: the plan, the photos, the model, the started servers, and the results so far."""
+"""The shared state of a run: the plan, the photos, the model, the started servers, and the results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ QUICK = Plan(rounds=1, seconds=2, open_seconds=4, requests=2_000)
 
 
 class Bench:
-    """What all parts share: photos, model, started servers, and the results so far."""
+    """The shared state: photos, model, started servers, and results."""
 
     def __init__(self, plan: Plan, scratch: Path, photographs: Path | None, *, quick: bool) -> None:
         self.plan, self.scratch, self.photographs, self.quick = plan, scratch, photographs, quick
@@ -48,13 +48,13 @@ class Bench:
         self.running: dict[str, Running] = {}
 
     def save(self, part: str, found: Any) -> None:
-        """Keep a part's result, with when and on what it was measured."""
+        """Save a part's result with its time and machine."""
         self.results[part] = {"found": found, "about": describe(self.model, self.plan.rounds)}
         RESULTS.write_text(json.dumps(self.results, indent=1))
         report.write(self.results)
 
     def start(self, spec: Spec) -> Running | None:
-        """Start a server; one that can't be started is reported and left out."""
+        """Start a server; a failure is reported and the server skipped."""
         say(f"starting {spec.name}")
         state = self.scratch / spec.name.replace(", ", "-").replace(" ", "-")
         try:
@@ -65,7 +65,7 @@ class Bench:
         return self.running[spec.name]
 
     def load(self, server: Running, photo: str, output: str, clients: int) -> dict[str, Any]:
-        """A closed loop with what it cost; with the archive on, the shipping that follows counts as well."""
+        """A closed loop with its CPU cost; with the archive on, including the shipping afterwards."""
         target = server.target(self.photos[photo], output)
         server.go_on()
         before, clock = cpu_seconds(server.process.pid), Clock()
@@ -89,7 +89,7 @@ def unpacked(mar: Path, folder: Path) -> Path:
 
 
 def settle(server: Running, seconds: float = 60) -> None:
-    """Wait until the server is idle and its spool empty, so that it disturbs nobody else's turn.
+    """Wait until the server is idle and its spool empty, so that it does not disturb the next server.
 
     wrk leaves at the end of its time, with a photo of each client still in the server.
     """

@@ -28,7 +28,7 @@ from humanseg.segmentation.pipeline import postprocess, preprocess
 
 
 class Way:
-    """The served model's way of a photo, called directly."""
+    """The serving pipeline, called directly."""
 
     def __init__(self, folder: Path, precision: str = "auto") -> None:
         cv2.setNumThreads(1)

@@ -29,7 +29,7 @@ PORT_NAMES = (
 
 @dataclass
 class Server:
-    """A server started with ./serve.sh. `output` collects what it prints, line by line."""
+    """A server started with ./serve.sh. `output` collects its output, line by line."""
 
     process: subprocess.Popen[str]
     environment: dict[str, str]
@@ -56,12 +56,12 @@ class Server:
         return f"http://127.0.0.1:{self.environment['METRICS_PORT']}/metrics"
 
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers that TorchServe says are READY."""
+        """Process ids of the READY workers."""
         described = requests.get(f"{self.management_url}/models/{MODEL}", timeout=10).json()
         return [worker["pid"] for worker in described[0]["workers"] if worker["status"] == "READY"]
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Return once READY was printed; raise RuntimeError with what was printed when the server ends instead."""
+        """Return when READY is printed; raise RuntimeError with the output if the server exits."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if any(line.startswith("READY ") for line in self.output):

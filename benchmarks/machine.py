@@ -1,4 +1,4 @@
-"""What the figures were measured on, and how much of it others used meanwhile."""
+"""The machine of a measurement, and the share that other processes used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.servers import CORES, HERE, ROOT
 
 
 class Clock:
-    """From its making on: which share of the cores was used by processes that are not part of the measurement."""
+    """Measures from its creation on which share of the cores other processes used."""
 
     def __init__(self) -> None:
         self._start, self._busy, self._own = time.monotonic(), _busy(), _children()

@@ -1,4 +1,4 @@
-"""Resident memory of the workers over many requests: does it grow, and by how much a thousand requests?"""
+"""Resident memory of the workers over many requests: its growth per thousand requests."""
 
 from __future__ import annotations
 

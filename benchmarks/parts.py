@@ -27,7 +27,7 @@ SHARES = (0.5, 0.8, 0.95)
 
 
 def onnx_file(bench: Bench) -> Path:
-    """Our network for rembg, written anew."""
+    """Our network for rembg, rewritten."""
     path = DATA / "humanseg.onnx"
     command = [sys.executable, "-m", "benchmarks.rembg_model", str(bench.model), str(path)]
     subprocess.run(command, check=True, cwd=ROOT)
@@ -35,14 +35,14 @@ def onnx_file(bench: Bench) -> Path:
 
 
 def start_all(bench: Bench) -> None:
-    """Peers and rembg, where they don't run yet."""
+    """Start peers and rembg, if they are not running."""
     for spec in (*peers(bench.model), rembg(onnx_file(bench))):
         if spec.name not in bench.running:
             bench.start(spec)
 
 
 def race(bench: Bench, group: ProcessGroup) -> None:
-    """Limit, ours, peers and rembg, one after the other, round by round."""
+    """Limit, ours, peers and rembg, one after another, in rounds."""
     start_all(bench)
     found: dict[str, Any] = {"limit": {}, "servers": {}, "agreement": {}, "start": {}, "resident": {}}
     for name, server in bench.running.items():
@@ -67,7 +67,7 @@ def race(bench: Bench, group: ProcessGroup) -> None:
 
 
 def cost(bench: Bench, group: ProcessGroup) -> None:
-    """CPU time a photo, over exactly counted photos: what holds on a busy machine, too."""
+    """CPU time per photo, over an exact number of photos: valid on a busy machine, too."""
     found: dict[str, Any] = {"limit": {}, "servers": {}, "resident": {}}
     start_all(bench)
     log = bench.scratch / "h2load.log"
@@ -114,7 +114,7 @@ def sweep(bench: Bench, group: ProcessGroup) -> None:
 
 
 def open_rates(bench: Bench, group: ProcessGroup) -> None:
-    """Ours under a fixed rate: shares of what it just did at saturation."""
+    """Ours at fixed rates: shares of its measured capacity."""
     found: dict[str, Any] = {}
     for name in (OURS_OFF, OURS):
         for photo in bench.photos:
@@ -180,25 +180,11 @@ def gpu(bench: Bench, group: ProcessGroup) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", str(bench.model), str(bench.photos["typical"])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    say("no GPU here" if found["gpu"] is None else f"GPU: {found['gpu']}")
-    bench.save("gpu", found)
-
-
-def int8(bench: Bench, group: ProcessGroup) -> None:
-    """Quantization, where photographs with masks are at hand."""
-    if bench.photographs is None:
-        say("int8 left out: it needs --data FOLDER (ccp/train and the measured sets)")
+    if found["gpu"] is None:
+        say("gpu left out: there is none here")
         return
-    out = DATA / "int8.json"
-    command = [
-        str(HERE / ".venv" / "int8" / "bin" / "python"),
-        "-m",
-        "benchmarks.int8",
-        str(bench.photographs),
-    ]
-    quick = ["--calibration", "50", "--most", "20"] if bench.quick else []
-    subprocess.run([*command, "--model", str(bench.model), "--out", str(out), *quick], check=True, cwd=ROOT)
-    bench.save("int8", json.loads(out.read_text()))
+    say(f"GPU: {found['gpu']}")
+    bench.save("gpu", found)
 
 
 def rim(bench: Bench, group: ProcessGroup) -> None:
@@ -217,5 +203,5 @@ def rim(bench: Bench, group: ProcessGroup) -> None:
 RUNNERS: dict[str, Callable[[Bench, ProcessGroup], None]] = {
     "race": race, "cost": cost, "sweep": sweep, "open": open_rates, "outputs": outputs, "forward": forward,
     "memory": memory,
-    "gpu": gpu, "int8": int8, "rim": rim,
+    "gpu": gpu, "rim": rim,
 }  # fmt: skip

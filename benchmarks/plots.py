@@ -19,7 +19,7 @@ INK, BLUE, GREY, RED = "#333333", "#3884ff", "#b8bcc4", "#e0503a"
 
 
 def draw(results: Mapping[str, Any]) -> list[str]:
-    """Draw what was measured; the names of the files, in order."""
+    """Draw the results; returns the file names in order."""
     FOLDER.mkdir(exist_ok=True)
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110})
     drawn = []

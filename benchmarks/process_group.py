@@ -1,4 +1,4 @@
-"""One process for each core that runs limit.py, all at the same time."""
+"""One process per core that runs limit.py, concurrently."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ProcessGroup:
             process.wait(30)
 
     def photos(self, photo: Path, output: str, seconds: float, processes: int | None = None) -> Limit:
-        """The whole way of `photo`, on all processes or only the first few."""
+        """The whole pipeline for `photo`, on all processes or only the first few."""
         return self._job(f"{photo} {output} {seconds}", processes)
 
     def forward(self, seconds: float, processes: int | None = None) -> Limit:

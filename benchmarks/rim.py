@@ -1,4 +1,4 @@
-"""Colours at the soft edge of a cut-out: ours beside pymatting's, which rembg's alpha matting uses.
+"""Colours at the soft edge of a cut-out: ours compared with pymatting's, which rembg's alpha matting uses.
 
     ./benchmarks/run.sh --only rim --data ../shared/data
 
@@ -34,7 +34,7 @@ SCALES = (1, 3)  # of the photos, whose long side is about 830 pixels
 
 @dataclass(frozen=True)
 class Case:
-    """A composite of which everything is known. person, composite: uint8 [H, W, 3]. alpha: uint8 [H, W]."""
+    """A composite with known ground truth. person, composite: uint8 [H, W, 3]. alpha: uint8 [H, W]."""
 
     person: Pixels
     alpha: Pixels
@@ -51,7 +51,7 @@ def fading(mask: Pixels) -> Pixels:
 
 
 def cover(picture: Pixels, height: int, width: int) -> Pixels:
-    """`picture` enlarged or shrunk to fill `height` x `width`, what stands over cut off."""
+    """`picture` scaled to cover `height` x `width` and cropped."""
     scale = max(height / picture.shape[0], width / picture.shape[1])
     size = max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)[:height, :width]

@@ -1,8 +1,8 @@
 """Run everything and write RESULTS.md: python -m benchmarks.run [--quick] [--only PART,PART]; see run.sh.
 
 Parts: race (limit, ours and the peers, interleaved), sweep (ours by number of clients), open (ours under a fixed
-rate), outputs (mask, cutout, JSON beside rembg), forward (the network alone), memory, gpu, and two that need --data:
-int8, and rim (colours at soft edges).
+rate), outputs (mask, cutout, JSON beside rembg), forward (the network alone), memory, gpu where there is one, and
+rim (colours at soft edges), which needs --data.
 A part that is not run keeps what the last run of it measured on the same machine.
 """
 
@@ -44,9 +44,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(RUNNERS), help="parts, separated by commas (default: all)")
     parser.add_argument("--rounds", type=int, help=f"repetitions (default: {FULL.rounds}, quick {QUICK.rounds})")
     parser.add_argument("--requests", type=int, help=f"of the memory part (default: {FULL.requests})")
-    parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="photographs with masks, for the parts int8 and rim"
-    )
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="photographs with masks, for the part rim")
     arguments = parser.parse_args()
     parts = tuple(arguments.only.split(","))
     unknown = [part for part in parts if part not in RUNNERS]

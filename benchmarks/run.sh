@@ -34,5 +34,5 @@ bench_venv() {
 }
 bench_venv peers benchmarks/requirements.txt
 bench_venv rembg benchmarks/requirements-rembg.txt
-if [[ " $* " = *" --data"* ]]; then bench_venv int8 benchmarks/requirements-int8.txt; bench_venv rim benchmarks/requirements-rim.txt; fi
+if [[ " $* " = *" --data"* ]]; then bench_venv rim benchmarks/requirements-rim.txt; fi
 exec benchmarks/.venv/peers/bin/python -m benchmarks.run "$@"

@@ -1,4 +1,4 @@
-"""The servers under test: how each is started, how a photo is posted to it, and whether it answers right."""
+"""The servers under test: how to start each, how to post a photo, and how to verify its response."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Spec:
 
     form: how a photo is posted, "raw", "multipart" (in `part`) or "base64" (JSON, in `field`).
     outputs: for each kind of output that it can give, the headers to send (raw, base64) or further form fields.
-    restless: it uses CPU while nobody asks (LitServe's loops poll), so it is halted between its turns.
+    restless: it uses CPU while idle (LitServe's loops poll), so it is stopped between its turns.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Spec:
 
 @dataclass
 class Running:
-    """A started server. start_seconds: until its first right answer."""
+    """A started server. start_seconds: until its first correct response."""
 
     spec: Spec
     process: subprocess.Popen[bytes]
@@ -82,7 +82,7 @@ class Running:
             os.killpg(self.process.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """The end of `halt`."""
+        """Undo `halt`."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGCONT)
 
@@ -144,7 +144,7 @@ def start(spec: Spec, state: Path, probe: Path) -> Running:
 
 
 def ask(running: Running, photo: Path, output: str = "mask") -> bytes | None:
-    """One photo's answer, None where there was none."""
+    """One photo's response, or None."""
     target = running.target(photo, output)
     try:
         answer = requests.post(target.url, data=target.body.read_bytes(), headers=dict(target.headers), timeout=30)

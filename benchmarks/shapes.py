@@ -1,4 +1,4 @@
-"""The shapes in which the network is measured: ours take the photo's own, the peers' own examples squares."""
+"""The input shapes of the measurements: ours keep the aspect ratio, the peers' examples use squares."""
 
 from __future__ import annotations
 

@@ -148,36 +148,11 @@ def memory(found: Found) -> list[str]:
 
 
 def gpu(found: Found) -> list[str]:
-    """The GPU, or that there was none."""
-    if found["gpu"] is None:
-        return ["## GPU", "", "There was no GPU on this machine: nothing measured."]
+    """The GPU's name and photos a second."""
     rows = [[f"forward, batch of {size}", f"{rate:.0f}"] for size, rate in found["forward"].items()]
     rows += [["decode, forward, encode, batches of 16", f"{found['whole']:.0f}"]]
     rows += [["one CPU core, forward", f"{found['one_core_forward']:.0f}"]]
     return [f"## GPU: {found['gpu']}", "", *table(("", "photos/s"), rows)]
-
-
-def int8(found: Found) -> list[str]:
-    """Post-training quantization, measured both ways."""
-    quick, served = found["seconds"]["int8"], found["seconds"]["served"]
-    rows = [
-        [
-            name,
-            row["photos"],
-            f"{row['served']:.4f}",
-            f"{row['int8']:.4f}",
-            f"{row['int8'] - row['served']:+.4f}",
-        ]
-        for name, row in found["sets"].items()
-    ]
-    return [
-        "## int8 (NNCF post-training quantization, int8.py)",
-        "",
-        f"Forward on one core: int8 {1000 * quick:.1f} ms, as served {1000 * served:.1f} ms, ratio "
-        f"{found['ratio']:.2f}; calibrated on {found['calibration']} photos. {found['verdict']}",
-        "",
-        *table(("mean IoU", "photos", "served", "int8", "difference"), rows),
-    ]
 
 
 def rim(found: Found) -> list[str]:
@@ -213,6 +188,5 @@ PARTS: dict[str, Callable[[Found], list[str]]] = {
     "forward": forward,
     "memory": memory,
     "gpu": gpu,
-    "int8": int8,
     "rim": rim,
 }

@@ -1,4 +1,4 @@
-"""The most work that a byte can ask for: CPU seconds and megabytes of hostile files, with and without the bounds.
+"""The worst decoding work per byte: CPU seconds and megabytes of hostile files, with and without the limits.
 
     python -m benchmarks.worst_bodies            a table in Markdown
     python -m benchmarks.worst_bodies --quick    small versions of the same files, in a minute

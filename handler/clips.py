@@ -14,13 +14,16 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from handler.archiving import PhotoArchive
 from handler.errors import BadOption, Busy
-from handler.options import Options
-from handler.response import Response
+from handler.options import Options, refuse_without_effect
+from handler.request import PhotoRequest
+from handler.response import Origin, Response
 from humanseg.common.files import try_lock, write_whole
 from humanseg.common.names import state_dir
 from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
@@ -31,6 +34,7 @@ from humanseg.video.kinds import CONTAINERS, CONTENT_TYPE, LONGEST_START, is_cli
 GIF = b"GIF8"
 MAX_PIXELS = 8_900_000  # of a frame: 4K
 MAX_RESULT = 250_000_000  # bytes; config.properties allows responses of 256 MB
+PNGS = "humanseg segment clip.mp4 -o frames/ --format png"
 COMMAND = "humanseg segment clip.mp4 -o out.{container} --output {output}"
 
 
@@ -59,12 +63,13 @@ def wants_clip(data: bytes, options: Options) -> bool:
     return False
 
 
-def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Response:
-    """Process a clip and return its response.
+def make_clip(request: PhotoRequest, room: ClipRoom, origin: Origin, archive: PhotoArchive) -> Response:
+    """Process a clip, archive frames of it if the settings say so, and return its response.
 
     Raises:
         BadOption, Busy, TooLarge, UnsupportedFormat, ClipError: see `handler.errors.STATUS`.
     """
+    options = request.options
     container = _container(options)
     command = COMMAND.format(container=container, output=options.output)
     if find_spec("av") is None:
@@ -74,15 +79,17 @@ def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Re
     if room.max_seconds == 0:
         raise TooLarge(f"This server does not accept clips. Run: {command}")
     from humanseg.video.child import ClipJob
+    from humanseg.video.sampled import Sampled
     from humanseg.video.server_side import run
 
     threshold = options.threshold or room.threshold
     with _alone(), tempfile.TemporaryDirectory(prefix="clip-") as folder, _progress(options.progress) as progress:
         source, result = Path(folder) / "The clip", Path(folder) / f"result.{container}"
-        source.write_bytes(data)
+        source.write_bytes(request.photo)
         job = ClipJob(
             source=str(source),
             result=str(result),
+            samples=folder if archive.wants_frames(options) else None,
             container=container,
             output=options.output,
             background=options.background,
@@ -99,11 +106,14 @@ def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Re
         except ClipTooLarge as error:
             raise ClipTooLarge(f"{error} To process it without these limits: {command}") from None
         body = result.read_bytes()
+        sampled = [Sampled.from_plain(one) for one in said["sampled"]]
+        archived, records = archive.keep_frames(request, sampled, origin, datetime.now(timezone.utc))
     headers = {
         "x-frames": str(said["frames"]),
         "x-threshold": f"{threshold:g}",
-        "x-model-version": version,
-        "x-archived": "declined",
+        "x-model-version": origin.model_version,
+        "x-archived": archived,
+        "x-archived-frames": str(records),
     }
     if said["warnings"]:
         headers["x-warning"] = "; ".join(said["warnings"]).encode("ascii", "replace").decode()[:500]
@@ -111,18 +121,13 @@ def make_clip(data: bytes, options: Options, room: ClipRoom, version: str) -> Re
 
 
 def _container(options: Options) -> str:
-    if options.output == "json":
-        raise BadOption("output=json is for photos: a clip has a mask for each frame. Use output=mask.")
-    if options.crop == "person":
-        raise BadOption("crop=person is for photos: in a clip the person's bounding box changes from frame to frame.")
-    if options.quality == "best":
-        raise BadOption("quality=best is for photos: a clip's frames are segmented once and smoothed over time.")
-    if options.format in ("webp", "jpeg"):
-        raise BadOption(f"format={options.format} is for photos. For a clip use webm, mp4 or mov.")
+    refuse_without_effect(options, clip=True)
+    if options.format is not None and options.format not in CONTAINERS:
+        raise BadOption(f"format={options.format} is for photos. For a clip use webm, mp4 or mov; for PNGs: {PNGS}")
     if options.output == "cutout" and options.format == "mp4":
         raise BadOption("format=mp4 has no transparency, which output=cutout needs. Use format=webm or format=mov.")
     default = "webm" if options.output == "cutout" else "mp4"
-    return default if options.format == "png" else options.format
+    return options.format or default
 
 
 @contextlib.contextmanager

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from handler.options import CROP, FORMATS, KEEP, OUTPUTS, QUALITY, Options
-from handler.request import MOST_BYTES, MOST_INSTANCES
+from handler.options import CROP, FORMATS, KEEP, QUALITY, Options
+from handler.request import MOST_INSTANCES
 from handler.settings import HandlerSettings
+from humanseg.common.effects import OUTPUTS
+from humanseg.common.limits import MAX_BODY
 from humanseg.segmentation.model_files import ModelInfo
 from humanseg.segmentation.photo import FORMATS as PHOTOS
 
@@ -33,7 +35,7 @@ def service_facts(
         "options": {each.name: list(CHOICES.get(each.name, ())) or None for each in fields(Options)},
         "limits": {
             "megapixels": settings.max_megapixels,
-            "bytes": MOST_BYTES,
+            "bytes": MAX_BODY,
             "instances": MOST_INSTANCES,
             "video_seconds": settings.max_video_seconds,
             "label": settings.max_label,

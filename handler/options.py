@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
 from handler.errors import BadOption, UnknownOption
+from humanseg.common.effects import OUTPUTS, without_effect
 from humanseg.video.kinds import CONTAINERS
 
-OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite", "json")
 FORMATS = ("png", "webp", "jpeg", *CONTAINERS)
 QUALITY = ("fast", "best")
 KEEP = ("all", "largest")
@@ -20,11 +20,12 @@ CROP = ("none", "person")
 class Options:
     """The requested result. `None` means the server's setting (threshold) or not given.
 
+    format: None means png for a photo, and for a clip webm (cutout) or mp4.
     progress: an id chosen by the client for polling the progress of a clip.
     """
 
     output: str = "mask"
-    format: str = "png"
+    format: str | None = None
     threshold: float | None = None
     background: str = "#ffffff"
     quality: str = "fast"
@@ -33,6 +34,16 @@ class Options:
     archive: str | None = None
     label: str | None = None
     progress: str | None = None
+
+    @property
+    def picture_format(self) -> str:
+        """In what a photo is answered."""
+        return self.format or "png"
+
+    @property
+    def consent(self) -> bool | None:
+        """Whether the sender agrees to be archived; None: nothing was said."""
+        return None if self.archive is None else self.archive == "yes"
 
     def given(self) -> dict[str, str]:
         """The options that differ from their defaults, as strings, without consent and label."""
@@ -57,12 +68,12 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
             f"The photo goes in 'image', 'data' or 'file'; options are {', '.join(OPTION_NAMES)}."
         )
     output = _choice(given, "output", OUTPUTS)
-    picture_format = _choice(given, "format", FORMATS)
-    if output == "cutout" and picture_format == "jpeg":
+    wanted = _choice(given, "format", FORMATS) if "format" in given else None
+    if output == "cutout" and wanted == "jpeg":
         raise BadOption("format=jpeg has no transparency, which output=cutout needs. Use format=png or format=webp.")
     return Options(
         output=output,
-        format=picture_format,
+        format=wanted,
         threshold=_threshold(given["threshold"]) if "threshold" in given else None,
         background=_background(given.get("background", "#ffffff")),
         quality=_choice(given, "quality", QUALITY),
@@ -72,6 +83,13 @@ def parse_options(given: Mapping[str, str], *, max_label: int = 200) -> Options:
         label=_label(given["label"], max_label) if "label" in given else None,
         progress=_progress(given["progress"]) if "progress" in given else None,
     )
+
+
+def refuse_without_effect(options: Options, *, clip: bool) -> None:
+    """Raise BadOption for an option that would change nothing in the answer to this photo or clip."""
+    given = {name: None if value is None else str(value) for name, value in vars(options).items()}
+    if reason := without_effect(given, clip=clip):
+        raise BadOption(reason)
 
 
 def some(names: Collection[str]) -> str:

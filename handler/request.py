@@ -16,6 +16,7 @@ from typing import Any
 
 from handler.errors import BadOption, BadRequest, ClientError, ConflictingOption, EmptyBody, UnknownOption
 from handler.options import OPTION_NAMES, Options, parse_options, some
+from humanseg.common.limits import MAX_BODY
 from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
 
 PHOTO_FIELDS = ("image", "data", "file")
@@ -24,7 +25,6 @@ MAX_JSON_MARKS = {b":": 2_000, b",": 2_000, b"{": 1_000, b"[": 1_000}
 MAX_FIELDS = 64
 URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648's second alphabet, which has no padding either
 MOST_INSTANCES = 32  # photos in one KServe request: a worker serves no other request meanwhile
-MOST_BYTES = 64_000_000  # of a decompressed body: TorchServe's limit for uncompressed ones
 REPEATED = "repeated fields"  # the row key under which the handler reports repeated fields
 
 
@@ -104,9 +104,7 @@ def parse_request(
     if lower.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
         # It was not a photo: a photo's bytes do not survive the frontend's form parsing.
         raise EmptyBody(_no_photo(lower))
-    if row.get(REPEATED):
-        names = some([str(name) for name in row[REPEATED]])
-        raise ConflictingOption(f"Options given more than once with different values: {names}. Give each one once.")
+    refuse_repeats(row)
     if len(row) > MAX_FIELDS:
         raise BadRequest(
             f"The request has {len(row):,} fields; the limit is {MAX_FIELDS}. Send a photo and its options."
@@ -137,6 +135,13 @@ def parse_request(
     if not photos or not photos[0]:
         raise EmptyBody(_no_photo(lower))
     return PhotoRequest(photos[0], options, kserve)
+
+
+def refuse_repeats(row: Mapping[str, Any]) -> None:
+    """Raise ConflictingOption for fields that came twice with different values."""
+    if row.get(REPEATED):
+        names = some([str(name) for name in row[REPEATED]])
+        raise ConflictingOption(f"Options given more than once with different values: {names}. Give each one once.")
 
 
 def _merge(given: list[tuple[str, str]]) -> dict[str, str]:
@@ -189,9 +194,9 @@ def _decompressed(body: Any, encoding: str) -> Any:
     try:
         while data:  # a gzip file may be several, concatenated
             member = zlib.decompressobj(wbits=31)
-            out += member.decompress(data, MOST_BYTES + 1 - len(out))
-            if len(out) > MOST_BYTES:
-                raise TooLarge(f"The decompressed body is larger than {MOST_BYTES / 1e6:g} MB. Send a smaller photo.")
+            out += member.decompress(data, MAX_BODY + 1 - len(out))
+            if len(out) > MAX_BODY:
+                raise TooLarge(f"The decompressed body is larger than {MAX_BODY / 1e6:g} MB. Send a smaller photo.")
             if not member.eof:
                 raise BadRequest("The gzip body is truncated. Send it completely.")
             data = member.unused_data

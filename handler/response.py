@@ -59,7 +59,7 @@ def respond(
         headers = {"x-person-found": "true" if summary.box else "false", "x-model-version": origin.model_version}
         return Response(200, "application/json", body, headers)
     picture = draw(photo, segmentation, options.output, options.background)
-    body = encode(crop.cut(picture) if crop else picture, options.format, photo.icc_profile)
+    body = encode(crop.cut(picture) if crop else picture, options.picture_format, photo.icc_profile)
     seconds["encode"] = time.perf_counter() - start
     headers = {
         "x-image-width": str(summary.width),
@@ -73,7 +73,7 @@ def respond(
     }
     if crop:
         headers["x-crop"] = f"{crop.x},{crop.y},{crop.width},{crop.height}"
-    return Response(200, CONTENT_TYPE[options.format], body, headers)
+    return Response(200, CONTENT_TYPE[options.picture_format], body, headers)
 
 
 def json_body(

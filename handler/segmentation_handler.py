@@ -23,10 +23,12 @@ from handler import response
 from handler.apikeys import KEY_FIELD, KeyLimit, KeyRing, sent_key
 from handler.archiving import open_archive
 from handler.clips import ClipRoom, make_clip, progress_response, wants_clip
+from handler.corrections import is_correction, keep, read_correction
 from handler.errors import FAULTS_OF_THE_CALLER, ClientError, error_type
 from handler.facts import public_facts, service_facts
 from handler.job import Job
 from handler.metrics import TorchServeMetrics, count_response, observe_photo
+from handler.options import refuse_without_effect
 from handler.pixel_budget import open_budget
 from handler.request import PhotoRequest, is_description, is_visit, parse_requests, wanted_type
 from handler.settings import handler_settings
@@ -136,6 +138,10 @@ class SegmentationHandler:
             return
         key = self.authorize(job, row, headers)
         row = {name: value for name, value in row.items() if name != KEY_FIELD}
+        if is_correction(row):
+            correction = read_correction(row, job.request_id, max_pixels=self.most_pixels, admit=self.admit)
+            job.response = keep(correction, self.archive, self.version)
+            return
         requests = parse_requests(row, headers, max_label=self.settings.max_label)
         if key and self.key_limit:
             self.key_limit.take(key, len(requests))
@@ -143,6 +149,11 @@ class SegmentationHandler:
             self.predict_each(job, requests)
         else:
             self.read(job, requests[0], self.most_pixels)
+
+    def admit(self, pixels: int) -> None:
+        """Take so many pixels from the budget that all workers share. Raises Busy."""
+        if self.budget:
+            self.budget.take(pixels)
 
     def authorize(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> ApiKey | None:
         """Check the API key. Returns its entry, or None if the server has no keys."""
@@ -193,8 +204,9 @@ class SegmentationHandler:
             job.response = progress_response(request.options.progress)
             return
         if wants_clip(request.photo, request.options):
-            job.response = make_clip(request.photo, request.options, self.clips, self.version)
+            job.response = make_clip(request, self.clips, self.origin(job), self.archive)
             return
+        refuse_without_effect(request.options, clip=False)
         start = time.perf_counter()
         options, spec = job.request.options, self.model.spec
         closely = options.quality == "best"
@@ -203,7 +215,7 @@ class SegmentationHandler:
             job.request.photo,
             max_pixels=most_pixels,
             least_side=None if options.output in NEEDS_PHOTO else least_side,
-            admit=self.budget.take if self.budget else lambda pixels: None,
+            admit=self.admit,
         )
         job.frame = None if closely else preprocess(job.photo.pixels, spec)
         job.seconds["decode"] = time.perf_counter() - start
@@ -251,7 +263,7 @@ class SegmentationHandler:
             keep=options.keep,
         )
         summary = segmentation.summary(self.model.spec.calibration)
-        origin = response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
+        origin = self.origin(job)
         job.response = response.respond(photo, segmentation, summary, origin, job.request, job.seconds, start)
         if job.request.photo != PROBE:
             observe_photo(self.metrics, summary, job.seconds)
@@ -259,6 +271,10 @@ class SegmentationHandler:
         job.response.headers["x-archived"] = self.archive.keep(
             job.request, photo, segmentation, summary, origin, job.seconds, now, job.response
         )
+
+    def origin(self, job: Job) -> response.Origin:
+        """Who answers a photo."""
+        return response.Origin(job.request_id, self.name, self.version, self.model.weights_sha256)
 
     def guarded(self, job: Job, step: Any, *arguments: Any) -> None:
         """Run one step for one photo and turn an error into its response."""

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from handler.errors import STATUS, TYPES
-from handler.options import FORMATS, OPTION_NAMES, OUTPUTS
+from handler.options import FORMATS, OPTION_NAMES
+from humanseg.common.effects import OUTPUTS
 from humanseg.serve.settings import PORTS
 from tests.running import ROOT, Server
 from tests.video.clips import disc_frames, write_clip

@@ -4,6 +4,12 @@ const clip = { file: null, request: null };
 
 function isClip(file) { return file.type.startsWith("video/") || /\.(mp4|m4v|mov|webm|mkv|avi)$/i.test(file.name); }
 
+/* By its first bytes, as the server tells: JPEG, PNG, GIF or WebP. */
+async function isPhoto(file) {
+  const start = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
+  return /^(\xff\xd8\xff|\x89PNG|GIF8|RIFF[^]{4}WEBP)/.test(start);
+}
+
 async function sendClip(file) {
   clip.request?.abort();
   const request = clip.request = new AbortController();
@@ -19,9 +25,9 @@ async function sendClip(file) {
   say("The clip is being sent.");
   const timer = setInterval(() => howFar(token, request.signal), POLL);
   try {
+    if (await isPhoto(file)) throw new Refusal("This is a photo under the name of a clip. Rename it, then choose it again.", 0);
     const answer = await ask(file, { output: kind, progress: token }, request.signal);
     const result = await answer.blob();
-    if (!result.type.startsWith("video/")) throw new Refusal("This clip is not supported. Convert it to MP4 first.", 0);
     playClip(result, `${stem(file.name)}-${kind}.${result.type.includes("webm") ? "webm" : "mp4"}`);
     say(`The clip is done: ${answer.headers.get("x-frames")} frames.`);
     if (answer.headers.get("x-warning")) complain(answer.headers.get("x-warning"));

@@ -29,9 +29,12 @@ function describe() {
 
 function describeBrush() {
   for (const id of ["undo", "restore", "save-correction"]) $(id).disabled = !current.strokes.length;
+  $("consent-row").hidden = $("send-correction").hidden = !isKept(current);
+  $("send-correction").disabled = !canSend();
+  $("send-correction").textContent = current.sent === strokesKey(current) ? "Sent" : "Send corrected mask";
   $("label-help").textContent = isKept(current)
-    ? "The corrected mask is named after this photo's record. \"humanseg archive import-labels FOLDER\" imports it into the archive as a training label."
-    : "The server did not archive this photo, so its corrected mask can't be imported as a label.";
+    ? "A mask that is sent becomes a training label once somebody accepts it (\"humanseg archive accept\"). The downloaded mask is named after this photo's record: \"humanseg archive import-labels FOLDER\" imports it as a label."
+    : "The server did not archive this photo, so its corrected mask can't become a label.";
 }
 
 function quote(word) { return /^[\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'"; }

@@ -74,6 +74,8 @@ on("brush-size", "input", placeTip);
 on("undo", "click", () => { undo(); if ($("undo").disabled) $("stage").focus(); });
 on("restore", "click", discardStrokes);
 on("save-correction", "click", saveCorrection);
+on("consent", "change", () => describe());
+on("send-correction", "click", sendCorrection);
 on("zoom-in", "click", () => zoomBy(STEP));
 on("zoom-out", "click", () => zoomBy(1 / STEP));
 on("zoom-fit", "click", fit);

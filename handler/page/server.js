@@ -11,17 +11,21 @@ function options() {
   return Object.fromEntries([...document.querySelectorAll("[data-option]:checked")].map((one) => [one.name, one.value]));
 }
 
-/* POST one photo. Returns the Response; raises Refusal with a sentence for people. */
-async function ask(file, fields, signal) {
+const ask = (file, fields, signal) => post({ image: file, ...fields }, signal);
+
+/* POST a form of texts and files. Returns the Response; raises Refusal with a sentence for people. */
+async function post(fields, signal) {
   const form = new FormData();
-  form.append("image", file, "photo");          // the server has no use for the file's name
-  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  for (const [name, value] of Object.entries(fields)) {
+    if (value instanceof Blob) form.append(name, value, "photo");   // the server has no use for the file's name
+    else form.append(name, value);
+  }
   let answer;
   try {
     answer = await fetch(here, { method: "POST", body: form, signal, headers: key ? { Authorization: "Bearer " + key } : {} });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(file.size > 6e7
+    throw new Refusal(fields.image?.size > 6e7
       ? "The server closed the connection: the photo is probably too large. Choose a smaller one."
       : "Could not reach the server. Check that it is running, then choose the photo again.", 0);
   }

@@ -1,14 +1,4 @@
 /* Files to a ZIP, stored: PNGs don't shrink. Format: PKWARE APPNOTE 6.3.10, without ZIP64 (4 GB, 65,535 files). */
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
-  for (let bit = 0; bit < 8; bit++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
-  return n;
-});
-
-function crc32(bytes) {
-  let crc = -1;
-  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
-  return ~crc >>> 0;
-}
 
 /* `entries`: [{name, blob}], each name once. Returns a Blob. */
 async function zip(entries) {

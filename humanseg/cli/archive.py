@@ -23,6 +23,7 @@ from humanseg.cli.archive_common import (
 )
 from humanseg.cli.archive_drift import drift
 from humanseg.cli.archive_erase import erase
+from humanseg.cli.archive_proposals import accept, proposals
 from humanseg.cli.archive_training import export, import_labels
 from humanseg.cli.console import CommandError, err, print_json, print_table
 from humanseg.common.names import state_dir
@@ -34,6 +35,8 @@ app = typer.Typer(
 )
 app.command()(export)
 app.command("import-labels")(import_labels)
+app.command()(proposals)
+app.command()(accept)
 app.command()(drift)
 app.command()(erase)
 
@@ -91,6 +94,7 @@ def list_records(
     model: Annotated[str, typer.Option(help="Only this model version, or NAME/VERSION.")] = "",
     below_confidence: Annotated[float, typer.Option(min=0, max=1, help="Only below this confidence.")] = 1.0,
     label: Annotated[str, typer.Option(help="Only with this x-label.")] = "",
+    clip: Annotated[str, typer.Option(help="Only the frames of the clip with this id.", metavar="ID")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of records.")] = 1_000_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one complete JSON record per line.")] = False,
 ) -> None:
@@ -98,6 +102,7 @@ def list_records(
     from datetime import timedelta
 
     from humanseg.archive.read.listing import Filter, rows
+    from humanseg.archive.read.proposals import read_proposals
     from humanseg.archive.read.reader import parse_day
     from humanseg.archive.ship.table import stored_record
 
@@ -106,11 +111,13 @@ def list_records(
         first = moment(parse_day(date))
         last = first + timedelta(days=1) if first else None
     with plain_errors():
-        found = rows(reader().records, Filter(first, last, model, below_confidence, label), limit, whole=as_json)
+        archive = reader()
+        found = rows(archive.records, Filter(first, last, model, below_confidence, label, clip), limit, whole=as_json)
         if as_json:
             for row in found:
                 typer.echo(stored_record(row).to_json())
             return
+        states = {one.of: one.state for one in read_proposals(archive)}
         table = [
             (
                 f"{row['time']:%Y-%m-%dT%H:%M:%S}",
@@ -121,10 +128,23 @@ def list_records(
                 f"{row['confidence']:.3f}",
                 row["sampling_reason"],
                 row["label"] or "",
+                "" if row["clip_seconds"] is None else f"{row['clip_seconds']:.2f} s",
+                *([states.get(row["request_id"], "")] if states else []),
             )
             for row in found
         ]
-    columns = ("time (UTC)", "request id", "version", "photo", "coverage", "confidence", "kept for", "label")
+    columns = [
+        "time (UTC)",
+        "request id",
+        "version",
+        "photo",
+        "coverage",
+        "confidence",
+        "kept for",
+        "label",
+        "in clip",
+    ]
+    columns += ["correction"] if states else []
     print_table(f"{len(table)} records", columns, table)
     note_backlog()
 
@@ -134,12 +154,14 @@ def show(
     request_id: Annotated[str, typer.Argument(metavar="ID")],
     to: Annotated[Path | None, typer.Option(help="File for the picture.", metavar="FILE.png")] = None,
     date: Annotated[str, typer.Option(help="The record's day (UTC), for a faster search.")] = "",
+    proposed: Annotated[bool, typer.Option("--proposed", help="Show the mask that a user sent back.")] = False,
 ) -> None:
     """Show photo, mask and overlay of one record side by side, and print its JSON.
 
     The picture is written to ID.png in the current folder, or to --to, and opened if there is a desktop.
     """
     from humanseg.archive.read.picture import side_by_side
+    from humanseg.archive.read.proposals import proposed_mask, read_proposals
     from humanseg.archive.read.reader import parse_day
     from humanseg.archive.ship.table import stored_record
 
@@ -150,7 +172,13 @@ def show(
             raise CommandError(
                 f"the archive has no committed record {request_id}; check the id, or wait until it is uploaded"
             )
-        picture = side_by_side(*archive.photo_and_mask(row))
+        photo, mask = archive.photo_and_mask(row)
+        if proposed:
+            found = read_proposals(archive, [request_id])
+            if not found:
+                raise CommandError(f"no correction of {request_id} was sent")
+            mask = proposed_mask(archive, found[0])
+        picture = side_by_side(photo, mask)
     typer.echo(stored_record(row).to_json())
     path = to or Path(f"{request_id}.png")
     path.touch(mode=0o600)

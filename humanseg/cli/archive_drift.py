@@ -25,6 +25,10 @@ def drift(
     tables: Annotated[
         Path | None, typer.Option(help="Read Parquet files from this folder, not from the bucket.", metavar="DIR")
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="A replay of both windows: also test the encoder's embeddings.", metavar="DIR"),
+    ] = None,
     least_effect: Annotated[float, typer.Option(min=0, max=1, help="Ignore changes with a smaller effect.")] = 0.1,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report.", metavar="FILE")] = None,
     metrics: Annotated[
@@ -44,7 +48,8 @@ def drift(
 
     windows = [_window("--reference", reference), _window("--current", current)]
     with plain_errors():
-        sides = [columns_of(_rows(tables, *window)) for window in windows]
+        replayed = None if predictions is None else _replayed(predictions)
+        sides = [columns_of(_rows(tables, *window), replayed) for window in windows]
     for name, side in zip(("--reference", "--current"), sides, strict=True):
         if not side or not len(next(iter(side.values()))):
             raise CommandError(f"{name} contains no photos; choose a longer window")
@@ -84,6 +89,19 @@ def _window(option: str, text: str) -> tuple[datetime, datetime]:
 
 def _say(since: datetime, until: datetime) -> str:
     return f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
+
+
+def _replayed(folder: Path) -> pa.Table:
+    """Ids and embeddings of a replay. Raises CommandError if they come from several models."""
+    import pyarrow.dataset as ds
+
+    rows = ds.dataset(sorted(folder.glob("*.parquet")), format="parquet")
+    if "embedding" not in rows.schema.names:
+        raise CommandError(f"{folder} contains no embeddings; run humanseg replay --to {folder}")
+    found = rows.to_table(columns=["request_id", "embedding", "weights_sha256"])
+    if len(found["weights_sha256"].unique()) > 1:
+        raise CommandError(f"{folder} contains embeddings of several models; use the folder of one replay")
+    return found
 
 
 def _rows(folder: Path | None, since: datetime, until: datetime) -> Iterator[pa.Table]:

@@ -32,7 +32,8 @@ def erase(
 ) -> None:
     """Erase records permanently: all object versions, corrected masks, and copies in the spool of this STATE_DIR.
 
-    --photo and --same-photo find a photo by its bytes without metadata, or by its pixels.
+    The id of a clip, or of a request with several photos, stands for all its records. --photo and --same-photo find a
+    photo by its bytes without metadata, or by its pixels.
 
     Prints what was erased and which exports contain a copy. Then redacts the ids in the export notes, and vacuums the
     embedded store. Exit status 4: an id or a photo was not found.
@@ -52,7 +53,7 @@ def erase(
     if found:
         typer.echo("\n".join(found), err=True)
     if ids and not yes:
-        typer.confirm(f"Erase {len(ids)} records with all their versions?", abort=True, err=True)
+        typer.confirm(f"Erase what {len(ids)} requests sent, with all their versions?", abort=True, err=True)
     with plain_errors():
         erased = run(archive, spool, ids) if ids else []
     if as_json:
@@ -61,7 +62,8 @@ def erase(
         _tell(erased)
     store = embedded_store(archive.store.destination, state_dir())
     with plain_errors(), err().status("redacting export notes, vacuuming the embedded store"):
-        redact(archive, ids)  # after printing: nothing else records the copies
+        gone = {*ids, *(one.request_id for one in erased)}
+        redact(archive, gone)  # after printing: nothing else records the copies
         if store:
             wipe(store, archive.store.destination.bucket)
     for what in unknown:
@@ -106,6 +108,8 @@ def _tell(erased: list[Erased]) -> None:
 
 def _how(fmt: str, photo: str) -> str:
     """How to delete a copy."""
+    if fmt == "replay":
+        return "repeat the replay into that folder"
     if fmt == "comparison":
         return "delete the report"
     if fmt in ("coco", "webdataset", "label-studio"):

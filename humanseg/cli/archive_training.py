@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +16,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+class Format(str, Enum):
+    """What an export can be."""
+
+    folder = "folder"
+    webdataset = "webdataset"
+    coco = "coco"
+    label_studio = "label-studio"
+
+
 def export(
     to: Annotated[Path, typer.Option(help="Output folder; run the command again to resume.", metavar="DIR")],
     since: Since,
     until: Until = "",
-    fmt: Annotated[
-        str, typer.Option("--format", help="Output format: folder, webdataset, coco or label-studio.")
-    ] = "folder",
+    fmt: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.folder,
     corrected_only: Annotated[
         bool, typer.Option("--corrected-only", help="Only photos with a corrected mask.")
     ] = False,
@@ -35,9 +43,9 @@ def export(
             min=1, help="Choose the N most useful photos to label (active learning); needs the extra `train`."
         ),
     ] = None,
-    model: Annotated[Path, typer.Option(help="Weights for --choose: those in production.", metavar="WEIGHTS")] = Path(
-        "model_store/human_segmentation.safetensors"
-    ),
+    model: Annotated[
+        Path, typer.Option(help="The model for --choose, the one in production: a .mar, or weights.", metavar="FILE")
+    ] = Path("model_store/human_segmentation.mar"),
     pool: Annotated[int, typer.Option(min=1, help="Size of the candidate pool for --choose.")] = 2000,
     seed: Annotated[int, typer.Option(help="Random seed of --choose.")] = 0,
     held_out: Annotated[
@@ -75,7 +83,7 @@ def export(
             since=first,
             until=moment(until),
             now=datetime.now(timezone.utc),
-            fmt=fmt,
+            fmt=fmt.value,
             corrected_only=corrected_only,
             only=only,
             chosen_as=chosen,
@@ -102,26 +110,26 @@ def export(
 
 
 def _choose(
-    weights: Path, count: int, pool: int, seed: int, since: datetime, until: datetime | None, bar: Progress
+    model: Path, count: int, pool: int, seed: int, since: datetime, until: datetime | None, bar: Progress
 ) -> dict[str, dict[str, Any]]:
     """The reason and probability of each chosen photo, by request id."""
-    from humanseg.loop.choose import pick
-    from humanseg.segmentation.weights import load_weights
-    from humanseg.training.encoder import Encoder
+    from tempfile import TemporaryDirectory
 
-    loaded = load_weights(weights)
+    from humanseg.loop.choose import pick
+    from humanseg.training.encoder import load_encoder
+
     task = bar.add_task("scored", total=None)
-    picked = pick(
-        reader(),
-        Encoder(loaded.network, loaded.spec),
-        loaded.sha256,
-        count=count,
-        since=since,
-        until=until,
-        pool=pool,
-        seed=seed,
-        progress=lambda done, total: bar.update(task, completed=done, total=total),
-    )
+    with TemporaryDirectory(prefix="choose-") as scratch:
+        picked = pick(
+            reader(),
+            load_encoder(model, Path(scratch)),
+            count=count,
+            since=since,
+            until=until,
+            pool=pool,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     if not picked.chosen:
         raise CommandError("there are no unlabelled photos in this time range; choose an earlier --since")
     reasons = [str(one["why"]) for one in picked.chosen.values()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from humanseg.cli.console import CommandError, err
-from humanseg.cli.photos import Job
+from humanseg.cli.jobs import Job
 from humanseg.video.kinds import CONTAINERS, LONGEST_START, is_clip
 
 if TYPE_CHECKING:
@@ -72,8 +72,10 @@ def network(server: Client, parallel: int) -> Network:
     return Network(spec, spec.threshold, facts["version"], ask, parallel)
 
 
-def work(server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, force: bool) -> Made:
-    """Convert one clip.
+def work(
+    server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, force: bool, stays: bool = True
+) -> Made:
+    """Convert one clip. stays: whether an interrupted result stays for a second run to resume.
 
     Raises:
         CommandError: interrupted by Ctrl-C; the finished part is kept.
@@ -95,7 +97,7 @@ def work(server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, f
     done = 0
     try:
         with _progress() as bar:
-            task = bar.add_task(job.photo.name, total=info.frames)
+            task = bar.add_task(job.source.name.name, total=info.frames)
 
             def progress(frames: int) -> None:
                 nonlocal done
@@ -113,9 +115,8 @@ def work(server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, f
                 warn=warnings.append,
             )
     except KeyboardInterrupt:
-        raise CommandError(
-            f"interrupted after {done} frames: {job.result} plays up to there; run the same command again to resume"
-        ) from None
+        there = f": {job.result} plays up to there; run the same command again to resume" if stays else ""
+        raise CommandError(f"interrupted after {done} frames{there}") from None
     return Made(job, outcome, asks.version, tuple(warnings))
 
 
@@ -125,20 +126,6 @@ def _known(background: str) -> str:
     if not named_in(background) and not Path(background).is_file():
         raise CommandError(f"--background {background} is not a colour (#rrggbb), blur, or an existing file")
     return background
-
-
-def refuse(asked: Mapping[str, Any]) -> None:
-    """Raise CommandError for options that do not apply to clips."""
-    if asked["output"] == "json":
-        raise CommandError("--output json is for photos: a clip has a mask for each frame; use --output mask")
-    if asked["crop"] == "person":
-        raise CommandError(
-            "--crop person is for photos: in a clip the person's bounding box changes from frame to frame"
-        )
-    if asked["quality"] == "best":
-        raise CommandError("--quality best is for photos: a clip's frames are segmented once and smoothed over time")
-    if asked["archive"]:
-        raise CommandError("--archive is for photos: clips are not archived")
 
 
 def in_front(content: bytes, backdrop: Pixels, format: str) -> bytes:

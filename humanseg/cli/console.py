@@ -40,6 +40,7 @@ EXTRAS = {
     "av": "video",
     **dict.fromkeys(("lightning_fabric", "albumentations", "imagehash", "pycocotools", "scipy"), "train"),
     **dict.fromkeys(("ts", "model_archiver"), "serve"),
+    "ray": "scale",
 }
 
 

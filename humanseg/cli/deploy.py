@@ -1,4 +1,4 @@
-"""`humanseg deploy aws|status|destroy`: deploy the service as a CloudFormation stack."""
+"""`humanseg deploy aws|destroy`: deploy the service as a CloudFormation stack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from humanseg.cli.console import CommandError, err, out, print_json, print_table
+from humanseg.cli.console import CommandError, err, out, print_table
 
 if TYPE_CHECKING:
     from humanseg.deploy.aws.plan import Plan
@@ -20,7 +20,6 @@ app = typer.Typer(no_args_is_help=True, help="Deploy the service to AWS: one ins
 StackName = Annotated[str, typer.Option("--stack", help="Name of the CloudFormation stack.")]
 Region = Annotated[str | None, typer.Option("--region", help="AWS region. Default: from the AWS configuration.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command()
@@ -63,24 +62,6 @@ def aws(
                 raise CommandError("nothing was changed; the change set is kept for review")
             _follow(target.carry_out(change_set), f"{stack} in {plan.region}")
         _show_outputs(target.outputs())
-
-
-@app.command()
-def status(stack: StackName, region: Region = None, as_json: AsJson = False) -> None:
-    """Show the stack's status, outputs and instances."""
-    cloud = _Cloud(_region(region))
-    with _one_line():
-        found = cloud.stack(stack)
-        described = found.describe()
-        if described is None:
-            raise CommandError(f"no stack named {stack} in {cloud.region}; check --stack and --region")
-        outputs, instances = found.outputs(), _instances(cloud, stack)
-    if as_json:
-        print_json({"status": described["StackStatus"], "outputs": outputs, "instances": instances})
-        return
-    out().print(f"{stack}: {described['StackStatus']}")
-    _show_outputs(outputs)
-    print_table("Instances", ("id", "type", "state", "zone"), [tuple(instance.values()) for instance in instances])
 
 
 @app.command()
@@ -192,21 +173,6 @@ def _show_plan(plan: Plan) -> None:
 def _show_outputs(outputs: dict[str, str]) -> None:
     for name, value in outputs.items():
         out().print(f"{name}: {value}", markup=False, soft_wrap=True)
-
-
-def _instances(cloud: _Cloud, stack: str) -> list[dict[str, str]]:
-    filters = [{"Name": "tag:Name", "Values": [stack]}]
-    found = cloud.client("ec2").describe_instances(Filters=filters)["Reservations"]
-    return [
-        {
-            "id": item["InstanceId"],
-            "type": item["InstanceType"],
-            "state": item["State"]["Name"],
-            "zone": item["Placement"]["AvailabilityZone"],
-        }
-        for group in found
-        for item in group["Instances"]
-    ]
 
 
 def _region(given: str | None) -> str:

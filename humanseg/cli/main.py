@@ -15,7 +15,6 @@ from humanseg.cli.console import explain
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Segment people in photos and clips, and operate the service.",

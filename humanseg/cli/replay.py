@@ -9,6 +9,7 @@ import typer
 
 from humanseg.cli.archive_common import Json, Since, Until, moment, plain_errors, reader
 from humanseg.cli.console import CommandError, err, print_json
+from humanseg.common.names import state_dir
 
 app = typer.Typer()
 
@@ -22,44 +23,70 @@ def replay(
     since: Since,
     until: Until = "",
     threads: Annotated[int, typer.Option(min=1, help="Engine threads.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Run on the Ray cluster at HOST:PORT, or auto; needs the extra `scale`."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run another model on archived photos and compare it with the served answers: one Parquet file per segment."""
+    """Run another model on archived photos and compare it with the served answers: one Parquet file per segment.
+
+    Exit status 1: segments are missing; run the command again to retry them.
+    """
     from tempfile import TemporaryDirectory
 
-    import pyarrow.parquet as pq
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from humanseg.loop.predictions import Window
+    from humanseg.loop.replay import here, resumed, summary
     from humanseg.loop.replay import replay as run
-    from humanseg.loop.replay import summary_of
-    from humanseg.training.candidates import load_candidate
+    from humanseg.training.encoder import load_encoder
 
     first = moment(since)
     if first is None:
         raise CommandError("--since: give a time, as in 7d")
+    asked = f"{since}..{until}"
+    window = resumed(to, asked) or Window(first, moment(until))
     columns = TextColumn("segments"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with plain_errors(), TemporaryDirectory(prefix="replay-") as scratch, Progress(*columns, console=err()) as bar:
         task = bar.add_task("segments", total=None)
+        archive = reader()
+        # With Ray, too: an invalid model is rejected here and not on every node.
+        encoder = load_encoder(mar, Path(scratch), threads=threads)
+        if ray is None:
+            work = here(archive, encoder, window)
+        else:
+            from humanseg.loop.on_ray import Job, Place, on_ray
+
+            work = on_ray(ray, mar, Job(Place.of(state_dir()), window, mar.name, threads))
         done = run(
-            reader(),
-            load_candidate(mar, Path(scratch), threads=threads),
+            archive,
+            encoder.candidate.weights_sha256,
             to,
-            since=first,
-            until=moment(until),
+            window,
+            work,
+            asked=asked,
             progress=lambda number, total: bar.update(task, completed=number, total=total),
         )
-    found = {**vars(done), **summary_of(pq.read_table(path) for path in sorted(to.glob("*.parquet")))}
+    found = {**vars(done), **summary(to)}
     if as_json:
         print_json(found)
-        return
-    typer.echo(
-        f"{done.photos} photos of {done.segments} segments in {done.seconds:.1f} s, {done.skipped} already there"
-    )
-    if found["photos"]:
+    else:
         typer.echo(
-            f"of {found['photos']} photos, weighted: mean disagreement {found['mean_disagreement']:.4f}, "
-            f"{found['share_over_10_percent']:.1%} differ by more than 0.1; most: "
-            + ", ".join(one["request_id"] for one in found["most"][:3])
+            f"{done.photos} photos of {done.segments} segments in {done.seconds:.1f} s, {done.skipped} already there"
         )
-    if found["problems"]:
-        typer.echo(f"{found['problems']} photos could not be read; see the column `problem`", err=True)
+        if found["photos"]:
+            typer.echo(
+                f"of {found['photos']} photos, weighted: mean disagreement {found['mean_disagreement']:.4f}, "
+                f"{found['share_over_10_percent']:.1%} differ by more than 0.1; most: "
+                + ", ".join(one["request_id"] for one in found["most"][:3])
+            )
+        if found["problems"]:
+            typer.echo(f"{found['problems']} photos could not be read; see the column `problem`", err=True)
+    if done.failed:
+        raise CommandError(
+            f"{len(done.failed)} segments are missing ({done.failed[0]}, ...): they crashed their workers. Run the "
+            "command again to retry them"
+        )

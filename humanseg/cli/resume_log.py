@@ -2,7 +2,7 @@
 
 A job gets a line before its photo is sent and another one after its result is written, so every result is known even
 if the run is killed in between. A job is done if its last line has the same photo (size and modification time), the
-same options, and the current size of the result. Otherwise it runs again. A file without a line is foreign and is never
+same options, and the current size of the result. Otherwise it runs again. A file without a line is foreign and never
 overwritten.
 """
 
@@ -10,30 +10,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from humanseg.cli.photos import Job
+from humanseg.cli.jobs import Job, State
 
 NAME = ".humanseg.jsonl"
 
 
-class State(Enum):
-    """A job's state before the run."""
-
-    OPEN = "open"
-    DONE = "done"
-    FOREIGN = "foreign"
-
-
 class ResumeLog:
-    """The record of one results folder. Its lines are appended by one thread.
+    """The record of one results folder, as `Results`. Its lines are appended by one thread.
 
     Args:
         folder: the results folder; made when missing.
         options: of the run; changed options reopen every job.
     """
+
+    resumes = True
 
     def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,9 +37,13 @@ class ResumeLog:
         # A run killed in the middle of a line must not spoil the next one.
         self._torn = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
 
+    def name(self, job: Job) -> str:
+        """The result's path."""
+        return str(job.result)
+
     def state(self, job: Job) -> State:
         """Whether the job is done, open, or blocked by a foreign file."""
-        line = self._lines.get(self._name(job))
+        line = self._lines.get(self._line(job))
         if not job.result.exists():
             return State.OPEN
         if line is None:
@@ -56,13 +53,16 @@ class ResumeLog:
 
     def begin(self, job: Job) -> None:
         """Record that the job starts."""
-        self._append({"result": self._name(job)})
+        self._append({"result": self._line(job)})
+
+    def deliver(self, job: Job, *, whole: bool = True) -> None:
+        """The result lies where it belongs."""
 
     def finish(self, job: Job, model_version: str) -> None:
         """Record that the job's result is written."""
         size = job.result.stat().st_size
         line = {
-            "result": self._name(job),
+            "result": self._line(job),
             **self._of(job),
             "result_bytes": size,
             "model_version": model_version,
@@ -75,17 +75,11 @@ class ResumeLog:
         self._torn = False
         self._lines[line["result"]] = line
 
-    def _name(self, job: Job) -> str:
+    def _line(self, job: Job) -> str:
         return job.result.relative_to(self._folder).as_posix()
 
     def _of(self, job: Job) -> dict[str, Any]:
-        photo = job.photo.stat()
-        return {
-            "photo": str(job.photo.resolve()),
-            "photo_bytes": photo.st_size,
-            "photo_changed_ns": photo.st_mtime_ns,
-            "options": self._options,
-        }
+        return {**job.source.identity(), "options": self._options}
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -2,98 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from enum import Enum
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from humanseg.cli.clips import Made, behind_photos, container_for, in_front, is_a_clip, refuse, work
-from humanseg.cli.console import CommandError, err, print_json, print_table
+from humanseg.cli import s3
+from humanseg.cli.clips import container_for, is_a_clip
+from humanseg.cli.console import CommandError
+from humanseg.cli.jobs import Job, Results, Source
 from humanseg.cli.options import ApiKey, AsJson, Timeout, Url, connect
-from humanseg.cli.photos import Job, plan
-from humanseg.cli.resume_log import ResumeLog, State
-from humanseg.video.kinds import CONTAINERS
-
-if TYPE_CHECKING:
-    from humanseg.client import Client, Segmentation
-    from humanseg.segmentation.photo import Pixels
+from humanseg.cli.photos import CLIPS, to_folder, to_one
+from humanseg.cli.results import STDOUT, Bucket, OneFile, Stdout
+from humanseg.cli.resume_log import ResumeLog
+from humanseg.cli.segment_choices import FORMAT, SUFFIX, Crop, Format, Keep, Output, Quality
+from humanseg.cli.segment_report import report
+from humanseg.cli.segment_run import Run
+from humanseg.cli.sources import gather, is_single
+from humanseg.common.effects import without_effect
 
 app = typer.Typer()
-
-SUFFIX = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
-FORMAT = {
-    ".png": "png",
-    ".webp": "webp",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".webm": "webm",
-    ".mp4": "mp4",
-    ".mov": "mov",
-}
-
-
-class Output(str, Enum):
-    """The kind of result."""
-
-    mask = "mask"
-    probability = "probability"
-    cutout = "cutout"
-    overlay = "overlay"
-    composite = "composite"
-    json = "json"
-
-
-class Format(str, Enum):
-    """The file format of the result: png, webp and jpeg for photos; webm, mp4, mov, and png in a folder for clips."""
-
-    png = "png"
-    webp = "webp"
-    jpeg = "jpeg"
-    webm = "webm"
-    mp4 = "mp4"
-    mov = "mov"
-
-
-class Quality(str, Enum):
-    """Speed or quality."""
-
-    fast = "fast"
-    best = "best"
-
-
-class Keep(str, Enum):
-    """Which person regions to keep."""
-
-    all = "all"
-    largest = "largest"
-
-
-class Crop(str, Enum):
-    """How to crop the result."""
-
-    none = "none"
-    person = "person"
-
-
-@dataclass
-class Tally:
-    """The outcome of all jobs."""
-
-    done: list[tuple[Job, Segmentation]] = field(default_factory=list)
-    clips: list[Made] = field(default_factory=list)
-    skipped: list[Job] = field(default_factory=list)
-    failed: list[tuple[Job, str]] = field(default_factory=list)
-    untried: list[Job] = field(default_factory=list)
 
 
 @app.command()
 def segment(
-    photos: Annotated[list[str], typer.Argument(help="Photos, clips, folders, or patterns like '*.jpg'.")],
-    out: Annotated[str, typer.Option("-o", "--out", help="Output file for one photo, folder for several.")],
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos, clips, folders, patterns like '*.jpg', - for standard input, https:// addresses, "
+            "s3://bucket/key or s3://bucket/folder/."
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Output file for one photo, folder for several; - for standard output; s3://bucket/key or folder/.",
+        ),
+    ],
     output: Annotated[Output, typer.Option(help="Kind of result.")] = Output.mask,
     format: Annotated[
         Format | None, typer.Option(help="File format. Default: from the suffix of -o, else png.")
@@ -128,7 +77,7 @@ def segment(
 
     Failures are listed in a table at the end, and the exit status is 1.
     """
-    format = _format(format, output, out)
+    format = format or (None if output is Output.json else FORMAT.get(Path(out).suffix.lower()))
     asked: dict[str, Any] = {
         "output": output.value,
         "format": format.value if format else None,
@@ -140,201 +89,106 @@ def segment(
         "archive": archive,
         "label": label,
     }
-    jobs, folder = _plan(photos, out, output, format)
+    if out == STDOUT and as_json:
+        raise CommandError("--json and -o - would both write to standard output; leave one of them out")
     server = connect(url, api_key=api_key, timeout=timeout)
     options = {name: str(value) for name, value in asked.items() if value is not None}
     options |= {"model": server.model} | ({"version": server.version} if server.version else {})
-    tally = Tally()
-    log = ResumeLog(folder, options) if folder else None
-    todo = list(_open_jobs(jobs, log, tally, force))
-    clips = [job for job in todo if is_a_clip(job.photo, asked["format"])]
-    if clips:
-        refuse(asked)
-    with server:
-        still = [job for job in todo if job not in clips]
-        if still:
-            _run(server, still, asked, parallel, log, tally)
-        if clips:
-            _run_clips(server, clips, asked, parallel, log, tally, force)
-    _report(tally, as_json)
-    if tally.failed or tally.untried or any(made.outcome.broken for made in tally.clips):
+    with server, tempfile.TemporaryDirectory(prefix="humanseg-") as folder:
+        scratch = Path(folder)
+        many = _is_folder(photos, out)
+        local = not (out == STDOUT or out.startswith(s3.SCHEME))
+        gathered = gather(photos, Path(out) if local else None, scratch, timeout=timeout)
+        if local and len(photos) == 1 and _becomes_folder(gathered.sources, out, asked["format"]):
+            many = False
+        jobs, place = _jobs(gathered.sources, out, None if local else scratch, many, asked)
+        clips = [job for job in jobs if _is_clip(job.source, asked["format"])]
+        for chosen, clip in ((clips, True), ([job for job in jobs if job not in clips], False)):
+            if chosen:
+                refuse(asked, clip=clip)
+        run = Run(server, asked, _results(out, place, many, options), parallel, force)
+        run.tally.failed += gathered.failed
+        still = run.open_jobs(jobs)
+        if chosen := [job for job in still if job not in clips]:
+            run.photos(chosen)
+        if chosen := [job for job in still if job in clips]:
+            run.clips(chosen)
+        report(run.tally, run.results, as_json=as_json, results_on_stdout=out == STDOUT)
+    if not run.tally.all_done:
         raise typer.Exit(1)
 
 
-def _plan(sources: list[str], out: str, output: Output, format: Format | None) -> tuple[list[Job], Path | None]:
-    """Plan the jobs. A clip as pictures gets its own folder, which is `out` itself if there is only one clip."""
-    wanted = format.value if format else None
-    first = Path(sources[0])
-    if len(sources) == 1 and wanted == "png" and first.is_file() and is_a_clip(first, wanted) and not _picture(out):
-        return [Job(first, Path(out))], None
+def refuse(asked: Mapping[str, Any], *, clip: bool) -> None:
+    """Raise CommandError for an option that would change nothing in the result."""
+    archive = None if asked["archive"] is None else "yes" if asked["archive"] else "no"
+    given = {name: None if value is None else str(value) for name, value in {**asked, "archive": archive}.items()}
 
-    def suffix(photo: Path) -> str:
-        if is_a_clip(photo, wanted):
-            container = container_for(wanted, Path(), output.value)
-            return "" if container == "png" else f".{container}"
-        return ".json" if output is Output.json else SUFFIX.get(wanted or "png", ".png")
+    def spell(name: str, value: str) -> str:
+        return f"--{name}" if name == "archive" else f"--{name} {value}"
 
-    return plan(sources, out, suffix)
-
-
-def _picture(out: str) -> bool:
-    return Path(out).suffix.lower() in (".png", ".webp", ".jpg", ".jpeg")
-
-
-def _format(format: Format | None, output: Output, out: str) -> Format | None:
-    if output is Output.json:
-        return None
-    named = FORMAT.get(Path(out).suffix.lower())
-    return format or (Format(named) if named else None)
-
-
-def _open_jobs(jobs: Sequence[Job], log: ResumeLog | None, tally: Tally, force: bool) -> Iterator[Job]:
-    for job in jobs:
-        state = State.OPEN if log is None or force else log.state(job)
-        if state is State.DONE:
-            tally.skipped.append(job)
-        elif state is State.FOREIGN:
-            tally.failed.append(
-                (job, f"{job.result} exists and was not written by this command; use --force to overwrite it")
+    for name in ("archive", "label"):
+        if clip and given[name] not in (None, "no"):
+            raise CommandError(
+                f"{spell(name, str(given[name]))} is for photos: this command sends a clip's frames one by one, "
+                "and they are not archived"
             )
-        else:
-            yield job
+    if reason := without_effect(given, clip=clip, spell=spell):
+        raise CommandError(reason)
 
 
-def _run(
-    server: Client,
-    jobs: Sequence[Job],
-    asked: Mapping[str, Any],
-    parallel: int,
-    log: ResumeLog | None,
-    tally: Tally,
-) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from humanseg.client import HumansegError, UnauthorizedError, UnreachableError
-
-    behind = behind_photos(asked)
-    queue = iter(jobs)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err(), transient=True) as bar, ThreadPoolExecutor(parallel) as pool:
-        task = bar.add_task("Segmenting", total=len(jobs))
-        running: dict[Future[Segmentation], Job] = {}
-        try:
-            while True:
-                while len(running) < parallel and (job := next(queue, None)):
-                    if log:
-                        log.begin(job)
-                    running[pool.submit(_one, server, job, asked, behind)] = job
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    job = running.pop(future)
-                    try:
-                        answer = future.result()
-                    except (HumansegError, OSError, ValueError) as error:
-                        tally.failed.append((job, str(error)))
-                        if isinstance(error, (UnauthorizedError, UnreachableError)):
-                            tally.untried += queue  # all others would fail, too
-                            queue = iter(())
-                    else:
-                        tally.done.append((job, answer))
-                        if log:
-                            log.finish(job, answer.model_version)
-                    bar.advance(task)
-        except KeyboardInterrupt:
-            raise CommandError("interrupted; run the same command again to resume") from None
+def _is_folder(sources: list[str], out: str) -> bool:
+    """Whether the results go into a folder: of several photos they must, of one they do where `out` is one."""
+    one = len(sources) == 1 and is_single(sources[0])
+    if out == STDOUT:
+        if not one:
+            raise CommandError("-o - takes the result of one photo or clip; name a folder for more")
+        return False
+    if out.startswith(s3.SCHEME):
+        folder = s3.parse(out).is_folder
+        if not (one or folder):
+            raise CommandError(f"{out} is one object; end it in / for the results of several photos")
+        return folder
+    return not one or Path(out).is_dir() or out.endswith("/")
 
 
-def _run_clips(
-    server: Client,
-    jobs: Sequence[Job],
-    asked: Mapping[str, Any],
-    parallel: int,
-    log: ResumeLog | None,
-    tally: Tally,
-    force: bool,
-) -> None:
-    """Process one clip after another, each with `parallel` concurrent frames."""
-    import av  # noqa: F401  (first: where the extra is missing, this is the name that says which one)
-
-    from humanseg.client import HumansegError, UnauthorizedError, UnreachableError
-    from humanseg.video.errors import ClipError
-    from humanseg.video.resume import is_begun
-
-    queue = iter(jobs)
-    for job in queue:
-        if log:
-            log.begin(job)
-        try:
-            # A result in the log may be overwritten, unless it can be resumed.
-            again = force or (log is not None and not is_begun(job.result))
-            made = work(server, job, asked, parallel, force=again)
-        except (ClipError, HumansegError, OSError, ValueError) as error:
-            tally.failed.append((job, str(error)))
-            if isinstance(error, (UnauthorizedError, UnreachableError)):
-                tally.untried += queue
-            continue
-        tally.clips.append(made)
-        for warning in made.warnings:
-            err().print(f"warning: {warning}", highlight=False, markup=False)
-        if log and not made.outcome.broken:
-            log.finish(job, made.model_version)
+def _becomes_folder(sources: list[Source], out: str, format: str | None) -> bool:
+    """Whether the result is one clip as pictures, a folder by itself, which then is `out`."""
+    ends_like_a_picture = Path(out).suffix.lower() in (".png", ".webp", ".jpg", ".jpeg")
+    return len(sources) == 1 and format == "png" and not ends_like_a_picture and _is_clip(sources[0], format)
 
 
-def _one(server: Client, job: Job, asked: Mapping[str, Any], behind: Pixels | None) -> Segmentation:
-    import dataclasses
+def _jobs(
+    sources: list[Source], out: str, scratch: Path | None, many: bool, asked: Mapping[str, Any]
+) -> tuple[list[Job], Path]:
+    """The jobs, and the file or folder of their results on this machine: `out`, or one in `scratch`."""
+    wanted, output = asked["format"], asked["output"]
 
-    if asked["format"] in CONTAINERS:
-        raise ValueError(f"a photo can't be written as {asked['format']}: use --format png, webp or jpeg")
-    if behind is None:
-        answer = server.segment(job.photo, **asked)
-    else:
-        cut = server.segment(job.photo, **{**asked, "output": "cutout", "format": "png", "background": None})
-        answer = dataclasses.replace(cut, content=in_front(cut.content, behind, asked["format"] or "png"))
-    job.result.parent.mkdir(parents=True, exist_ok=True)
-    answer.save(job.result)
-    return dataclasses.replace(
-        answer, content=b"", document=None
-    )  # without the bytes: a run may have thousands of photos
+    def suffix(source: Source) -> str:
+        if _is_clip(source, wanted):
+            container = container_for(wanted, Path(), output)
+            if container == "png" and scratch is not None:
+                raise CommandError("a clip as a folder of pictures stays on this machine: name a folder with -o")
+            return "" if container == "png" else f".{container}"
+        return ".json" if output == "json" else SUFFIX.get(wanted or "png", ".png")
+
+    place = Path(out) if scratch is None else scratch / "out"
+    if many:
+        return to_folder(sources, place, suffix), place
+    if scratch is not None:
+        place = place / f"result{Path(out).suffix if out != STDOUT else suffix(sources[0]) if sources else ''}"
+    return [job for source in sources for job in to_one(source, place)], place
 
 
-def _report(tally: Tally, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            {
-                "done": [
-                    {
-                        "photo": str(job.photo),
-                        "result": str(job.result),
-                        "coverage": answer.coverage,
-                        "person_found": answer.person_found,
-                        "confidence": answer.confidence,
-                        "model_version": answer.model_version,
-                        "request_id": answer.request_id,
-                    }
-                    for job, answer in tally.done
-                ],
-                "clips": [
-                    {
-                        "clip": str(made.job.photo),
-                        "result": str(made.job.result),
-                        "frames": made.outcome.frames,
-                        "resumed_at": made.outcome.resumed,
-                        "warnings": list(made.warnings),
-                        "model_version": made.model_version,
-                    }
-                    for made in tally.clips
-                ],
-                "skipped": [{"photo": str(job.photo), "result": str(job.result)} for job in tally.skipped],
-                "failed": [{"photo": str(job.photo), "cause": cause} for job, cause in tally.failed],
-                "untried": [str(job.photo) for job in tally.untried],
-            }
-        )
-        return
-    if tally.failed:
-        print_table("Failed", ("photo", "cause"), [(job.photo, cause) for job, cause in tally.failed])
-    parts = [f"{len(tally.done) + len(tally.clips)} done"]
-    parts += [f"{len(tally.skipped)} skipped (already done)"] if tally.skipped else []
-    parts += [f"{len(tally.failed)} failed"] if tally.failed else []
-    parts += [f"{len(tally.untried)} not tried"] if tally.untried else []
-    err().print(", ".join(parts), highlight=False)
+def _results(out: str, place: Path, many: bool, options: Mapping[str, str]) -> Results:
+    if out == STDOUT:
+        return Stdout()
+    if out.startswith(s3.SCHEME):
+        return Bucket(s3.parse(out), place, options)
+    return ResumeLog(place, options) if many else OneFile()
+
+
+def _is_clip(source: Source, container: str | None) -> bool:
+    """Whether a source is a clip: by its first bytes, or by its name where it is still to be fetched."""
+    if source.download:
+        return source.path.suffix in CLIPS
+    return is_a_clip(source.path, container)

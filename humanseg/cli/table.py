@@ -13,6 +13,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 GAP = 2  # spaces between columns
 LEAST_PROSE = 16  # columns of prose are not folded narrower than this
@@ -20,14 +21,17 @@ MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?UTC|Z)
 NUMBER = re.compile(r"[-+]?[\d.,]+ ?(%|s|ms|[kKMGT]i?B|B|\$)?")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under `columns` on stdout; no cell is interpreted as markup."""
-    print(table(title, columns, rows, terminal_width(), bold=sys.stdout.isatty()))
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], stream: TextIO | None = None
+) -> None:
+    """Print rows under `columns` on `stream` (standard output); no cell is interpreted as markup."""
+    stream = stream or sys.stdout
+    print(table(title, columns, rows, terminal_width(stream), bold=stream.isatty()), file=stream)
 
 
-def terminal_width() -> int | None:
+def terminal_width(stream: TextIO) -> int | None:
     """The columns of the terminal, or of COLUMNS; None if the output is not a terminal."""
-    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+    if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
         return None
     return shutil.get_terminal_size().columns
 

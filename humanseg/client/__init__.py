@@ -1,6 +1,6 @@
 """The Python client library: inference and management over HTTP."""
 
-from humanseg.client.answer import Segmentation
+from humanseg.client.answer import Clip, Segmentation
 from humanseg.client.client import Client
 from humanseg.client.errors import (
     AnswerError,
@@ -26,6 +26,7 @@ __all__ = [
     "AnswerError",
     "BadRequestError",
     "Client",
+    "Clip",
     "ConflictError",
     "ForbiddenError",
     "HumansegError",

@@ -1,4 +1,4 @@
-"""A server's response for one photo: the picture and its metadata."""
+"""A server's response for one photo or clip: the result and its metadata."""
 
 from __future__ import annotations
 
@@ -72,6 +72,73 @@ class Segmentation:
         return picture
 
 
+@dataclass(frozen=True)
+class Clip:
+    """A server's answer about one clip.
+
+    Attributes:
+        content: the bytes of the clip.
+        content_type: `video/webm`, `video/mp4` or `video/quicktime`.
+        frames: how many it has.
+        warning: why it ends before the clip that was sent, or lacks its sound; None where all is there.
+        threshold: above which a probability counted as a person, 0..1.
+        model_version: the version of the model that answered.
+        request_id: names this exchange in the server's log; in the archive, the id of the clip.
+        archived: `spooled`, `declined`, `sampled-out` or `dropped`, of its sampled frames.
+        archived_frames: how many of its frames are kept.
+    """
+
+    content: bytes = field(repr=False)
+    content_type: str
+    frames: int
+    warning: str | None
+    threshold: float
+    model_version: str
+    request_id: str
+    archived: str
+    archived_frames: int
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the content to `path`, whole or not at all.
+
+        Raises:
+            OSError: the folder is missing, not writable or full.
+        """
+        write_whole(Path(path), self.content)
+
+
+def read_clip(answer: requests.Response) -> Clip:
+    """Read a good answer of `/predictions/NAME` to a clip.
+
+    Raises:
+        AnswerError: it is no clip.
+    """
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip()
+    if not kind.startswith("video/"):
+        raise AnswerError(
+            f"{answer.url} answered {kind or 'without a content type'} instead of a clip: what was sent is a photo; "
+            "use segment, or for a GIF format='webm'"
+        )
+    head = answer.headers
+    try:
+        return Clip(
+            content=answer.content,
+            content_type=kind,
+            frames=int(head["x-frames"]),
+            warning=head.get("x-warning"),
+            threshold=float(head["x-threshold"]),
+            model_version=head["x-model-version"],
+            request_id=head.get("x-request-id", ""),
+            archived=head["x-archived"],
+            archived_frames=int(head["x-archived-frames"]),
+        )
+    except (KeyError, ValueError) as fault:
+        raise AnswerError(
+            f"{answer.url} answered {kind} without the facts of a human segmentation server "
+            f"({type(fault).__name__}: {fault}); check the URL"
+        ) from None
+
+
 def read_answer(answer: requests.Response) -> Segmentation:
     """Parse a successful response of `/predictions/NAME`.
 
@@ -89,6 +156,8 @@ def read_answer(answer: requests.Response) -> Segmentation:
             f"{answer.url} answered {kind} without the headers or fields of a human segmentation server "
             f"({type(fault).__name__}: {fault}); check the URL"
         ) from None
+    if kind.startswith("video/"):
+        raise AnswerError("what was sent is a clip: use segment_clip")
     raise AnswerError(
         f"{answer.url} answered {answer.status_code} {kind or 'without a content type'}, "
         "which is neither a picture nor JSON; check the URL"

@@ -86,9 +86,9 @@ class Transport:
         path: str,
         *,
         params: Mapping[str, str] | None = None,
-        data: Mapping[str, str] | None = None,
-        files: Mapping[str, tuple[str, bytes]] | None = None,
-        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        files: Mapping[str, tuple[str | None, bytes]] | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
         timeout: float | None = None,
         retries: int | None = None,
     ) -> requests.Response:

@@ -23,8 +23,9 @@ from humanseg.archive.read.labels import read_labels
 from humanseg.archive.read.reader import Damaged, Gone, Reader, parallel
 from humanseg.segmentation.errors import PhotoError
 from humanseg.segmentation.photo import read_photo
+from humanseg.training.alike import perceptual_hash
 from humanseg.training.choosing import Pool, Shares, calibrated_doubt, choose, disagreement
-from humanseg.training.encoder import Encoder, Seen, perceptual_hash
+from humanseg.training.encoder import Encoder, Seen
 
 KNOWN = 300  # labelled photos to score
 
@@ -45,7 +46,6 @@ class Picked:
 def pick(
     reader: Reader,
     encoder: Encoder,
-    weights_sha256: str,
     *,
     count: int,
     since: datetime,
@@ -57,8 +57,7 @@ def pick(
 ) -> Picked:
     """Choose at most `count` unlabelled photos with since <= time < until.
 
-    weights_sha256: of the encoder's weights. For photos answered by other weights, the difference of both masks is
-    their disagreement.
+    For photos answered by other weights, the difference of both masks is their disagreement.
     """
     labels = read_labels(reader)
     empty = pa.schema([reader.records.schema.field(name) for name in COLUMNS]).empty_table()
@@ -78,7 +77,7 @@ def pick(
         rows.append(choice)
         seen.append(looked)
         hashes.append(digest)
-        other = choice.row["weights_sha256"] != weights_sha256
+        other = choice.row["weights_sha256"] != encoder.candidate.weights_sha256
         apart.append(max(looked.disagreement, disagreement(served, looked.mask) if other else 0.0))
     if not rows:
         return Picked({}, len(fresh), 0)

@@ -70,7 +70,7 @@ class OpenVinoEngine:
     def _one(self, frame: Batch) -> Batch:
         """The raw output for one frame; the next call overwrites it."""
         self._request.infer([to_input(frame[None], self._spec)], share_inputs=True)
-        said: Batch = self._request.get_output_tensor().data
+        said: Batch = self._request.get_output_tensor(0).data
         return said
 
 

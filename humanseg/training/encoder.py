@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import imagehash
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor, nn
 
-from humanseg.segmentation.engine import Engine, reference_engine
+from humanseg.segmentation.engine import OpenVinoEngine
+from humanseg.segmentation.frame import Batch
+from humanseg.segmentation.graph import MOVES
 from humanseg.segmentation.photo import Pixels
-from humanseg.segmentation.pipeline import segment
+from humanseg.segmentation.result import Segmentation
 from humanseg.segmentation.spec import Spec
+from humanseg.training.candidates import Candidate, load_candidate
 from humanseg.training.choosing import disagreement
+
+Features = NDArray[np.float32]
+EMBEDDED = 32  # numbers of an embedding
+
+
+class EncoderEngine(OpenVinoEngine):
+    """An engine that also keeps the output of the network's deepest layer, averaged over the picture.
+
+    The deepest layer is the last one with the smallest spatial size: a U-Net's bottleneck, whatever its name.
+    """
+
+    def __init__(self, graph: Any, spec: Spec, *, threads: int, precision: str) -> None:
+        """See `OpenVinoEngine`. Raises ValueError if no layer has a spatial output."""
+        from humanseg.segmentation.quiet_openvino import core
+
+        model = core().read_model(str(graph)) if isinstance(graph, Path) else graph
+        super().__init__(_with_deepest(model, spec), spec, threads=threads, precision=precision)
+        self.features: Features = np.zeros(0, np.float32)  # of the last frame, [channels]
+
+    def _one(self, frame: Batch) -> Batch:
+        said = super()._one(frame)
+        self.features = self._request.get_output_tensor(1).data[0].astype(np.float32)
+        return said
 
 
 @dataclass(frozen=True)
@@ -26,62 +50,85 @@ class Seen:
     features: float32 [D], of length 1. confidence, disagreement (with its mirror): 0..1. mask: uint8 [H, W], 0/255.
     """
 
-    features: NDArray[np.float32]
+    features: Features
     confidence: float
     disagreement: float
     mask: Pixels
 
 
+@dataclass(frozen=True)
 class Encoder:
-    """A PyTorch network that also returns its deepest layer's output, averaged over the picture.
+    """A model with the serving pipeline's answers and its encoder's features."""
 
-    The deepest layer is the last one with the smallest spatial size: a U-Net's bottleneck, whatever its name.
-    """
+    candidate: Candidate
+    engine: EncoderEngine
 
-    def __init__(self, network: nn.Module, spec: Spec) -> None:
-        self._spec = spec
-        self._found: Tensor | None = None
-        self._engine: Engine = reference_engine(network, spec)
-        _deepest(network, spec).register_forward_hook(self._keep)
+    def segment(self, pixels: Pixels) -> tuple[Segmentation, Features]:
+        """Segment a photo, uint8 [H, W, 3] RGB: the answer, and its features, float32 [D] of length 1."""
+        found = self.candidate.segment(pixels)
+        vector = self.engine.features
+        return found, vector / np.float32(max(1e-12, float(np.linalg.norm(vector))))
 
     def look(self, pixels: Pixels) -> Seen:
         """Process a photo, uint8 [H, W, 3] RGB, and its mirror image."""
-        found = segment(self._engine, self._spec, pixels)
-        assert self._found is not None
-        vector = self._found.float().mean(dim=(0, 2, 3)).numpy()
-        mirrored = segment(self._engine, self._spec, np.ascontiguousarray(pixels[:, ::-1])).mask[:, ::-1]
-        length = np.float32(max(1e-12, float(np.linalg.norm(vector))))
-        return Seen(
-            np.asarray(vector / length, np.float32),
-            found.summary(self._spec.calibration).confidence,
-            disagreement(found.mask, mirrored),
-            found.mask,
-        )
-
-    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._found = output.detach()
+        found, features = self.segment(pixels)
+        mirrored = self.candidate.segment(np.ascontiguousarray(pixels[:, ::-1])).mask[:, ::-1]
+        confidence = found.summary(self.candidate.spec.calibration).confidence
+        return Seen(features, confidence, disagreement(found.mask, mirrored), found.mask)
 
 
-def _deepest(network: nn.Module, spec: Spec) -> nn.Module:
+def load_encoder(path: Path, scratch: Path, *, threads: int = 1) -> Encoder:
+    """Load the model in `path`, a .mar or any weights file. Its graph is stored in the folder `scratch`.
+
+    Raises:
+        WeightsError, ValueError: the file contains no usable model.
+    """
+    candidate = load_candidate(path, scratch, threads=threads, engine=EncoderEngine)
+    assert isinstance(candidate.engine, EncoderEngine)
+    return Encoder(candidate, candidate.engine)
+
+
+def embed(features: Features) -> NDArray[np.float16]:
+    """Compress `features`, float32 [D] of length 1, to float16 [EMBEDDED] by a fixed random projection.
+
+    The projection approximately preserves distances (Achlioptas, "Database-friendly random projections", 2003). Its
+    signs come from NumPy's legacy generator, which returns the same numbers in every version.
+    """
+    signs = np.random.RandomState(0).randint(0, 2, (len(features), EMBEDDED)) * 2.0 - 1.0
+    return np.asarray(features @ signs / np.sqrt(EMBEDDED), np.float16)
+
+
+def _with_deepest(model: Any, spec: Spec) -> Any:
+    """Add a second output to `model`: the spatial mean of its deepest layer, float32 [1, channels]."""
+    from humanseg.segmentation.quiet_openvino import openvino
+
     width, height = spec.input_size
-    seen: list[tuple[int, nn.Module]] = []
-
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] * output.shape[-2] > 1:
-            seen.append((output.shape[-1] * output.shape[-2], module))
-
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
-    with torch.inference_mode():
-        network.eval()(torch.zeros(1, 3, height, width))
-    for hook in hooks:
-        hook.remove()
-    if not seen:
+    still = model.clone()
+    still.reshape([1, 3, height, width] if spec.layout == "NCHW" else [1, height, width, 3])
+    sizes = {
+        node.get_friendly_name(): int(node.output(0).shape[2] * node.output(0).shape[3])
+        for node in _from_input(still)
+        if node.get_output_size() == 1 and len(node.output(0).shape) == 4 and node.get_type_name() not in MOVES
+    }
+    pictures = {name: size for name, size in sizes.items() if size > 1}
+    if not pictures:
         raise ValueError("the network has no layer with a spatial output; its features can't be used")
-    smallest = min(size for size, _ in seen)
-    return next(module for size, module in reversed(seen) if size == smallest)
+    smallest = min(pictures.values())
+    deepest = [name for name, size in pictures.items() if size == smallest][-1]
+    node = next(each for each in model.get_ordered_ops() if each.get_friendly_name() == deepest)
+    # OpenVINO fuses a layer with its upsampling: an output in between changes bfloat16 rounding, and the mask.
+    grown = [one.get_node() for one in node.output(0).get_target_inputs()]
+    if len(grown) == 1 and grown[0].get_type_name() == "Interpolate":
+        node = grown[0]
+    mean = openvino.opset13.reduce_mean(node.output(0), np.array([2, 3]), keep_dims=False)
+    return openvino.Model([*model.outputs, mean.output(0)], model.get_parameters(), model.get_friendly_name())
 
 
-def perceptual_hash(pixels: Pixels) -> np.uint64:
-    """The 64-bit perceptual hash of a photo, uint8 [H, W, 3] (the DCT hash of the library imagehash)."""
-    bits = imagehash.phash(Image.fromarray(pixels)).hash.ravel()
-    return np.uint64(int("".join("1" if bit else "0" for bit in bits), 2))
+def _from_input(model: Any) -> Iterator[Any]:
+    """The nodes of a graph that depend on the photo, in topological order, without weights and other constants."""
+    reached = {parameter.get_friendly_name() for parameter in model.get_parameters()}
+    for node in model.get_ordered_ops():
+        if any(one.get_node().get_friendly_name() in reached for one in node.input_values()):
+            reached.add(node.get_friendly_name())
+            if node.get_type_name() != "Result":
+                yield node

@@ -5,6 +5,7 @@ A data set is one folder. Three layouts are read:
 - `img/NAME.jpg` alone, for photos without people (`empty`);
 - a COCO JSON file (`*.json` in the folder, or the file itself), with its photos in the same folder, `img/` or
   `images/`: every annotation of the category `person` is drawn into the mask.
+A `manifest.jsonl` beside them, as the archive's export writes it, says which photos are frames of one clip.
 """
 
 from __future__ import annotations
@@ -49,12 +50,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Sample:
-    """One photo and its mask: a file, COCO polygons or RLE, or nothing (no person)."""
+    """One photo and its mask: a file, COCO polygons or RLE, or nothing (no person).
+
+    clip: SHA-256 of the clip that the photo is a frame of; None for a photo.
+    """
 
     photo: Path
     mask: Path | None = None
     shapes: tuple[Any, ...] = ()
     soft: bool = False
+    clip: bytes | None = None
 
     def read(self) -> tuple[Pixels, Pixels]:
         """RGB uint8 `[H, W, 3]` and mask uint8 `[H, W]`, 255 = person."""
@@ -81,15 +86,23 @@ def find_samples(source: Source) -> list[Sample]:
     """All samples of a source in a stable order. Raises DataError if files are missing."""
     annotation = _coco_file(source.path)
     samples = _folder(source) if annotation is None else _coco(annotation)
-    kept = [sample for sample in samples if sample.photo.stem not in source.leave_out]
+    clips = _clips((annotation.parent if annotation else source.path) / "manifest.jsonl")
+    kept = [
+        replace(sample, clip=clips.get(sample.photo.stem))
+        for sample in samples
+        if sample.photo.stem not in source.leave_out
+    ]
     if not kept:
         raise DataError(f"{source.path}: no photos; expected img/NAME.jpg and mask/NAME.png, or a COCO JSON")
     return kept
 
 
 def held_out(sample: Sample, share: float) -> bool:
-    """Whether a photo is held out, by its content only, so that duplicates stay in one split."""
-    return int.from_bytes(sample.digest()[:8], "big") < share * 2**64
+    """Whether a photo is held out, by its content only, so that duplicates stay in one split.
+
+    Frames of one clip are near-duplicates: the hash of the clip decides for all of them.
+    """
+    return int.from_bytes((sample.clip or sample.digest())[:8], "big") < share * 2**64
 
 
 def split(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
@@ -142,6 +155,21 @@ def fingerprint(samples: Sequence[Sample]) -> str:
 def _is_binary(mask: Any) -> bool:
     values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     return values.size <= 2 and (values.size < 2 or int(values[0]) == 0)
+
+
+def _clips(manifest: Path) -> dict[str, bytes]:
+    """SHA-256 of the clip of each photo that is a frame of one, by the photo's name."""
+    if not manifest.is_file():
+        return {}
+    found = {}
+    try:
+        for line in manifest.read_text().splitlines():
+            row = json.loads(line)
+            if row.get("clip_sha256"):
+                found[row["name"]] = bytes.fromhex(row["clip_sha256"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{manifest}: not a manifest of `humanseg archive export` ({error})") from None
+    return found
 
 
 def _folder(source: Source) -> list[Sample]:

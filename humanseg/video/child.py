@@ -31,10 +31,14 @@ NICE = 10
 
 @dataclass(frozen=True)
 class ClipJob:
-    """The job: paths of the clip and the result, the request's options, and the network's spec."""
+    """The job: paths of the clip and the result, the request's options, and the network's spec.
+
+    samples: folder for sampled frames (`humanseg.video.sampled`); None for no samples.
+    """
 
     source: str
     result: str
+    samples: str | None
     container: str
     output: str
     background: str
@@ -98,6 +102,7 @@ def _work(job: ClipJob, pipe_in: BinaryIO, pipe_out: BinaryIO) -> dict[str, Any]
     from humanseg.video.convert import Look, Network, Target, convert
     from humanseg.video.errors import ClipTooLarge
     from humanseg.video.probe import probe
+    from humanseg.video.sampled import Sampler
 
     cv2.setNumThreads(1)
 
@@ -128,16 +133,23 @@ def _work(job: ClipJob, pipe_in: BinaryIO, pipe_out: BinaryIO) -> dict[str, Any]
         return ask(frame)
 
     warnings: list[str] = []
+    spec = Spec.from_mapping(job.spec)
+    sampler = Sampler(Path(job.samples), info.seconds, spec.calibration) if job.samples else None
     outcome = convert(
         info,
         Target(Path(job.result), job.container),
         Look(job.output, backdrop(job.background), job.threshold, job.keep),
-        Network(Spec.from_mapping(job.spec), job.threshold, "", asking),
+        Network(spec, job.threshold, "", asking),
         longest=Fraction(job.max_seconds) + Fraction(1, 2),
+        seen=sampler or (lambda frame, segmentation: None),
         progress=progress,
         warn=warnings.append,
     )
-    return {"frames": outcome.frames, "width": info.width, "height": info.height, "warnings": warnings}
+    return {
+        "frames": outcome.frames,
+        "warnings": warnings,
+        "sampled": [one.plain() for one in sampler.taken] if sampler else [],
+    }
 
 
 def _say(pipe_out: BinaryIO, kind: bytes, document: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from humanseg.segmentation.frame import to_frame_size
 from humanseg.segmentation.photo import Photo, Pixels
 from humanseg.segmentation.picture import draw
 from humanseg.segmentation.pipeline import at_photo_size
+from humanseg.segmentation.result import Segmentation
 from humanseg.segmentation.spec import Spec
 from humanseg.video.backdrop import Backdrop
 from humanseg.video.decode import Frame, frames
@@ -88,6 +89,7 @@ def convert(
     options: Mapping[str, str] = {},
     force: bool = False,
     longest: Fraction | None = None,
+    seen: Callable[[Frame, Segmentation], None] = lambda frame, segmentation: None,
     progress: Callable[[int], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -101,6 +103,7 @@ def convert(
         options: everything that affects the result; a run resumes only if they are equal.
         force: overwrite an existing result.
         longest: seconds; a longer clip is rejected, whatever its header says.
+        seen: called with each frame and its segmentation, before it is drawn.
         progress: called with the number of finished frames, after each.
         warn: called with problems that do not stop the conversion.
 
@@ -127,8 +130,9 @@ def convert(
             probability = steady(answer.astype(np.float32) * np.float32(1 / 255), one.small)
             if one.frame.index < done:
                 continue
-            picture = drawn(one.frame, probability, look, look.threshold or network.threshold)
-            writer.write(picture, one.frame.time, one.frame.duration)
+            segmentation = _segmented(one.frame, probability, look, network)
+            seen(one.frame, segmentation)
+            writer.write(_drawn(one.frame, segmentation, look), one.frame.time, one.frame.duration)
             done += 1
             progress(done)
     finally:
@@ -183,9 +187,14 @@ def _asked(source: Iterator[Frame], spec: Spec) -> Iterator[_Asked]:
         yield _Asked(frame, to_frame_size(frame.pixels, spec))
 
 
-def drawn(frame: Frame, probability: NDArray[np.float32], look: Look, threshold: float) -> Pixels:
+def _segmented(frame: Frame, probability: NDArray[np.float32], look: Look, network: Network) -> Segmentation:
+    height, width = frame.pixels.shape[:2]
+    threshold = look.threshold or network.threshold
+    return at_photo_size(probability, width, height, threshold=threshold, keep=look.keep)
+
+
+def _drawn(frame: Frame, segmentation: Segmentation, look: Look) -> Pixels:
     """The picture of one frame: uint8 [h, w], [h, w, 3] or [h, w, 4]; see `humanseg.segmentation.picture.draw`."""
     height, width = frame.pixels.shape[:2]
-    segmentation = at_photo_size(probability, width, height, threshold=threshold, keep=look.keep)
     photo = Photo(frame.pixels, width, height, "video")
     return draw(photo, segmentation, look.output, look.backdrop(frame.time, (width, height)))

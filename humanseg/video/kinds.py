@@ -11,6 +11,7 @@ STARTS = (
     b"\x00\x00\x01\xba",  # MPEG program stream
     b"\x00\x00\x01\xb3",  # MPEG-1 and -2 video
 )
+PHOTO_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 LONGEST_START = 512  # bytes that `is_clip` looks at
 
 CONTAINERS = ("webm", "mp4", "mov")  # formats of a clip's result
@@ -25,3 +26,9 @@ def is_clip(start: bytes) -> bool:
         return start[8:12] == b"AVI "
     transport_stream = start[:1] == b"\x47" and start[188:189] == b"\x47" and start[376:377] == b"\x47"
     return start.startswith(STARTS) or transport_stream
+
+
+def is_photo(start: bytes) -> bool:
+    """Whether a file that begins with `start` looks like a photo that is read: JPEG, PNG, WebP, HEIC, ..."""
+    webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    return start.startswith(PHOTO_STARTS) or webp or (start[4:8] == b"ftyp" and not is_clip(start))

@@ -29,7 +29,7 @@ def run(
     deadline: float,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, Any]:
-    """Process one clip, and return the child's result: {"frames", "width", "height", "warnings"}.
+    """Process one clip, and return the child's result: {"frames", "warnings", "sampled"}.
 
     Args:
         job: the job.

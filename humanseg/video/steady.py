@@ -1,9 +1,10 @@
 """Temporal smoothing of masks: each frame's probability is averaged with the previous ones along the motion.
 
 The motion is dense optical flow between two network-sized frames (DIS: Kroeger et al., "Fast Optical Flow using
-Dense Inverse Search", 2016). The previous probability is warped along it. Where the picture does not follow the
-motion (disocclusion, a light switched on), or where one object moves over another, the past has a lower weight, and
-after a cut none.
+Dense Inverse Search", 2016). At object boundaries the flow is inaccurate, and a mask's edge is such a boundary. The
+edge moves with the person: around a person the mean motion of the person replaces the flow. The previous probability
+is warped along this motion. Where the picture does not follow (disocclusion, something passes in front) the past has
+a lower weight; where the network is certain, too; after a cut none.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from humanseg.segmentation.photo import Pixels
 
 Map = NDArray[np.float32]
 
-PAST = 0.85  # the weight of the past where the picture follows the motion
+PAST = 0.85  # the weight of the past where the picture follows the motion and the network is uncertain
+SURE = 0.5  # reduction of that weight where the network is certain: a person may come or go without a cut
 MISMATCH = 10.0  # difference in grey levels from the warped previous frame at which that weight falls to 1/e
-SHEAR = 1.5  # difference of the motion in pixels, within 3 pixels, at which it does: an object boundary
 CUT = 0.35  # share of pixels that do not follow the motion, above which it is a cut
-NEAR = np.ones((7, 7), np.uint8)
+WINDOW = (5, 5)  # pixels over which the two frames are compared
+AROUND = (15, 15)  # pixels over which a person's motion is averaged; it extends so far beyond the edge
+NEAR = 0.05  # share of such a window that must be person
 
 
 class Steady:
@@ -42,14 +45,30 @@ class Steady:
             self._grid = _grid(*grey.shape)
         elif self._grey is not None and self._past is not None:
             flow = self._flow.calc(grey, self._grey, None)  # type: ignore[call-overload]
-            motion = np.asarray(flow, np.float32)
-            where = self._grid + motion
-            apart = _mismatch(grey, _moved(self._grey, where))
-            if float((apart > 2 * MISMATCH).mean()) <= CUT:
-                weight = PAST * np.exp(-np.square(apart / MISMATCH) - np.square(_shear(motion) / SHEAR))
-                steady = np.asarray(probability + weight * (_moved(self._past, where) - probability), np.float32)
+            before = np.dstack((_in_light_of(self._grey, grey), self._past))
+            steady = _blended(probability, grey, before, np.asarray(flow, np.float32), self._grid)
         self._grey, self._past = grey, steady
         return steady
+
+
+def _blended(probability: Map, grey: Pixels, before: Map, flow: Map, grid: Map) -> Map:
+    """The probability with its past. before: [h, w, 2], the frame before in grey levels, and what was said of it."""
+    now = grey.astype(np.float32)
+    moved = _moved(before, grid + flow)
+    apart = np.abs(_mean(now - moved[..., 0], WINDOW))
+    if float((apart > 2 * MISMATCH).mean()) > CUT:
+        return probability
+    person = np.square(np.clip(np.minimum(probability, moved[..., 1]) * 2 - 1, 0, 1)) * _follows(apart) + 1e-6
+    around = _mean(np.dstack((flow * person[..., None], person)), AROUND)
+    share = around[..., 2:]
+    near = np.clip(share / NEAR, 0, 1)
+    moved = _moved(before, grid + flow + near * (around[..., :2] / share - flow))
+    # Beside its edge the background does not follow the person's motion, and need not.
+    weight = np.maximum(probability, 0.02)
+    beside = _mean(np.dstack(((now - moved[..., 0]) * weight, weight)), WINDOW)
+    apart = np.where(near[..., 0] > 0.5, np.abs(beside[..., 0] / beside[..., 1]), apart)
+    past = PAST * _follows(apart) * (1 - SURE * np.square(np.square(2 * probability - 1)))
+    return np.asarray(probability + past * (moved[..., 1] - probability), np.float32)
 
 
 def _grid(height: int, width: int) -> Map:
@@ -57,19 +76,20 @@ def _grid(height: int, width: int) -> Map:
     return np.dstack((across, down))
 
 
-def _moved(picture: NDArray[Any], where: Map) -> Map:
-    moved = cv2.remap(picture, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    return np.asarray(moved, np.float32)
+def _moved(picture: Map, where: Map) -> Map:
+    at = np.asarray(where, np.float32)
+    return np.asarray(cv2.remap(picture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)  # type: ignore[call-overload]
 
 
-def _mismatch(grey: Pixels, before: Map) -> Map:
-    """Difference of small windows in grey levels, ignoring a change of the whole picture's brightness."""
-    now = grey.astype(np.float32)
-    same_light = before * (max(1.0, float(now.mean())) / max(1.0, float(before.mean())))
-    return np.abs(np.asarray(cv2.blur(now - same_light, (5, 5)), np.float32))
+def _mean(values: NDArray[Any], window: tuple[int, int]) -> Map:
+    return np.asarray(cv2.blur(values.astype(np.float32, copy=False), window), np.float32)
 
 
-def _shear(motion: Map) -> Map:
-    """The local variation of the motion: at object boundaries the flow is inaccurate."""
-    spread = np.asarray(cv2.dilate(motion, NEAR), np.float32) - np.asarray(cv2.erode(motion, NEAR), np.float32)
-    return np.asarray(spread.max(axis=2), np.float32)
+def _follows(apart: Map) -> Map:
+    """1 where the picture follows the motion, falling to 0."""
+    return np.asarray(np.exp(-np.square(apart / np.float32(MISMATCH))), np.float32)
+
+
+def _in_light_of(before: Pixels, now: Pixels) -> Map:
+    """The frame before, as bright on the whole as the one now: a light that goes on is no cut."""
+    return before.astype(np.float32) * np.float32(max(1.0, float(now.mean())) / max(1.0, float(before.mean())))

@@ -560,7 +560,6 @@ def test_a_listing_says_what_is_not_in_the_bucket_yet(tmp_path: Path, bucket: Bu
     [
         (("ls", "--since", "yesterday"), "is not a time"),
         (("ls", "--date", "20.11.2026"), "is not a date"),
-        (("export", "--to", "x", "--since", "7d", "--format", "zip"), "unknown format"),
         (("erase", "../x", "--yes"), "request id"),
     ],
 )

@@ -50,7 +50,7 @@ def photos(count: int, seed: int) -> Table:
         "passed_over_declined": random.poisson(0.3, count),
         "passed_over_sampled_out": np.zeros(count, int),
         "passed_over_dropped": np.zeros(count, int),
-        "features": random.normal(size=(count, 8)),
+        "embedding": random.normal(size=(count, 8)),
     }
 
 
@@ -106,7 +106,7 @@ def test_alarms_for_hours_people_who_say_no_and_embeddings() -> None:
     now = photos(600, 7)
     now["time"] = now["time"] + np.timedelta64(9 * 3600, "s")
     now["passed_over_declined"] = now["passed_over_declined"] + 1
-    now["features"] = now["features"] + 0.5
+    now["embedding"] = now["embedding"] + 0.5
     assert changed(drift(photos(600, 8), now)) == {"hour", "share declined", "embedding"}
 
 
@@ -115,7 +115,7 @@ def test_few_photos_and_missing_columns_say_so() -> None:
     findings = drift(before, now)
     assert not changed(findings)
     assert all(one.note.startswith("too few photos: 20") for one in findings)
-    old = {name: values for name, values in before.items() if name not in ("brightness", "features")}
+    old = {name: values for name, values in before.items() if name not in ("brightness", "embedding")}
     assert "brightness" not in {one.name for one in drift(old, photos(200, 11))}
     unknown = {**before, "sharpness": np.array([None] * 200, object)}
     assert "too few" in next(one for one in drift(unknown, before) if one.name == "sharpness").note

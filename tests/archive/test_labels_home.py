@@ -97,7 +97,7 @@ def test_a_coco_file_finds_photos_by_name_and_a_stranger_stops_all(
     path.write_text(json.dumps(content))
     assert "only Mensch" in str(run("import-labels", path, "--by", "ada", status=1).exception)
     said = str(run("import-labels", path, "--by", "ada", "--label", "mensch", status=1).exception)
-    assert "image 2 (holiday.jpg): no record of holiday.jpg is in the archive" in said
+    assert "image 2 (holiday.jpg): the archive has no record of holiday.jpg" in said
     assert labelled(bucket) == {}
     content["images"].pop()
     content["annotations"].pop()

@@ -13,8 +13,8 @@ import jsonschema
 import pytest
 
 from humanseg.archive.capture.names import make_name, parse_name, replacement_name, segment_key, table_key
-from humanseg.archive.capture.record import StoredRecord, build_record
-from humanseg.archive.capture.sampling import decide
+from humanseg.archive.capture.record import ClipFrame, StoredRecord, build_record
+from humanseg.archive.capture.sampling import allowed, decide
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.errors import NoStore
 from humanseg.archive.ship.destination import Destination
@@ -42,7 +42,7 @@ from tests.archive.helpers import NOON, SCHEMA, exchange
 def test_mode_and_consent_decide(mode: str, consent: bool | None, expected: str) -> None:
     decision = decide(ArchiveSettings(mode=mode), "a1", 0.9, consent)
     assert decision.reason == expected
-    assert decision.kept == (expected != "declined")
+    assert decision.kept == allowed(ArchiveSettings(mode=mode), consent) == (expected != "declined")
 
 
 def test_low_confidence_and_requests_are_kept_whatever_the_sample() -> None:
@@ -88,9 +88,11 @@ def record_of(**changes: Any) -> dict[str, Any]:
     return about
 
 
-def test_a_records_json_follows_its_schema_and_comes_back() -> None:
+@pytest.mark.parametrize("clip", [None, ClipFrame("7e1-a", 12.5, "cd" * 32)])
+def test_a_records_json_follows_its_schema_and_comes_back(clip: ClipFrame | None) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    about = record_of(consent=True, label="stand 3")
+    about = record_of(consent=True, label="stand 3", clip=clip)
+    assert about["clip_seconds"] == (12.5 if clip else None)
     jsonschema.validate(about, SCHEMA)
     assert json.loads(StoredRecord.from_json(json.dumps(about)).to_json()) == about
     with pytest.raises(jsonschema.ValidationError):

@@ -133,7 +133,12 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
         (("-o", "out.webm", "--crop", "person"), "--crop person is for photos"),
         (("-o", "out.webm", "--output", "json"), "--output json is for photos"),
         (("-o", "out.webm", "--quality", "best"), "--quality best is for photos"),
+        (("-o", "out.webm", "--archive"), "--archive is for photos"),
+        (("-o", "out.webm", "--label", "stand 3"), "--label stand 3 is for photos"),
+        (("-o", "out.jpg", "--format", "jpeg"), "--format png and a folder"),
         (("-o", "out.webm", "--output", "composite", "--background", "beach"), "not a colour"),
+        (("-o", "out.webm", "--background", "blur"), "Use --output composite"),
+        (("-o", "out.webm", "--output", "probability", "--threshold", "0.3"), "what comes before the threshold"),
     ],
 )
 def test_what_no_clip_takes_is_one_sentence(

@@ -142,6 +142,9 @@ def test_results_below_the_photos_are_no_photos_next_time(humanseg: Run, server:
         (("photos/b.png", "photos/a.jpg", "-o", "photos"), "would overwrite a photo"),
         (("nothing-here", "-o", "out"), "not a file, a folder, or a pattern"),
         (("empty", "-o", "out"), "contains no photos"),
+        (("photos", "-o", "out", "--output", "cutout", "--background", "blur"), "Use --output composite"),
+        (("photos", "-o", "out", "--output", "json", "--format", "webp"), "--format webp has no effect"),
+        (("photos", "-o", "out", "--background", "photos/b.png"), "only a composite has a background"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
@@ -164,12 +167,12 @@ def test_without_a_server_it_stops_early_and_says_so(humanseg: Run, photos: Path
 def test_a_stopped_run_leaves_no_half_files_and_goes_on(
     humanseg: Run, server: Server, photos: Path, tmp_path: Path
 ) -> None:
-    from humanseg.cli.photos import Job
+    from humanseg.cli.jobs import Job, Source
     from humanseg.cli.resume_log import ResumeLog
 
     # What a kill leaves behind: a result that was begun and written, but not noted; and half a line.
     out = tmp_path / "out"
-    ResumeLog(out, {}).begin(Job(photos / "a.jpg", out / "a.png"))
+    ResumeLog(out, {}).begin(Job(Source(photos / "a.jpg", Path("a.jpg")), out / "a.png"))
     (out / "a.png").write_bytes(b"written, not noted")
     with (out / ".humanseg.jsonl").open("a") as log:
         log.write('{"result": "b.p')

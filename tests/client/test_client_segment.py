@@ -13,7 +13,15 @@ from PIL import Image
 from pycocotools import mask as coco
 
 import humanseg.client as library
-from humanseg.client import BadRequestError, Client, NotFoundError, TooLargeError, UnsupportedFormatError
+from humanseg.client import (
+    AnswerError,
+    BadRequestError,
+    Client,
+    NotFoundError,
+    TooLargeError,
+    UnsupportedFormatError,
+)
+from tests.video.clips import shown, write_clip
 
 if TYPE_CHECKING:
     from tests.running import Server
@@ -30,6 +38,7 @@ def test_public_surface() -> None:
         "AnswerError",
         "BadRequestError",
         "Client",
+        "Clip",
         "ConflictError",
         "ForbiddenError",
         "HumansegError",
@@ -188,3 +197,34 @@ def test_a_client_is_shared_between_threads(client: Client, astronaut_jpeg: byte
     with ThreadPoolExecutor(8) as pool:
         contents = {one.content for one in pool.map(lambda _: client.segment(astronaut_jpeg), range(16))}
     assert len(contents) == 1
+
+
+@pytest.fixture(scope="module")
+def clip(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The astronaut, 160x160."""
+    small = np.array(Image.fromarray(astronaut).resize((160, 160)))
+    frames = [np.roll(small, index, axis=1) for index in range(40)]
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames)
+
+
+def test_a_clip_is_cut_out_and_its_progress_told(client: Client, clip: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    found = client.segment_clip(clip, output="cutout", progress=lambda done, of: told.append((done, of)))
+    assert (found.content_type, found.frames, found.warning) == ("video/webm", 40, None)
+    assert (found.model_version, found.archived, found.archived_frames) == ("1.0", "declined", 0)
+    assert len(found.request_id) == 36
+    assert told == sorted(told) and {of for _, of in told} <= {0, 40}
+    assert told, "its process alone takes longer to start than the client to ask"
+    found.save(tmp_path / "person.webm")
+    assert 0.3 < (shown(tmp_path / "person.webm", "rgba")[20][1][..., 3] > 127).mean() < 0.8
+
+
+def test_a_clip_as_a_photo_and_a_photo_as_a_clip(client: Client, clip: Path, astronaut_jpeg: bytes) -> None:
+    with pytest.raises(AnswerError, match="use segment_clip"):
+        client.segment(clip)
+    with pytest.raises(AnswerError, match="use segment"):
+        client.segment_clip(astronaut_jpeg)
+    with pytest.raises(BadRequestError, match="is for clips"):
+        client.segment_clip(astronaut_jpeg, format="mp4")
+    with pytest.raises(BadRequestError, match="no transparency"):
+        client.segment_clip(clip, output="cutout", format="mp4")

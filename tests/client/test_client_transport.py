@@ -140,3 +140,14 @@ def test_an_answer_of_something_else_is_named_as_such(answer: tuple[int, dict[st
 def test_arguments_that_cannot_be_meant_are_refused(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Client(**arguments)  # type: ignore[arg-type]
+
+
+def test_the_photo_is_the_body_and_its_options_are_headers_in_utf_8() -> None:
+    with scripted(FINE) as server, Client(server.url) as client:
+        client.segment(b"photo", output="cutout", label="caf\u00e9 \u2603", archive=False)
+        with pytest.raises(ValueError, match="label"):
+            client.segment(b"photo", label="two\nlines")
+    (seen,) = server.seen
+    assert (seen["content-type"], seen["content-length"]) == ("application/octet-stream", "5")
+    assert (seen["x-output"], seen["x-archive"]) == ("cutout", "no")
+    assert seen["x-label"].encode("latin-1").decode() == "caf\u00e9 \u2603"

@@ -162,7 +162,7 @@ def test_one_instance_from_nothing_to_destroyed_but_for_the_bucket(moto: moto_se
     assert done.returncode == 0, done.stderr
     assert ids["ArchiveBucket"] in done.stdout
     assert s3.get_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v2/kept")["Body"].read() == b"a photo"
-    gone = humanseg("status", "--stack", "photos", **moto.environment)
+    gone = humanseg("destroy", "--stack", "photos", "--yes", **moto.environment)
     assert "no stack photos" in gone.stderr
 
 
@@ -197,10 +197,10 @@ def test_a_fleet_and_its_update(moto: moto_server.Moto, mar: Path) -> None:
 
     again = humanseg(*given, **moto.environment)
     assert again.returncode == 0, again.stderr
-    assert "Nothing to change in crowd." in again.stdout
+    assert "crowd is up to date." in again.stdout
 
 
-def test_status_shows_where_to_send_photos(moto: moto_server.Moto, mar: Path) -> None:
+def test_the_outputs_say_where_to_send_photos(moto: moto_server.Moto, mar: Path) -> None:
     # Straight through the API: moto leaves the outputs of a change set's stack empty.
     network = moto.client("ec2").describe_subnets()["Subnets"]
     plan = Plan("shown", "one", moto_server.REGION, mar, IMAGE)
@@ -211,8 +211,9 @@ def test_status_shows_where_to_send_photos(moto: moto_server.Moto, mar: Path) ->
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in wanted.items()],
         Capabilities=["CAPABILITY_IAM"],
     )
-    shown = json.loads(humanseg("status", "--stack", "shown", "--json", **moto.environment).stdout)
-    assert shown["status"] == "CREATE_COMPLETE"
-    assert shown["outputs"]["Url"] == "http://127.0.0.1:8080/predictions/human_segmentation"
-    assert made(moto, "shown")["Instance"] in shown["outputs"]["Tunnel"]
-    assert shown["outputs"]["Bucket"] == made(moto, "shown")["ArchiveBucket"]
+    shown = moto.client("cloudformation").describe_stacks(StackName="shown")["Stacks"][0]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in shown["Outputs"]}
+    assert shown["StackStatus"] == "CREATE_COMPLETE"
+    assert outputs["Url"] == "http://127.0.0.1:8080/predictions/human_segmentation"
+    assert made(moto, "shown")["Instance"] in outputs["Tunnel"]
+    assert outputs["Bucket"] == made(moto, "shown")["ArchiveBucket"]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from tests.page.driving import canvas, choose, download, paint, saved_file, scroll_to_stage, view
+from tests.cli.conftest import COMMAND
+from tests.page.driving import canvas, choose, download, paint, saved_file, scroll_to_stage, until, view
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+    from tests.running import Server
 
 
 def mask(page: Page) -> np.ndarray:
@@ -152,3 +158,50 @@ def test_each_photo_keeps_its_own_correction(page: Page, photo: Path, tmp_path: 
     page.click("[aria-label='my photo.jpg, 1 of 2']")
     page.wait_for_selector("[aria-label='my photo.jpg, 1 of 2'][aria-current=true]")
     assert np.array_equal(mask(page), painted)
+
+
+def test_a_corrected_mask_is_sent_with_consent_accepted_and_exported(
+    page: Page, photo: Path, server: Server, tmp_path: Path
+) -> None:
+    """Brush, consent, server, embedded store, a person's yes, and the export that training takes."""
+    choose(page, photo)
+    page.click("#brush")
+    paint(page, (0.9, 0.1), (0.95, 0.5), (0.8, 0.6))
+    assert page.is_disabled("#send-correction")  # without consent
+    page.check("#consent")
+    page.click("#send-correction")
+    until(page, "document.getElementById('send-correction').textContent === 'Sent'")
+    assert page.is_disabled("#send-correction")
+    of = page.evaluate("current.facts.id")
+    painted = mask(page)
+    paint(page, (0.1, 0.9))
+    assert page.is_enabled("#send-correction")  # it is another mask now
+
+    def archive(*words: str) -> str:
+        environment = {**os.environ, **server.environment, "COLUMNS": "200", "USER": "ada"}
+        command = [str(COMMAND), "archive", *words]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    archive("ship", "--drain")
+    assert of in archive("proposals")
+    assert any(of in line and "proposed" in line for line in archive("ls").splitlines())
+    archive("accept", of)
+    (tmp_path / "ids").write_text(of)
+    archive("export", "--since", "1d", "--ids", "ids", "--to", "truth", "--corrected-only")
+    [row] = [json.loads(line) for line in (tmp_path / "truth" / "manifest.jsonl").read_text().splitlines()]
+    assert row["mask_source"] == "corrected"
+    with Image.open(tmp_path / "truth" / "mask" / f"{row['name']}.png") as exported:
+        assert np.array_equal(np.array(exported) > 127, painted)
+
+
+def test_a_photo_that_was_not_kept_has_nothing_to_send(page: Page, photo: Path) -> None:
+    page.check("#private")
+    choose(page, photo)
+    page.click("#brush")
+    paint(page, (0.9, 0.1))
+    assert page.is_hidden("#send-correction")
+    assert page.is_hidden("#consent")

@@ -41,3 +41,13 @@ def test_what_is_no_clip_is_said_in_the_servers_words(page: Page, tmp_path: Path
     page.wait_for_selector("#error:visible")
     assert page.inner_text("#error-text").startswith("broken.mp4: The clip is not in a supported format")
     assert page.is_hidden("#clip")
+
+
+def test_a_photo_under_the_name_of_a_clip_is_not_sent(page: Page, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "photo.mp4", "PNG")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    page.set_input_files("#file", tmp_path / "photo.mp4")
+    page.wait_for_selector("#error:visible")
+    assert page.inner_text("#error-text").startswith("photo.mp4: This is a photo")
+    assert "POST" not in sent

@@ -220,13 +220,3 @@ def test_another_user_reaches_neither_the_socket_nor_the_logs(closed_server: Ser
     )
     become = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
     subprocess.run([*become, "/usr/bin/python3", "-c", script, str(closed_server.state_dir)], check=True)
-
-
-def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path) -> None:
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
-    server = start_server(tmp_path / "state", TMPDIR=str(scratch))
-    (worker,) = server.worker_pids()
-    assert worker
-    assert server.stop() == 0
-    assert list(scratch.iterdir()) == []

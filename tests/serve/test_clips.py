@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import requests
 from PIL import Image
 
 from tests.running import Server, encoded
-from tests.video.clips import disc_frames, shown, sound_packets, write_clip
+from tests.video.clips import disc_frames, shown, sound_packets, write_clip, write_sound
 
 PHOTO = encoded(np.full((60, 80, 3), 128, np.uint8), "PNG")
 
@@ -39,6 +41,7 @@ def test_a_clip_is_answered_with_a_clip(server: Server, portrait: Path, tmp_path
     answer = post(server, portrait.read_bytes(), output="overlay")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4"), answer.text
     assert (answer.headers["x-frames"], answer.headers["x-archived"]) == ("12", "declined")
+    assert answer.headers["x-archived-frames"] == "0"
     (tmp_path / "out.mp4").write_bytes(answer.content)
     assert [time for time, _ in shown(tmp_path / "out.mp4")] == [time for time, _ in shown(portrait)]
     assert sound_packets(tmp_path / "out.mp4") == sound_packets(portrait)
@@ -70,6 +73,8 @@ CASES = [
     ("crop", None, {"crop": "person"}, 400, "crop=person is for photos"),
     ("best", None, {"quality": "best"}, 400, "quality=best is for photos"),
     ("jpeg", None, {"format": "jpeg"}, 400, "webm, mp4 or mov"),
+    ("png", None, {"format": "png"}, 400, "--format png"),
+    ("a picture behind it", None, {"output": "composite", "background": "beach.jpg"}, 400, "neither a colour"),
     ("a cut-out as MP4", None, {"output": "cutout", "format": "mp4"}, 400, "no transparency"),
     ("a header alone", b"\0\0\0\x20ftypisom" + bytes(40), {}, 400, "not in a supported format"),
     ("a bad token", PHOTO, {"progress": "../../x"}, 400, "hexadecimal"),
@@ -83,6 +88,51 @@ def test_faults_of_the_caller(
     answer = post(server, portrait.read_bytes() if clip is None else clip, **options)
     assert answer.status_code == status
     assert words in answer.json()["message"]
+
+
+def _other_data(path: Path) -> None:
+    with av.open(str(path), "w", format="mpegts") as out:
+        stream = out.add_data_stream("bin_data")
+        for number in range(60):
+            packet = av.Packet(b"Good evening." * 20)
+            packet.stream, packet.time_base, packet.pts = stream, Fraction(1, 25), number
+            packet.dts = packet.pts
+            out.mux(packet)
+
+
+LOCKED = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "ab" * 16, "encryption_kid": "cd" * 16}
+DOT = [np.full((1, 1, 3), 255, np.uint8)] * 3
+HUGE = [np.full((4320, 7680, 3), 90, np.uint8)] * 2
+BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
+    "sound alone": (write_sound, 400, "sound alone"),
+    "no video stream": (_other_data, 400, "no video stream"),
+    "encrypted": (lambda p: write_clip(p, disc_frames(5), container_options=LOCKED), 415, "encrypted"),
+    "8K": (lambda p: write_clip(p, HUGE, codec="mjpeg", pixels="yuvj420p", codec_options={}), 413, "7680x4320"),
+    "an hour": (lambda p: write_clip(p, disc_frames(2), times=[0, 3600], base=Fraction(1)), 413, "humanseg segment"),
+    "1x1": (lambda p: write_clip(p, DOT, codec="mjpeg", pixels="yuvj444p", codec_options={}), 200, "3"),
+    "240 a second": (lambda p: write_clip(p, disc_frames(24), rate=240), 200, "24"),
+}
+
+
+@pytest.mark.parametrize(("make", "status", "words"), BAD.values(), ids=BAD)
+def test_odd_clips_are_done_or_refused_with_the_reason(
+    server: Server, tmp_path: Path, make: Callable[[Path], object], status: int, words: str
+) -> None:
+    make(tmp_path / "in.mp4")
+    answer = post(server, (tmp_path / "in.mp4").read_bytes())
+    assert answer.status_code == status, answer.text[:300]
+    assert words in (answer.headers["x-frames"] if status == 200 else answer.json()["message"])
+
+
+def test_a_clip_that_breaks_off_is_answered_up_to_there_with_a_warning(server: Server, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(40)]
+    first = {"movflags": "+faststart"}
+    whole = write_clip(tmp_path / "in.mp4", noise, container_options=first, codec_options={"bf": "0", "crf": "10"})
+    answer = post(server, whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    assert answer.status_code == 200, answer.text
+    assert 10 < int(answer.headers["x-frames"]) < 36
+    assert "broken after frame" in answer.headers["x-warning"]
 
 
 @pytest.mark.slow
@@ -117,7 +167,7 @@ def test_beside_a_clip_photos_are_answered_a_second_clip_waits_and_progress_is_t
         clip = pool.submit(post, server, slow, progress=token)
         clip.add_done_callback(lambda _: done.set())
         seen = list(answers())
-    assert clip.result().headers["x-frames"] == str(len(frames)), clip.result().text
+    assert clip.result().headers.get("x-frames") == str(len(frames)), clip.result().text
     working = [answer.status_code for state, answer in seen if state == "working"]
     assert 200 in working
     assert set(working) <= {200, 503}

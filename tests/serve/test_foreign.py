@@ -139,7 +139,7 @@ def test_training_does_not_go_on_from_it(folder: Path) -> None:
     from humanseg.segmentation.errors import WeightsError
     from humanseg.training.loop import start_network
 
-    with pytest.raises(WeightsError, match="is a TensorFlow Lite graph, which can be served but has no weights"):
+    with pytest.raises(WeightsError, match="is a TensorFlow Lite graph, which can be served but not trained"):
         start_network(str(folder / "selfie.tflite"))
 
 

@@ -7,9 +7,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +31,41 @@ def children(server: Server) -> list[psutil.Process]:
     return psutil.Process(server.process.pid).children(recursive=True)
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A TMPDIR with a short path: worker sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="t") as folder:
+        yield Path(folder)
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def perf_data(processes: list[psutil.Process]) -> list[Path]:
+    """Files that Java leaves in /tmp, whatever TMPDIR is."""
+    pids = {str(process.pid) for process in processes}
+    return [path for path in Path("/tmp").glob("hsperfdata_*/*") if path.name in pids]
+
+
 def gone(processes: list[psutil.Process], seconds: float = 30) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     return not alive
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
-def test_a_signal_stops_all_that_was_started(make_server: Callable[..., Server], number: int) -> None:
-    server = make_server()
+def test_a_signal_stops_all_that_was_started(
+    make_server: Callable[..., Server], number: int, temporary: Path
+) -> None:
+    server = make_server(TMPDIR=str(temporary))
     assert server.output[-1] == f"READY {server.predictions}"
     started = children(server)
     assert {"java", "weed"} <= {process.name() for process in started}
+    assert names_in(temporary) == [f"humanseg-{os.getuid()}-{server.environment['INFERENCE_PORT']}"]
     assert server.stop(number, seconds=30) == 0
     assert gone(started, 5)
+    assert names_in(temporary) == []
+    assert not perf_data(started)
 
 
 def test_ready_means_that_a_prediction_goes_through(server: Server) -> None:
@@ -71,15 +94,17 @@ def test_two_servers_on_one_host_leave_each_other_alone(server: Server, make_ser
 
 
 @pytest.mark.slow
-def test_nothing_outlives_a_supervisor_that_was_killed(make_server: Callable[..., Server]) -> None:
-    server = make_server()
+def test_nothing_outlives_a_supervisor_that_was_killed(make_server: Callable[..., Server], temporary: Path) -> None:
+    server = make_server(TMPDIR=str(temporary))
     started = children(server)
     server.process.kill()
     assert gone(started, 20)
-    again = make_server(
-        STATE_DIR=str(server.state_dir), **{k: v for k, v in server.environment.items() if "PORT" in k}
-    )
+    assert not perf_data(started)
+    again = make_server(STATE_DIR=str(server.state_dir), TMPDIR=str(temporary))  # on other ports
     assert requests.post(again.predictions, data=PHOTO, timeout=60).status_code == 200
+    assert names_in(temporary) == [f"humanseg-{os.getuid()}-{again.environment['INFERENCE_PORT']}"]
+    again.stop()
+    assert names_in(temporary) == []
 
 
 @pytest.mark.slow

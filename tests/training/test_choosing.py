@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from humanseg.segmentation.spec import Spec
 from humanseg.segmentation.unet import EfficientUNet, UNet
+from humanseg.segmentation.weights import save_weights
+from humanseg.training.alike import perceptual_hash
+from humanseg.training.candidates import load_candidate
 from humanseg.training.choosing import (
     Pool,
     Shares,
@@ -23,9 +25,11 @@ from humanseg.training.choosing import (
     systematic,
     why_counts,
 )
-from humanseg.training.encoder import Encoder, perceptual_hash
+from humanseg.training.encoder import EMBEDDED, Features, embed, load_encoder
+from tests.running import ROOT
 
 PHOTOS = Path(__file__).resolve().parents[1] / "photos"
+SHIPPED = ROOT / "model_store" / "human_segmentation.mar"
 
 
 def pool(count: int, seed: int = 0) -> Pool:
@@ -125,12 +129,20 @@ def test_disagreement_of_masks() -> None:
     assert disagreement(mask, mask * 0 + 255) == 0.5
 
 
-@pytest.mark.parametrize("kind", ["classic", "efficient"])
-def test_the_encoder_puts_like_photos_close_and_says_where_mirror_and_photo_differ(kind: str) -> None:
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return cv2.cvtColor(cv2.imread(str(PHOTOS / "astronaut.jpg")), cv2.COLOR_BGR2RGB)
+
+
+@pytest.mark.parametrize("kind", ["unet", "efficient_unet"])
+def test_the_encoder_puts_like_photos_close_and_says_where_mirror_and_photo_differ(
+    kind: str, photo: np.ndarray, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    network = UNet((4, 8)) if kind == "classic" else EfficientUNet()
-    encoder = Encoder(network.eval(), Spec((64, 64)))
-    photo = cv2.cvtColor(cv2.imread(str(PHOTOS / "astronaut.jpg")), cv2.COLOR_BGR2RGB)
+    network = UNet((4, 8)) if kind == "unet" else EfficientUNet()
+    weights = tmp_path / "some.safetensors"
+    save_weights(weights, network.eval(), architecture=kind, input_size=64, threshold=0.5)
+    encoder = load_encoder(weights, tmp_path)
     seen = encoder.look(photo)
     again = encoder.look(photo)
     assert seen.features.tolist() == again.features.tolist()
@@ -140,3 +152,27 @@ def test_the_encoder_puts_like_photos_close_and_says_where_mirror_and_photo_diff
     assert np.linalg.norm(seen.features - near) < np.linalg.norm(seen.features - encoder.look(noise).features)
     mirrored = encoder.look(np.ascontiguousarray(photo[:, ::-1])).mask[:, ::-1]
     assert seen.disagreement == pytest.approx(disagreement(seen.mask, mirrored))
+
+
+def test_the_shipped_model_answers_the_same_though_its_deepest_layer_is_heard(
+    photo: np.ndarray, tmp_path: Path
+) -> None:
+    encoder = load_encoder(SHIPPED, tmp_path / "heard")
+    said, features = encoder.segment(photo)
+    plain = load_candidate(SHIPPED, tmp_path / "plain").segment(photo)
+    assert (said.probability_map == plain.probability_map).all()
+    assert (said.mask == plain.mask).all()
+    assert features.shape == (192,)
+    assert len(np.unique(features)) > 50
+
+
+def test_an_embedding_keeps_distances() -> None:
+    random = np.random.default_rng(0)
+    vectors: Features = random.normal(size=(60, 192)).astype(np.float32)
+    short = np.array([embed(one) for one in vectors], np.float64)
+    assert short.shape == (60, EMBEDDED)
+    pairs = np.triu_indices(60, 1)
+    true, kept = (np.linalg.norm(side[pairs[0]] - side[pairs[1]], axis=1) for side in (vectors, short))
+    ratios = kept / true
+    assert ratios.mean() == pytest.approx(1, abs=0.05)
+    assert ratios.std() < 1.2 / np.sqrt(2 * EMBEDDED), "as Johnson and Lindenstrauss promise"

@@ -123,7 +123,7 @@ def test_several_runs_are_exported_as_their_mean(start: Path, tmp_path: Path) ->
 def test_different_networks_have_no_mean(start: Path, tmp_path: Path) -> None:
     other, out = tmp_path / "other.safetensors", tmp_path / "mean.safetensors"
     save_weights(other, UNet((4, 8, 16)).eval(), input_size=64, threshold=0.5)
-    with pytest.raises(WeightsError, match=r"other\.safetensors and .*start\.safetensors are not the same network"):
+    with pytest.raises(WeightsError, match=r"other\.safetensors and .*start\.safetensors are different networks"):
         call("export", start, other, "--out", out)
     assert not out.exists()
 

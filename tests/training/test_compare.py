@@ -91,7 +91,7 @@ def test_a_model_worse_only_on_dark_photos_is_found_and_shown(people: Path, tmp_
     worse = {check["name"] for check in figures["checks"] if check["state"] == "worse"}
     assert {"light: dark", "label: booth 3"} <= worse
     assert "light: middle" not in worse
-    lost, _ = text.split("<h2>Won most</h2>")
+    lost, _ = text.split("<h2>Largest gains</h2>")
     assert lost.count("data:image/jpeg") == 20
     assert not re.search(r"""(src|href)=["'](?!data:)""", text), "a report needs nothing from outside"
     gate = read_gate(report)

@@ -71,6 +71,22 @@ def test_a_duplicate_under_another_name_is_in_the_same_part(make_data: MakeData)
     assert not {sample.digest() for sample in training} & {sample.digest() for sample in out}
 
 
+def test_frames_of_one_clip_are_in_the_same_part(make_data: MakeData) -> None:
+    folder = make_data(photos=12)
+    lines = [{"name": f"{at:02d}", "clip_sha256": f"{at % 3:02x}" * 32 if at < 9 else None} for at in range(12)]
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    samples = find_samples(Source(folder))
+    for share in (0.001, 0.005, 0.01):  # the digests begin with 0, 1 / 256 and 2 / 256
+        parts = [{sample.photo.stem for sample in part} for part in split(samples, share)]
+        for clip in range(3):
+            frames = {f"{at:02d}" for at in range(9) if at % 3 == clip}
+            assert any(frames <= part for part in parts)
+    assert {"00", "03", "06"} <= parts[1]
+    (folder / "manifest.jsonl").write_text('{"clip_sha256": "zz"}\n')
+    with pytest.raises(DataError, match="not a manifest"):
+        find_samples(Source(folder))
+
+
 def test_the_split_does_not_change_when_photos_are_added_or_renamed(make_data: MakeData) -> None:
     folder = make_data(photos=10)
     before = {sample.digest(): held_out(sample, 0.4) for sample in find_samples(Source(folder))}

@@ -81,6 +81,13 @@ def write_clip(
     return path
 
 
+def write_sound(path: Path, codec: str = "aac", seconds: float = 1.0) -> Path:
+    """A file of sound alone."""
+    with av.open(str(path), "w") as out:
+        _fill_sound(out, _add_sound(out, codec), seconds)
+    return path
+
+
 def _add_sound(out: Any, codec: str) -> Any:
     stream = out.add_stream(codec, rate=48_000)
     stream.layout = "stereo"

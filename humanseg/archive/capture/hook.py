@@ -24,11 +24,13 @@ import enum
 import errno
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from humanseg.archive.capture.bounds import Bounds, SpoolFullError
-from humanseg.archive.capture.record import Exchange, build_record, checked_label
-from humanseg.archive.capture.sampling import decide
+from humanseg.archive.capture.correction import Correction, build_correction
+from humanseg.archive.capture.record import Exchange, Record, build_record, checked_label
+from humanseg.archive.capture.sampling import allowed, decide
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import Spool
 from humanseg.archive.capture.strip_metadata import strip_metadata
@@ -116,20 +118,25 @@ class Archive:
         """
         try:
             decision = decide(self.settings, exchange.request_id, exchange.confidence, exchange.consent)
-            if not decision.kept:
-                self._pass_over(decision.reason.replace("-", "_"))
-                return Outcome(decision.reason)
-            self._spool(exchange, decision.reason, decision.probability)
-        except SpoolFullError as error:
-            return self._drop(error.reason, f"no space in {self.spool.root}")
-        except OSError as error:
-            return self._drop(_DISK_REASONS.get(error.errno or 0, "disk-error"), str(error))
-        except NotStrippable as error:
-            return self._drop("not-strippable", str(error))
-        except Exception as error:  # no error may affect the response
+        except Exception as error:
             return self._drop("error", repr(error))
-        self._metrics_count("archive_spooled_total")
-        return Outcome.SPOOLED
+        if not decision.kept:
+            self._pass_over(decision.reason.replace("-", "_"))
+            return Outcome(decision.reason)
+        return self._dropping(lambda: self._spool(exchange, decision.reason, decision.probability))
+
+    def keep_correction(self, correction: Correction) -> Outcome:
+        """Puts a corrected mask into the spool, as long as the archive is on. Never raises.
+
+        Sampling does not apply, and the consent to it was given with it: the handler takes none without.
+        """
+        if self.settings.mode == "off":
+            return Outcome.DECLINED
+        return self._dropping(lambda: self._append(build_correction(correction)), photo=False)
+
+    def wants_frames(self, consent: bool | None) -> bool:
+        """Whether frames of a clip are to be kept, by the settings and what its request said (None: nothing)."""
+        return self.settings.video == "sampled" and allowed(self.settings, consent)
 
     def close(self) -> None:
         """Seals the open segment and stops the threads and the uploader. A crash has the same effect."""
@@ -139,6 +146,21 @@ class Archive:
         self._writer.seal()
         if self._uploader is not None:
             self._uploader.stop()
+
+    def _dropping(self, spool: Callable[[], None], *, photo: bool = True) -> Outcome:
+        """What became of a record that `spool` puts into the spool, or fails to. photo: it counts as one."""
+        try:
+            spool()
+        except SpoolFullError as error:
+            return self._drop(error.reason, f"no space in {self.spool.root}", photo=photo)
+        except OSError as error:
+            return self._drop(_DISK_REASONS.get(error.errno or 0, "disk-error"), str(error), photo=photo)
+        except NotStrippable as error:
+            return self._drop("not-strippable", str(error), photo=photo)
+        except Exception as error:  # no error may affect the response
+            return self._drop("error", repr(error), photo=photo)
+        self._metrics_count("archive_spooled_total")
+        return Outcome.SPOOLED
 
     def _spool(self, exchange: Exchange, reason: str, probability: float) -> None:
         try:
@@ -161,15 +183,18 @@ class Archive:
             probability=probability,
             passed_over=passed_over,
         )
+        self._append(record)
+        with self._lock:
+            for name, number in passed_over.items():
+                self._passed_over[name] -= number
+
+    def _append(self, record: Record) -> None:
         self._bounds.take(record.size)
         try:
             self._writer.append(record)
         except BaseException:
             self._bounds.give_back(record.size)
             raise
-        with self._lock:
-            for name, number in passed_over.items():
-                self._passed_over[name] -= number
 
     def _seal_in_time(self) -> None:
         """Seals segments even without requests, and on a flush; recounts the spool regularly."""
@@ -190,8 +215,9 @@ class Archive:
         with self._lock:
             self._passed_over[name] += 1
 
-    def _drop(self, reason: str, why: str) -> Outcome:
-        self._pass_over("dropped")
+    def _drop(self, reason: str, why: str, *, photo: bool = True) -> Outcome:
+        if photo:
+            self._pass_over("dropped")
         self._metrics_count("archive_dropped_total", reason)
         self._log.warning(f"drop {reason}", f"a record was dropped ({reason}): {why}")
         return Outcome.DROPPED

@@ -82,8 +82,13 @@ def records_root(prefix: str) -> str:
     return f"{prefix}/v2"
 
 
+def corrections_root(prefix: str) -> str:
+    """Where corrected masks lie that were sent back and wait for somebody to look: where a server may write."""
+    return f"{prefix}/v2/corrections"
+
+
 def labels_root(prefix: str) -> str:
-    """The prefix of corrected masks."""
+    """The prefix of masks that a person drew or accepted."""
     return f"{prefix}/labels/v2"
 
 

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
+from typing import Protocol
 
 from humanseg.archive.capture.tar import header, padding
 
@@ -29,6 +30,19 @@ STAGES = ("decode", "forward", "encode")
 
 
 @dataclass(frozen=True)
+class ClipFrame:
+    """Which clip a photo is a frame of. seconds: the frame's time in it. sha256: of the clip as it was sent.
+
+    id: of the request that brought the clip. Frames of clips with one sha256 are near-duplicates: a split of photos
+    into a training and a held-out part must keep them together.
+    """
+
+    id: str
+    seconds: float
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Exchange:
     """The handler's input to the archive for one photo that it answered with 200.
 
@@ -36,7 +50,7 @@ class Exchange:
     mask (0/255, one channel, the photo's upright size) as PNG bytes, `appearance` the photo's brightness,
     contrast and sharpness; both are called only if the record is kept. `time` must be timezone-aware.
     `coverage` and `confidence` are 0..1. `consent` is the request's `archive=yes|no` (None: not given), `label` its
-    x-label header.
+    x-label header. `clip` is set if the photo is a frame of a clip, encoded by the server.
     """
 
     request_id: str
@@ -57,6 +71,7 @@ class Exchange:
     label: str | None = None
     orientation: int | None = None  # EXIF's, 1..8, as decoded; None: the archive reads it itself
     appearance: Callable[[], tuple[float, float, float]] = lambda: (0.0, 0.0, 0.0)
+    clip: ClipFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,7 @@ class StoredRecord:
     """A record's JSON, and its row in the table. Sizes in bytes, sides in pixels, shares 0..1, time in UTC.
 
     `passed_over_*` count the photos that the same worker answered but did not keep since its previous record.
+    `clip_*` are None for a photo; for a frame of a clip see `ClipFrame`.
     """
 
     request_id: str
@@ -97,6 +113,9 @@ class StoredRecord:
     passed_over_sampled_out: int
     passed_over_dropped: int
     label: str | None
+    clip_id: str | None
+    clip_seconds: float | None
+    clip_sha256: str | None
 
     def to_json(self) -> str:
         """One line of JSON according to record.schema.json."""
@@ -114,6 +133,11 @@ class StoredRecord:
         check_request_id(str(found["request_id"]))
         return cls(**{**found, "time": parse_time(found["time"])})
 
+    @property
+    def photo_id(self) -> str:
+        """The request id of the photo: whoever erases that erases this."""
+        return self.request_id
+
     def parts(self) -> dict[str, tuple[int, str]]:
         """Size and SHA-256 of each member before the JSON, by extension, in the order of the segment."""
         return {
@@ -125,11 +149,20 @@ class StoredRecord:
 _NAMES = {one.name for one in fields(StoredRecord)}
 
 
+class Timed(Protocol):
+    """What a segment is named by."""
+
+    @property
+    def time(self) -> datetime:
+        """When it came, in UTC."""
+        ...
+
+
 @dataclass(frozen=True)
 class Record:
-    """A record in a segment's layout, as buffers for one `writev`: a whole number of tar blocks."""
+    """A record or correction in a segment's layout, as buffers for one `writev`: a whole number of tar blocks."""
 
-    stored: StoredRecord
+    stored: Timed
     blocks: tuple[bytes, ...]
 
     @property
@@ -169,6 +202,7 @@ def build_record(
         ValueError: an id that is not a valid member name, a time without a timezone, a number that is not finite.
     """
     options = {str(name): str(value) for name, value in exchange.options.items()}
+    clip = exchange.clip
     seconds = {name: round(float(exchange.stage_seconds.get(name, 0.0)), 6) for name in STAGES}
     brightness, contrast, sharpness = (round(float(value), 4) for value in exchange.appearance())
     stored = StoredRecord(
@@ -203,6 +237,9 @@ def build_record(
         passed_over_sampled_out=passed_over["sampled_out"],
         passed_over_dropped=passed_over["dropped"],
         label=checked_label(exchange.label),
+        clip_id=check_request_id(clip.id) if clip else None,
+        clip_seconds=round(float(clip.seconds), 6) if clip else None,
+        clip_sha256=clip.sha256 if clip else None,
     )
     contents = (photo, mask, stored.to_json().encode())
     return Record(stored, sample_blocks(stored.request_id, stored.time, (*stored.parts(), JSON), contents))

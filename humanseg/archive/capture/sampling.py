@@ -28,11 +28,8 @@ def decide(settings: ArchiveSettings, request_id: str, confidence: float, consen
     1952); "request" records come on top of a random sample. Leave them out of such statistics if people choose what
     to send.
     """
-    declined = Decision(False, "declined", 0.0)
-    if settings.mode == "off" or (settings.mode == "opt-in" and consent is not True):
-        return declined
-    if settings.mode == "opt-out" and consent is False:
-        return declined
+    if not allowed(settings, consent):
+        return Decision(False, "declined", 0.0)
     if consent is True:
         return Decision(True, "request", 1.0)
     if confidence < settings.low_confidence:
@@ -40,6 +37,15 @@ def decide(settings: ArchiveSettings, request_id: str, confidence: float, consen
     if draw(request_id) < settings.sample:
         return Decision(True, "sample", settings.sample)
     return Decision(False, "sampled-out", 0.0)
+
+
+def allowed(settings: ArchiveSettings, consent: bool | None) -> bool:
+    """Whether the mode lets a photo be kept, by what its request said (None: nothing)."""
+    if settings.mode == "opt-in":
+        return consent is True
+    if settings.mode == "opt-out":
+        return consent is not False
+    return settings.mode == "all"
 
 
 def draw(request_id: str) -> float:

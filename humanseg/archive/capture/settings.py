@@ -4,6 +4,7 @@
       mode: opt-out            # all | opt-out | opt-in | off
       sample: 1.0              # share of ordinary photos kept, 0..1
       low_confidence: 0.5      # photos below this confidence are always kept; 0 turns this off
+      video: none              # none | sampled: one frame per second of a clip, at most 30
       fsync: false             # true survives a power failure; for the cost see benchmarks/ARCHIVE.md
 
 Every key is optional. `ArchiveSettings.from_mapping(section)` raises `SettingsError`, which names the key.
@@ -33,6 +34,9 @@ class ArchiveSettings:
     # True: every record is synced to disk before the response is sent (survives a power failure).
     # False: survives a killed process. For the cost see benchmarks/ARCHIVE.md.
     fsync: bool = flag(False)
+    # Clips: "none" archives nothing, "sampled" one frame per second and at most 30 per clip, each like a photo. Mode,
+    # consent and `sample` apply to them as to photos.
+    video: str = one_of("none", "sampled")
     # A segment is sealed at this size, or after three quarters of this time since its first record. The
     # uploader uses both, too: it merges small segments up to the size, and uploads at most one partial segment in
     # this time. Larger and longer: fewer PUTs and a longer delay until a record is in the bucket.

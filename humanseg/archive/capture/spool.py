@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from humanseg.archive.capture.correction import Stored, decode
 from humanseg.archive.capture.names import SUFFIX, Name, parse_name
-from humanseg.archive.capture.record import StoredRecord
 from humanseg.archive.capture.segment import Torn, Whole, scan
 
 OPEN, SEALED, SHIPPING, REJECTED = "open", "sealed", "shipping", "rejected"
@@ -136,14 +136,14 @@ def _recover(path: Path, sealed: Path) -> bool:
 
 def whole_end(data: memoryview | bytes) -> int:
     """The start of a torn record at the end of a segment; the segment's size if there is none."""
-    torn = [found.start for found in scan(data, StoredRecord.from_json, verify=False) if isinstance(found, Torn)]
+    torn = [found.start for found in scan(data, decode, verify=False) if isinstance(found, Torn)]
     return torn[0] if torn else len(data)
 
 
-def records_of(path: Path) -> list[StoredRecord]:
-    """The complete records of one segment in the spool. Reads only headers and JSON from disk."""
+def records_of(path: Path) -> list[Stored]:
+    """The complete records and corrections of one segment in the spool. Reads only headers and JSON from disk."""
     with mapped(path) as data:
-        found = scan(data, StoredRecord.from_json, verify=False)
+        found = scan(data, decode, verify=False)
         return [one.sample for one in found if isinstance(one, Whole)]
 
 

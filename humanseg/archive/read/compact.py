@@ -43,7 +43,7 @@ def compact(
     closed = (now - CLOSED_AFTER).astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     last = closed if until is None else min(until, closed)
     with lease(reader) as held:
-        for shelf in (reader.records, reader.labels):
+        for shelf in (reader.records, reader.labels, reader.corrections):
             days = {*shelf.days(since, last), *shelf.days(since, last, "segments")}
             for day in sorted(days):
                 progress(day)

@@ -55,7 +55,7 @@ class Finding:
 def variables(table: Columns) -> dict[str, NDArray[Any]]:
     """The variables to compare, from the table's columns; missing columns are skipped.
 
-    Expects numpy columns: numbers, texts ("" for null), `time` as datetime64[us], `features` as float [N, D].
+    Expects numpy columns: numbers, texts ("" for null), `time` as datetime64[us], `embedding` as float [N, D].
     """
     found: dict[str, NDArray[Any]] = {}
     for name in ("coverage", "confidence", "brightness", "contrast", "sharpness"):
@@ -71,8 +71,8 @@ def variables(table: Columns) -> dict[str, NDArray[Any]]:
     if "time" in table:
         hours = table["time"].astype("datetime64[h]").astype(np.int64) % 24
         found["hour"] = np.array([f"{hour:02d}" for hour in hours], dtype=str)
-    if "features" in table:
-        found["embedding"] = table["features"]
+    if "embedding" in table:
+        found["embedding"] = table["embedding"]
     return found
 
 

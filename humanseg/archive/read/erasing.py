@@ -8,14 +8,16 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from humanseg.archive.capture.correction import decode
 from humanseg.archive.capture.names import parse_name, segment_key, table_key
-from humanseg.archive.capture.record import StoredRecord, check_request_id
+from humanseg.archive.capture.record import StoredRecord, check_request_id, parse_time
 from humanseg.archive.capture.segment import Whole, scan
 from humanseg.archive.capture.spool import Spool, claimed, records_of, remove_folder, segment_name
 from humanseg.archive.errors import ArchiveError
@@ -33,9 +35,10 @@ from humanseg.archive.read.rewriting import (
 )
 from humanseg.archive.read.shelf import Listed, Shelf
 from humanseg.archive.ship import groups
-from humanseg.archive.ship.table import record_row, to_parquet
+from humanseg.archive.ship.table import KINDS, to_parquet
 
 SPOOL_SECONDS = 60.0  # maximum duration of an upload in progress
+MOST_PARTS = 32  # records of one request, ID-0, ID-1, ...: the limit of KServe instances; a clip has fewer frames
 
 
 @dataclass
@@ -60,21 +63,33 @@ class Erased:
 def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
     """Erases the records of `request_ids` and reports for each what was erased and who exported it.
 
-    The spool is erased first, so that no uploader uploads a deleted record again.
+    The id of a request with several records (frames of a clip, KServe instances) stands for all of them; each one
+    that existed is listed. The spool is erased first, so that no uploader uploads a deleted record again.
 
     Raises:
         ArchiveError: an upload holds a spool copy for too long, another process rewrites the archive, or the store
         refused a deletion.
         ValueError: an invalid id.
     """
-    results = {check_request_id(request_id): Erased(request_id) for request_id in request_ids}
+    parts = {
+        check_request_id(request_id): [f"{request_id}-{number}" for number in range(MOST_PARTS)]
+        for request_id in request_ids
+    }
+    results = {one: Erased(one) for request_id in parts for one in (request_id, *parts[request_id])}
+    times: dict[str, datetime] = {}
     half_put = _from_spool(spool, results)
     with lease(reader) as held:
-        remove(reader, reader.records, half_put)
-        for shelf in (reader.records, reader.labels):
-            _from_shelf(reader, shelf, results, held)
-    _note_exports(reader, results)
-    return list(results.values())
+        for shelf in (reader.records, reader.corrections):
+            remove(reader, shelf, half_put)
+        for shelf in (reader.records, reader.labels, reader.corrections):
+            times |= _from_shelf(reader, shelf, results, held)
+    _note_exports(reader, results, times)
+    return [one for request_id in parts for one in _of_request(results, request_id, parts[request_id])]
+
+
+def _of_request(results: dict[str, Erased], request_id: str, parts: list[str]) -> list[Erased]:
+    found = [one for one in (results[name] for name in (request_id, *parts)) if one.found]
+    return found or [results[request_id]]
 
 
 # ---------------------------------------------------------------------- the spool
@@ -110,7 +125,7 @@ def _from_spool(spool: Spool, results: dict[str, Erased]) -> list[str]:
 
 def _holds(path: Path, results: dict[str, Erased]) -> bool:
     try:
-        return any(one.request_id in results for one in records_of(path))
+        return any(one.photo_id in results for one in records_of(path))
     except FileNotFoundError:
         return False
 
@@ -136,7 +151,9 @@ def _from_group(folder: Path, results: dict[str, Erased]) -> list[str]:
 
 
 def _cut_out(path: Path, results: dict[str, Erased]) -> None:
-    named = {one.request_id: photo_name(one.photo_sha256) for one in records_of(path)}
+    named = {
+        one.request_id: photo_name(one.photo_sha256) for one in records_of(path) if isinstance(one, StoredRecord)
+    }
     kept, gone = groups.without(path.read_bytes(), set(results))
     if gone:
         groups.replace_or_remove(path, kept)
@@ -161,11 +178,13 @@ def _take_inventory(reader: Reader, shelf: Shelf) -> _Inventory:
     tables: dict[str, Listed] = {}
     segments: dict[str, Listed] = {}
     old: dict[str, list[str]] = {}
-    pages = reader.store.client.get_paginator("list_object_versions").paginate(
-        Bucket=reader.store.destination.bucket, Prefix=f"{shelf.root}/"
-    )
-    for page in pages:
-        for item in page.get("Versions", []):
+    pages = reader.store.client.get_paginator("list_object_versions")
+    for kind in ("segments", "records"):  # below the root of the records lies that of the corrections, too
+        for item in (
+            item
+            for page in pages.paginate(Bucket=reader.store.destination.bucket, Prefix=f"{shelf.root}/{kind}/")
+            for item in page.get("Versions", [])
+        ):
             name = parse_name(item["Key"])
             if name is None:
                 continue
@@ -177,22 +196,24 @@ def _take_inventory(reader: Reader, shelf: Shelf) -> _Inventory:
     return _Inventory(tables, segments, old)
 
 
-def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: Lease) -> None:
+def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: Lease) -> dict[str, datetime]:
+    """Removes the records, or labels, from the bucket; returns the times of the removed records."""
     there = _take_inventory(reader, shelf)
     finish(reader, shelf, list(there.tables.values()), there.segments, held)
     there = _take_inventory(reader, shelf)
-    if shelf is reader.records and _commit(reader, there, results):
+    if shelf is not reader.labels and _commit(reader, shelf, there, results):
         there = _take_inventory(reader, shelf)
-    ids = pc.field("request_id").isin(list(results))
-    rows = shelf.dataset(there.tables.values()).to_table(
-        columns=["request_id", "segment", "photo_sha256"], filter=ids
-    )
+    ids = pc.field(shelf.photo_id).isin(list(results))
+    records = shelf is reader.records  # a label has the time of its import
+    columns = [shelf.photo_id, "segment", *(["time", "photo_sha256"] if records else [])]
+    rows = shelf.dataset(there.tables.values()).to_table(columns=columns, filter=ids)
     by_segment: dict[str, set[str]] = {}
     for row in rows.to_pylist():
-        results[row["request_id"]].photo = photo_name(row["photo_sha256"])
+        if records:
+            results[row["request_id"]].photo = photo_name(row["photo_sha256"])
         name = parse_name(row["segment"])
         assert name is not None
-        by_segment.setdefault(name.text, set()).add(row["request_id"])
+        by_segment.setdefault(name.text, set()).add(row[shelf.photo_id])
     for text, gone in sorted(by_segment.items()):
         try:
             deleted = rewrite(reader, shelf, [there.tables[text]], held, without=frozenset(results), check=False)
@@ -200,10 +221,11 @@ def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: 
             deleted = remove(reader, shelf, [text])
         _note(results, gone, deleted)
     _from_old_versions(reader, shelf, there, results)
+    return {row["request_id"]: row["time"] for row in rows.to_pylist()} if records else {}
 
 
-def _commit(reader: Reader, there: _Inventory, results: dict[str, Erased]) -> bool:
-    """Writes the missing tables of segments that contain a record, so that they are rewritten like the others.
+def _commit(reader: Reader, shelf: Shelf, there: _Inventory, results: dict[str, Erased]) -> bool:
+    """Writes the missing tables of segments that contain data of a photo, so that they are rewritten like the others.
 
     An uploader was interrupted before their table. If it is alive, its uploads have no effect: the segment is
     replaced.
@@ -211,10 +233,11 @@ def _commit(reader: Reader, there: _Inventory, results: dict[str, Erased]) -> bo
     committed = False
     for text in there.segments.keys() - there.tables.keys():
         one = there.segments[text]
-        found = [part for part in scan(reader.get(one.key), StoredRecord.from_json) if isinstance(part, Whole)]
-        if any(part.sample.request_id in results for part in found):
-            rows = [record_row(part, one.key) for part in found]
-            reader.store.put_new(table_key(reader.records.root, one.name), to_parquet(rows, reader.records.schema))
+        found = [part for part in scan(reader.get(one.key), decode) if isinstance(part, Whole)]
+        if any(part.sample.photo_id in results for part in found):
+            row = next(kind.row for kind in KINDS if kind.schema is shelf.schema)
+            rows = [row(part, one.key) for part in found]
+            reader.store.put_new(table_key(shelf.root, one.name), to_parquet(rows, shelf.schema))
             committed = True
     return committed
 
@@ -227,8 +250,8 @@ def _from_old_versions(reader: Reader, shelf: Shelf, there: _Inventory, results:
             continue
         gone = set()
         for version in versions:
-            table = pq.read_table(io.BytesIO(reader.get(key, version)), columns=["request_id"])
-            gone |= set(table["request_id"].to_pylist()) & set(results)
+            table = pq.read_table(io.BytesIO(reader.get(key, version)), columns=[shelf.photo_id])
+            gone |= set(table[shelf.photo_id].to_pylist()) & set(results)
         if gone:
             deleted = Deleted()
             keys = (key, segment_key(shelf.root, name))
@@ -247,7 +270,11 @@ def _note(results: dict[str, Erased], ids: set[str], deleted: Deleted) -> None:
             results[one].versions[key] = results[one].versions.get(key, 0) + number
 
 
-def _note_exports(reader: Reader, results: dict[str, Erased]) -> None:
+def _note_exports(reader: Reader, results: dict[str, Erased], times: dict[str, datetime]) -> None:
     for note in notes(reader).values():
-        for one in set(note["request_ids"]) & results.keys():
+        shown = set(note["request_ids"])
+        if "since" in note:
+            since, until = parse_time(note["since"]), parse_time(note["until"])
+            shown |= {one for one, time in times.items() if since <= time < until}
+        for one in shown & results.keys():
             results[one].exports.append({name: value for name, value in note.items() if name != "request_ids"})

@@ -56,6 +56,9 @@ COLUMNS = [
     "sampling_reason",
     "sampling_probability",
     "label",
+    "clip_id",
+    "clip_seconds",
+    "clip_sha256",
     "segment",
     "photo_offset",
     "mask_offset",
@@ -161,9 +164,10 @@ def export(
 
     `only` limits the export to these ids; None exports all. `chosen_as`: reason and probability of each chosen id,
     for the manifest. `held_out_share` is the share (0..1) of the "val" split, selected by the hash of the photo's
-    bytes with the same rule as `humanseg train`, so that both agree and duplicates stay in one split. `progress(done,
-    total)` is called as photos are finished. Photos that are gone, damaged or can't be rewritten are listed in
-    `problems` and skipped. Files of an earlier export into `to` that this one does not select are deleted. Raises
+    bytes, or of the clip that it is a frame of, with the same rule as `humanseg train`, so that both agree and
+    neither duplicates nor the frames of one clip are separated. `progress(done, total)` is called as photos are
+    finished. Photos that are gone, damaged or can't be rewritten are listed in `problems` and skipped. Files of an
+    earlier export into `to` that this one does not select are deleted. Raises
     ArchiveError, without any change, if `to` has corrected masks that were not imported into the archive yet.
     """
     if fmt not in FORMATS:
@@ -228,7 +232,7 @@ def _leave_only(folder: Path, names: set[str]) -> None:
 
 
 def is_held_out(digest: bytes, share: float) -> bool:
-    """Whether a photo with this SHA-256 is held out; the rule of humanseg/training/samples.py."""
+    """Whether a photo or clip with this SHA-256 is held out; the rule of humanseg/training/samples.py."""
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
@@ -320,8 +324,9 @@ def _label_mask(reader: Reader, label: Label) -> bytes:
 
 
 def _row(choice: Choice, photo: Path, share: float) -> dict[str, Any]:
-    held_out = is_held_out(hashlib.sha256(photo.read_bytes()).digest(), share)
     record = choice.row
+    clip = record["clip_sha256"]
+    held_out = is_held_out(bytes.fromhex(clip) if clip else hashlib.sha256(photo.read_bytes()).digest(), share)
     return {
         "name": choice.name,
         "photo": photo.name,
@@ -343,4 +348,7 @@ def _row(choice: Choice, photo: Path, share: float) -> dict[str, Any]:
         "sampling_reason": record["sampling_reason"],
         "sampling_probability": record["sampling_probability"],
         "label": record["label"],
+        "clip_id": record["clip_id"],
+        "clip_seconds": record["clip_seconds"],
+        "clip_sha256": clip,
     }

@@ -27,8 +27,19 @@ def photo_name(photo_sha256: str) -> str:
     return photo_sha256[:NAME_LENGTH]
 
 
-def register(reader: Reader, place: Path, fmt: str, request_ids: Collection[str], now: datetime) -> None:
-    """Record in the bucket who copied these photos, and where, so that `erase` can list the copies."""
+def register(
+    reader: Reader,
+    place: Path,
+    fmt: str,
+    request_ids: Collection[str],
+    now: datetime,
+    *,
+    period: tuple[datetime, datetime] | None = None,
+) -> None:
+    """Record in the bucket who copied these photos, and where, so that `erase` can list the copies.
+
+    period: the copy also includes all photos with since <= time < until.
+    """
     note = {
         "time": rfc3339(now),
         "by": getpass.getuser() if "USER" in os.environ else str(os.getuid()),
@@ -36,6 +47,7 @@ def register(reader: Reader, place: Path, fmt: str, request_ids: Collection[str]
         "folder": str(place.resolve()),
         "format": fmt,
         "request_ids": sorted(request_ids),
+        **({} if period is None else {"since": rfc3339(period[0]), "until": rfc3339(period[1])}),
     }
     _put(reader, note)
 
@@ -59,7 +71,8 @@ def redact(reader: Reader, request_ids: Collection[str]) -> int:
             if not gone & set(note["request_ids"]):
                 continue
             changed += 1
-            if kept := [one for one in note["request_ids"] if one not in gone]:
+            kept = [one for one in note["request_ids"] if one not in gone]
+            if kept or "since" in note:
                 _put(reader, {**note, "request_ids": kept})  # under a new key: an interrupted run is repeatable
             held.check()
             delete_versions(reader, versions_under(reader, key))

@@ -1,4 +1,4 @@
-"""Filters records by time, model, confidence and label, reading only columns."""
+"""Filters records by time, model, confidence, label and clip, reading only columns."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ COLUMNS = [
     "confidence",
     "sampling_reason",
     "label",
+    "clip_seconds",
 ]
 
 
 @dataclass(frozen=True)
 class Filter:
-    """The filter. `model` is a version or NAME/VERSION; "" and 1.0 match everything."""
+    """The filter. `model` is a version or NAME/VERSION, `clip` an id; "" and 1.0 match everything."""
 
     since: datetime | None = None
     until: datetime | None = None
     model: str = ""
     below_confidence: float = 1.0
     label: str = ""
+    clip: str = ""
 
     @property
     def where(self) -> pc.Expression | None:
@@ -47,6 +49,8 @@ class Filter:
             conditions.append(pc.field("confidence") < self.below_confidence)
         if self.label:
             conditions.append(pc.field("label") == self.label)
+        if self.clip:
+            conditions.append(pc.field("clip_id") == self.clip)
         found: pc.Expression | None = None
         for condition in conditions:
             found = condition if found is None else found & condition

@@ -1,7 +1,7 @@
 """SQL over the archive's tables: DuckDB reads the tables through pyarrow, without write access.
 
-Two tables: `records` and `labels`, with the columns of humanseg/archive/ship/table.py, and `dt` and `hour` (text) of
-the key. `WHERE dt = '2026-11-20'` reads only that day's tables.
+Three tables: `records`, `labels` and `corrections`, with the columns of humanseg/archive/ship/table.py, and `dt` and
+`hour` (text) of the key. `WHERE dt = '2026-11-20'` reads only that day's tables.
 """
 
 from __future__ import annotations
@@ -34,18 +34,22 @@ def query(reader: Reader, sql: str, since: datetime | None = None, until: dateti
     Raises:
         QueryError: it is not a single SELECT, or DuckDB rejects it.
     """
-    wanted = [(reader.records, reader.records.days(since, until)), (reader.labels, reader.labels.days())]
+    shelves = _shelves(reader)
+    wanted = [(one, one.days(since, until) if one is reader.records else one.days()) for one in shelves.values()]
 
     def run(tables: list[list[Listed]]) -> Answer:
-        records, labels = tables
-        return _run(sql, {"records": (reader.records, records), "labels": (reader.labels, labels)})
+        return _run(sql, dict(zip(shelves, zip(shelves.values(), tables, strict=True), strict=True)))
 
     return consistent(wanted, run)
 
 
+def _shelves(reader: Reader) -> dict[str, Shelf]:
+    return {"records": reader.records, "labels": reader.labels, "corrections": reader.corrections}
+
+
 def schema(reader: Reader) -> Iterator[tuple[str, str, str]]:
     """Table, column and DuckDB type of every column."""
-    for table, shelf in (("records", reader.records), ("labels", reader.labels)):
+    for table, shelf in _shelves(reader).items():
         for name, kind, *_ in _run(f"DESCRIBE {table}", {table: (shelf, [])}).rows:
             yield table, name, kind
 
@@ -64,7 +68,7 @@ def _run(sql: str, tables: dict[str, tuple[Shelf, list[Listed]]]) -> Answer:
                 duckdb.StatementType.SELECT,
                 duckdb.StatementType.EXPLAIN,
             ):
-                raise QueryError("a query must be one SELECT over `records` and `labels`")
+                raise QueryError("a query must be one SELECT over `records`, `labels` and `corrections`")
             found = connection.execute(statements[0]).to_arrow_table()
         except duckdb.Error as error:
             if "get_next failed" in str(error):  # pyarrow could not read a table; it may have been rewritten

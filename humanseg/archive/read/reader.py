@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from humanseg.archive.capture.names import labels_root, records_root
+from humanseg.archive.capture.names import corrections_root, labels_root, records_root
 from humanseg.archive.capture.record import check_request_id
 from humanseg.archive.errors import ArchiveError
 from humanseg.archive.read.shelf import TRIES, Shelf
 from humanseg.archive.ship.store import Store
-from humanseg.archive.ship.table import LABELS, RECORDS
+from humanseg.archive.ship.table import CORRECTIONS, LABELS, RECORDS
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -48,6 +48,7 @@ class Reader:
         self.store = store
         self.records = Shelf(store, records_root(store.destination.prefix), RECORDS)
         self.labels = Shelf(store, labels_root(store.destination.prefix), LABELS)
+        self.corrections = Shelf(store, corrections_root(store.destination.prefix), CORRECTIONS, photo_id="of")
 
     def find(self, request_id: str, day: str | None = None) -> dict[str, Any] | None:
         """The row of a committed record; without a day, days are searched from the newest."""

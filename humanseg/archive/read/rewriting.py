@@ -142,7 +142,7 @@ def rewrite(
     """
     rows = shelf.dataset(tables).to_table(columns=shelf.schema.names)
     ordered = rows.sort_by([("segment", "ascending"), ("mask_offset", "ascending")]).to_pylist()
-    kept = [row for row in ordered if row["request_id"] not in without]
+    kept = [row for row in ordered if row[shelf.photo_id] not in without]
     if kept:
         with tempfile.TemporaryFile() as file:
             name = replacement_name(table.name for table in tables)

@@ -39,10 +39,13 @@ class Listed:
 
 
 class Shelf:
-    """Records of one kind under `root`, with tables of `schema`. Safe to use from several threads."""
+    """Records of one kind under `root`, with tables of `schema`. Safe to use from several threads.
 
-    def __init__(self, store: Store, root: str, schema: pa.Schema) -> None:
-        self.store, self.root, self.schema = store, root, schema
+    photo_id: the column with the request id of the photo.
+    """
+
+    def __init__(self, store: Store, root: str, schema: pa.Schema, *, photo_id: str = "request_id") -> None:
+        self.store, self.root, self.schema, self.photo_id = store, root, schema, photo_id
         self._replaces: dict[str, frozenset[str]] = {}
         self._filesystem: pafs.FileSystem | None = None
 

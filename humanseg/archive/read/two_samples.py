@@ -96,13 +96,14 @@ def compare_embeddings(first: Sample, second: Sample, seed: int = 0) -> Outcome:
     for sample, side in ((first, 1.0), (second, -1.0)):
         count = min(EMBEDDED, len(sample.values))
         chosen = random.choice(len(sample.values), count, replace=False)
-        parts.append(sample.values[chosen].astype(np.float64))
+        parts.append(sample.values[chosen].astype(np.float32))  # twice as fast, and precise enough for distances
         signs.append(side * sample.weights[chosen] / sample.weights[chosen].sum())
-    points, sign = np.concatenate(parts), np.concatenate(signs)
+    points, sign = np.concatenate(parts), np.concatenate(signs).astype(np.float32)
+    points -= points.mean(axis=0)  # float32 has too few digits for a large common mean
     squares = (points**2).sum(1)
     distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * points @ points.T, 0))
     found = float(-sign @ distances @ sign)
-    drawn = random.normal(size=(DRAWS // 2, len(sign)))
+    drawn = random.standard_normal((DRAWS // 2, len(sign)), np.float32)
     for part in (slice(0, len(parts[0])), slice(len(parts[0]), None)):
         drawn[:, part] -= (drawn[:, part] @ np.abs(sign[part]))[:, None]
     drawn *= sign

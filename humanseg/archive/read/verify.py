@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from humanseg.archive.capture.names import segment_key
-from humanseg.archive.capture.record import StoredRecord
 from humanseg.archive.capture.segment import Whole, scan
 from humanseg.archive.read.reader import Reader, is_gone, parallel
-from humanseg.archive.read.shelf import Listed
-from humanseg.archive.ship.table import record_row
+from humanseg.archive.read.shelf import Listed, Shelf
+from humanseg.archive.ship.table import KINDS, Kind
 
 SEGMENTS_AT_A_TIME = 2  # each is in memory
 
@@ -42,7 +42,21 @@ def verify(
 ) -> Verified:
     """Reads every segment of the days since..until and compares it with its table, record by record."""
     result = Verified()
-    shelf = reader.records
+    for shelf, kind in zip((reader.records, reader.corrections), KINDS, strict=True):
+        _verify_shelf(reader, shelf, kind, since, until, result, progress)
+    return result
+
+
+def _verify_shelf(
+    reader: Reader,
+    shelf: Shelf,
+    kind: Kind,
+    since: datetime | None,
+    until: datetime | None,
+    result: Verified,
+    progress: Callable[[int], None],
+) -> None:
+    check = partial(_check, reader, shelf, kind)
     days = set(shelf.days(since, until)) | set(shelf.days(since, until, "segments"))
     for day in sorted(days):
         segments = {one.key for one in shelf.listed(day, "segments")}  # first: a table is uploaded after its segment
@@ -52,28 +66,27 @@ def verify(
         replaced = {key for key in segments if key.rsplit("/", 1)[-1].removesuffix(".tar") in gone}
         result.uncommitted += sorted(segments - committed - replaced)
         living = [one for one in tables if one.name.text not in gone]
-        for key, records, size, problems in parallel(lambda one: _check(reader, one), living, SEGMENTS_AT_A_TIME):
+        for key, records, size, problems in parallel(check, living, SEGMENTS_AT_A_TIME):
             result.records += records
             result.bytes += size
             result.problems += [(key, problem) for problem in problems]
             progress(result.records)
-    return result
 
 
-def _check(reader: Reader, table: Listed) -> tuple[str, int, int, list[str]]:
+def _check(reader: Reader, shelf: Shelf, kind: Kind, table: Listed) -> tuple[str, int, int, list[str]]:
     """The segment's key, the number of records in its table, its size, and its problems."""
-    key = segment_key(reader.records.root, table.name)
+    key = segment_key(shelf.root, table.name)
     try:
-        rows = {row["request_id"]: row for row in reader.records.dataset([table]).to_table().to_pylist()}
+        rows = {row["request_id"]: row for row in shelf.dataset([table]).to_table().to_pylist()}
         data = reader.get(key)
     except ClientError as error:
         return key, 0, 0, ["is missing" if is_gone(error) else f"can't be read: {error}"]
     except Exception as error:  # an unreadable segment must not hide the state of the others
         return key, 0, 0, [f"can't be read: {error!r}"]
     found = {}
-    for one in scan(data, StoredRecord.from_json):
+    for one in scan(data, kind.stored.from_json):
         if isinstance(one, Whole):
-            found[one.sample.request_id] = record_row(one, key)
+            found[one.sample.request_id] = kind.row(one, key)
     problems = [f"{one} is damaged or missing" for one in rows.keys() - found.keys()]
     problems += [f"{one} is not in the table" for one in found.keys() - rows.keys()]
     problems += [

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from humanseg.archive.capture.correction import Stored, decode
 from humanseg.archive.capture.names import make_name, new_writer
-from humanseg.archive.capture.record import StoredRecord
 from humanseg.archive.capture.segment import Damaged, Torn, Whole, scan
 from humanseg.archive.capture.spool import (
     REASON_FILE,
@@ -34,10 +34,21 @@ _numbers = iter(range(1, 10**12))
 
 @dataclass(frozen=True)
 class Contents:
-    """A group's bytes as one tar, including the end marker, and the positions of its records."""
+    """A group's bytes as one tar, including the end marker, and the positions of its records and corrections."""
 
     data: bytearray
-    records: list[Whole[StoredRecord]]
+    records: list[Whole[Stored]]
+
+    def of_kind(self, kind: type[Stored]) -> Contents:
+        """What is of one kind, as a tar of its own: the same bytes each time."""
+        chosen = [one for one in self.records if isinstance(one.sample, kind)]
+        if len(chosen) == len(self.records):
+            return self
+        data, records = bytearray(), []
+        for one in chosen:
+            records.append(_shifted(one, len(data) - one.start))
+            data += self.data[one.start : one.end]
+        return Contents(data + END, records)
 
 
 @dataclass
@@ -119,13 +130,13 @@ def read(group: Path) -> Contents | list[tuple[Path, Damaged | Torn]]:
     sizes = [path.stat().st_size for path in paths]
     data = bytearray(sum(sizes) + len(END))
     view, start = memoryview(data), 0
-    records: list[Whole[StoredRecord]] = []
+    records: list[Whole[Stored]] = []
     damage: list[tuple[Path, Damaged | Torn]] = []
     for path, size in zip(paths, sizes, strict=True):
         part = view[start : start + size]
         with path.open("rb") as file:
             file.readinto(part)
-        for found in scan(part, StoredRecord.from_json):
+        for found in scan(part, decode):
             if isinstance(found, Whole):
                 records.append(_shifted(found, start))
             else:
@@ -134,7 +145,7 @@ def read(group: Path) -> Contents | list[tuple[Path, Damaged | Torn]]:
     return damage or Contents(data, records)
 
 
-def _shifted(found: Whole[StoredRecord], by: int) -> Whole[StoredRecord]:
+def _shifted(found: Whole[Stored], by: int) -> Whole[Stored]:
     offsets = {name: by + at for name, at in found.offsets.items()}
     return Whole(found.sample, by + found.start, by + found.end, offsets, found.json_bytes)
 
@@ -192,11 +203,11 @@ def restore_rejected(spool: Spool) -> int:
 
 
 def without(data: bytes, ids: set[str]) -> tuple[bytes, set[str]]:
-    """A segment's bytes without the records of `ids`, and the ids found. Damaged bytes are kept."""
-    kept, gone, at = bytearray(), set(), 0
-    for found in scan(data, StoredRecord.from_json, verify=False):
-        if isinstance(found, Whole) and found.sample.request_id in ids:
+    """A segment's bytes without the data of the photos `ids`, and the ids found. Damaged bytes are kept."""
+    kept, gone, at = bytearray(), set[str](), 0
+    for found in scan(data, decode, verify=False):
+        if isinstance(found, Whole) and found.sample.photo_id in ids:
             kept += data[at : found.start]
             at = found.end
-            gone.add(found.sample.request_id)
+            gone.add(found.sample.photo_id)
     return bytes(kept + data[at:]), gone

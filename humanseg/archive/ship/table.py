@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from humanseg.archive.capture.correction import StoredCorrection
+from humanseg.archive.capture.names import corrections_root, records_root
 from humanseg.archive.capture.record import JSON, MASK, StoredRecord, check_request_id, parse_time, rfc3339
 from humanseg.archive.capture.segment import Whole
 
@@ -63,6 +65,9 @@ RECORDS = pa.schema(
         ("passed_over_sampled_out", pa.int32()),
         ("passed_over_dropped", pa.int32()),
         ("label", pa.string()),
+        ("clip_id", pa.string()),
+        ("clip_seconds", pa.float64()),
+        ("clip_sha256", pa.string()),
         ("photo_offset", pa.int64()),
         *_PLACE,
     ]
@@ -75,6 +80,20 @@ LABELS = pa.schema(
         ("mask_sha256", pa.string()),
         ("mask_bytes", pa.int64()),
         ("corrected_by", pa.string()),
+        *_PLACE,
+    ]
+)
+
+
+CORRECTIONS = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("of", pa.string()),
+        ("time", _TIME),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("mask_sha256", pa.string()),
+        ("mask_bytes", pa.int64()),
         *_PLACE,
     ]
 )
@@ -117,9 +136,25 @@ def record_row(found: Whole[StoredRecord], segment: str) -> dict[str, Any]:
     return {**vars(sample), "options": options, "photo_offset": found.offsets[photo], **_place(found, segment)}
 
 
-def label_row(found: Whole[StoredLabel], segment: str) -> dict[str, Any]:
+def label_row(found: Whole[StoredLabel] | Whole[StoredCorrection], segment: str) -> dict[str, Any]:
     """The row of a corrected mask found in the object `segment`."""
     return {**vars(found.sample), **_place(found, segment)}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What servers write: where it lies under a prefix, its table, and the row of one that stands in a segment."""
+
+    stored: type[Any]
+    root: Callable[[str], str]
+    schema: pa.Schema
+    row: Callable[[Whole[Any], str], dict[str, Any]]
+
+
+KINDS = (
+    Kind(StoredRecord, records_root, RECORDS, record_row),
+    Kind(StoredCorrection, corrections_root, CORRECTIONS, label_row),
+)
 
 
 def stored_record(row: Mapping[str, Any]) -> StoredRecord:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from humanseg.archive.capture.names import records_root, segment_key, table_key
+from humanseg.archive.capture.names import segment_key, table_key
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import SHIPPING, Backlog, Spool, claimed, remove_folder, segment_name
 from humanseg.archive.capture.telemetry import Metrics, RateLimitedLog
@@ -29,7 +29,7 @@ from humanseg.archive.capture.uploader_process import take_lead
 from humanseg.archive.errors import Away, NoStore, Refused
 from humanseg.archive.ship import groups
 from humanseg.archive.ship.store import Store
-from humanseg.archive.ship.table import RECORDS, record_row, to_parquet
+from humanseg.archive.ship.table import KINDS, to_parquet
 from humanseg.common.settings import SettingsError
 
 TICK_SECONDS = 0.5  # between two scans of the spool
@@ -233,12 +233,16 @@ class Uploader:
 
     def _put(self, group: Path, contents: groups.Contents) -> None:
         store = self._connected()
-        root, name = records_root(store.destination.prefix), segment_name(group)
-        key = segment_key(root, name)
-        if not store.put_new(key, contents.data):
-            store.check_same(key, contents.data)
-        rows = (record_row(found, key) for found in contents.records)
-        store.put_new(table_key(root, name), to_parquet(rows, RECORDS))
+        for kind in KINDS:
+            part = contents.of_kind(kind.stored)
+            if not part.records:
+                continue
+            root, name = kind.root(store.destination.prefix), segment_name(group)
+            key = segment_key(root, name)
+            if not store.put_new(key, part.data):
+                store.check_same(key, part.data)
+            rows = (kind.row(found, key) for found in part.records)
+            store.put_new(table_key(root, name), to_parquet(rows, kind.schema))
 
     def _connected(self) -> Store:
         with self._lock:

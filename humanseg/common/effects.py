@@ -1,0 +1,69 @@
+"""Which option has an effect on which output: the table by which the server and the command line refuse the others.
+
+An option has an effect where the answer differs with it: the picture, the JSON, the facts in the headers, or what is
+archived. An option that is written out with its default asks for nothing and is never refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+PICTURES = ("mask", "probability", "cutout", "overlay", "composite")
+OUTPUTS = (*PICTURES, "json")
+THRESHOLDED = ("mask", "cutout", "overlay", "composite")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The outputs of a photo and of a clip that an option changes; `why` it does not change the others.
+
+    default: the value that asks for nothing; None where every value asks for something.
+    """
+
+    photo: tuple[str, ...]
+    clip: tuple[str, ...]
+    why: str
+    default: str | None = None
+
+
+EFFECTS = {
+    "format": Effect(PICTURES, PICTURES, "JSON holds no picture", "png"),
+    "threshold": Effect(OUTPUTS, THRESHOLDED, "a clip of probabilities is what comes before the threshold"),
+    "background": Effect(("composite",), ("composite",), "only a composite has a background", "#ffffff"),
+    "quality": Effect(OUTPUTS, (), "a clip's frames are looked at once and steadied instead", "fast"),
+    "keep": Effect(OUTPUTS, THRESHOLDED, "regions are parts of a mask, which a clip of probabilities has not", "all"),
+    "crop": Effect(OUTPUTS, (), "in a clip the person's box changes from frame to frame", "none"),
+    "archive": Effect(OUTPUTS, PICTURES, "it is consent to archive what is sent"),
+    "label": Effect(OUTPUTS, PICTURES, "it is kept with what is archived"),
+    "progress": Effect((), PICTURES, "a photo is answered at once"),
+}
+
+
+def without_effect(
+    options: Mapping[str, str | None], *, clip: bool, spell: Callable[[str, str], str] = "{}={}".format
+) -> str | None:
+    """Why one of the options has no effect on the output, and what to do about it; None where all have one.
+
+    options: by name, `output` among them; None stands for not given. spell: an option and its value as the caller
+    writes them.
+    """
+    output = options["output"] or "mask"
+    if clip and output == "json":
+        use = spell("output", "mask")
+        return f"{spell('output', 'json')} is for photos: a clip has a mask for each frame. Use {use}."
+    for name, effect in EFFECTS.items():
+        value = options.get(name)
+        if value is None or value == effect.default:
+            continue
+        taken_by = effect.clip if clip else effect.photo
+        if not taken_by:
+            kind = "photos" if clip else "clips"
+            return f"{spell(name, value)} is for {kind}: {effect.why}. Leave it out."
+        if output not in taken_by:
+            use = " or ".join((spell("output", taken_by[0]), *taken_by[1:]))
+            return (
+                f"{spell(name, value)} has no effect with {spell('output', output)}: {effect.why}. "
+                f"Use {use}, or leave it out."
+            )
+    return None

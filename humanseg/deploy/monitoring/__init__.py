@@ -1,1 +1,0 @@
-"""Prometheus, Alertmanager and Grafana for a server or a fleet."""
