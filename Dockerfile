@@ -10,7 +10,8 @@
 # from a wheel in deploy/container/wheels/.
 # deploy/container/README.md has the settings and the contents of the image.
 
-ARG BASE=debian:bookworm-20250520-slim
+# Checked, and renewed with the tag, by scripts/pin_images.py.
+ARG BASE=debian:bookworm-20250520-slim@sha256:90522eeb7e5923ee2b871c639059537b30521272f10ca86fdbbbb2b75a8c40cd
 
 FROM ${BASE} AS python
 # Versions are those of the base's Debian release, which the base's tag fixes.

@@ -61,6 +61,10 @@ class TooManyRequests(ClientError):
         self.retry_after = retry_after
 
 
+class TooManyGuesses(TooManyRequests):
+    """Many wrong API keys; this one was not looked at."""
+
+
 class Busy(PhotoError):
     """Temporarily no memory for this photo, or no slot for this clip. retry_after: seconds."""
 
@@ -85,6 +89,7 @@ STATUS: dict[type[Exception], int] = {
     TooLarge: 413,
     UnsupportedFormat: 415,
     TooManyRequests: 429,
+    TooManyGuesses: 429,
     NotAClip: 400,
     BrokenClip: 400,
     ResultRefused: 400,
@@ -99,6 +104,7 @@ TYPES: dict[type[Exception], str] = {
     PictureTooLarge: BadOption.__name__,
     ResultRefused: BadOption.__name__,
     ClipTooLarge: TooLarge.__name__,
+    TooManyGuesses: TooManyRequests.__name__,
     UnsupportedClip: UnsupportedFormat.__name__,
 }
 

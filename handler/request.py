@@ -54,7 +54,7 @@ def is_visit(row: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
 def is_description(headers: Mapping[str, str]) -> bool:
     """Whether the management API requests the model's own description (`?customized=true`).
 
-    TorchServe signals this in a header, which any client can send, too: the answer must not be secret.
+    TorchServe signals this in a header, which any client can send, too: it must not bypass the API key.
     """
     return headers.get("describe") == "True"
 

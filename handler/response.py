@@ -10,7 +10,7 @@ from base64 import b64encode
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from handler.errors import PHRASE, STATUS, error_type
+from handler.errors import PHRASE, STATUS, TooManyGuesses, Unauthorized, error_type
 from handler.options import Options
 from handler.request import PhotoRequest
 from humanseg.segmentation import rle
@@ -112,14 +112,16 @@ def error_response(error: Exception, request_id: str) -> Response:
     """A client error as {"code", "type", "message", "request_id"}, with the status of the table."""
     response = failure(STATUS[type(error)], error_type(error), str(error), request_id)
     wait = getattr(error, "retry_after", None)
-    return replace(response, headers={**response.headers, "retry-after": str(wait)}) if wait else response
+    headers = {"retry-after": str(wait)} if wait else {}
+    if isinstance(error, (Unauthorized, TooManyGuesses)):
+        headers["connection"] = "close"  # guessing keys needs a new connection for each attempt
+    return replace(response, headers={**response.headers, **headers})
 
 
 def failure(status: int, kind: str, message: str, request_id: str) -> Response:
     """The JSON body of every error."""
     document = {"code": status, "type": kind, "message": message, "request_id": request_id}
-    # Guessing keys needs a new connection for each attempt.
-    headers = {"www-authenticate": "Bearer", "connection": "close"} if status == 401 else {}
+    headers = {"www-authenticate": "Bearer"} if status == 401 else {}
     return Response(status, "application/json", json.dumps(document).encode(), headers)
 
 

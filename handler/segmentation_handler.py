@@ -33,6 +33,7 @@ from handler.pixel_budget import open_budget
 from handler.request import PhotoRequest, is_description, is_visit, parse_requests, wanted_type
 from handler.settings import handler_settings
 from handler.torchserve import keep_repeated_fields, quieten_logs, request_headers
+from humanseg.common.apikeys import ApiKey
 from humanseg.common.probe import PROBE
 from humanseg.segmentation import pipeline
 from humanseg.segmentation.augmented import FINEST, predict_augmented
@@ -62,10 +63,11 @@ class SegmentationHandler:
             # Set by the container: a JSON line per request costs throughput; access_log.log has the requests anyway.
             self.log_requests = os.environ.get("LOG_REQUESTS") == "1"
             keys = os.environ.get("API_KEYS_FILE")
-            self.keys = KeyRing(Path(keys), os.environ.get("HEALTH_KEY_HASH")) if keys else None
+            state = Path(os.environ.get("STATE_DIR", folder))
+            health = os.environ.get("HEALTH_KEY_HASH")
+            self.keys = KeyRing(Path(keys), health, used=state / "keys-used") if keys else None
             self.key_limit = None
             if self.settings.photos_per_key:
-                state = Path(os.environ.get("STATE_DIR", folder))
                 self.key_limit = KeyLimit(state / "key-slots", self.settings.photos_per_key)
             self.model = ModelInfo.read(folder)
             self.name, self.version = context.model_name, context.manifest["model"]["modelVersion"]
@@ -126,6 +128,7 @@ class SegmentationHandler:
     def decode(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """Convert a request to the network's frame, or to a response if it needs no network or has several photos."""
         if is_description(headers):
+            self.authorize(job, row, headers)
             job.response = response.document_response(
                 json.dumps(public_facts(self.facts)).encode(), "application/json"
             )
@@ -133,13 +136,15 @@ class SegmentationHandler:
         if is_visit(row, headers):
             job.response = self.visited(job, row, headers)
             return
-        self.authorize(job, row, headers)
+        key = self.authorize(job, row, headers)
         row = {name: value for name, value in row.items() if name != KEY_FIELD}
         if is_correction(row):
             correction = read_correction(row, job.request_id, max_pixels=self.most_pixels, admit=self.admit)
             job.response = keep(correction, self.archive, self.version)
             return
         requests = parse_requests(row, headers, max_label=self.settings.max_label)
+        if key and self.key_limit:
+            self.key_limit.take(key, len(requests))
         if len(requests) > 1:
             self.predict_each(job, requests)
         else:
@@ -150,14 +155,13 @@ class SegmentationHandler:
         if self.budget:
             self.budget.take(pixels)
 
-    def authorize(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        """Check the API key and its concurrency limit, if the server has keys."""
+    def authorize(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> ApiKey | None:
+        """Check the API key. Returns its entry, or None if the server has no keys."""
         if self.keys is None:
-            return
+            return None
         key = self.keys.check(sent_key(headers, row))
         job.key = key.name
-        if self.key_limit:
-            self.key_limit.take(key)
+        return key
 
     def visited(self, job: Job, row: Mapping[str, Any], headers: Mapping[str, str]) -> response.Response:
         """The page for a browser, service information for `Accept: application/json`, OpenAPI for YAML."""

@@ -22,6 +22,7 @@ from humanseg.cli.archive_common import (
     reader,
 )
 from humanseg.cli.archive_drift import drift
+from humanseg.cli.archive_erase import erase
 from humanseg.cli.archive_proposals import accept, proposals
 from humanseg.cli.archive_training import export, import_labels
 from humanseg.cli.console import CommandError, err, print_json, print_table
@@ -37,6 +38,7 @@ app.command("import-labels")(import_labels)
 app.command()(proposals)
 app.command()(accept)
 app.command()(drift)
+app.command()(erase)
 
 
 @app.command()
@@ -245,47 +247,6 @@ def stats(
     columns = tuple(days[0].row()) if days else ("day", "records")
     print_table("the archive by day", [name.replace("_", " ") for name in columns], rows)
     note_backlog()
-
-
-@app.command()
-def erase(
-    request_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
-    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
-    config: Config = CONFIG,
-    as_json: Json = False,
-) -> None:
-    """Erase records permanently: all object versions, corrected masks, and copies in the spool of this STATE_DIR.
-
-    The id of a clip, or of a request with several photos, stands for all its records. Prints what was erased and
-    which exports contain a copy. Exit status 4: an id was not found.
-    """
-    from humanseg.archive.capture.hook import open_spool
-    from humanseg.archive.read.erasing import erase as run
-    from humanseg.archive.ship.command import read_settings
-
-    if not yes:
-        typer.confirm(f"Erase what {len(request_ids)} requests sent, with all their versions?", abort=True)
-    with plain_errors():
-        settings = read_settings(config)
-        erased = run(reader(settings), open_spool(state_dir()), request_ids)
-    if as_json:
-        print_json([vars(one) for one in erased])
-    else:
-        for one in erased:
-            typer.echo(f"{one.request_id}: " + ("erased" if one.found else "not found"))
-            for key, number in one.versions.items():
-                typer.echo(f"  bucket  {key}  ({number} version{'s' if number > 1 else ''})")
-            for name in one.spooled:
-                typer.echo(f"  spool   {name}")
-            for note in one.exports:
-                typer.echo(f"  a copy was exported {note['time']} by {note['by']}@{note['host']} to {note['folder']}")
-        typer.echo(
-            f"Searched the bucket and the spool in {state_dir()}. Records in another server's spool are uploaded"
-            " later: erase there too, or again when its spool is empty.",
-            err=True,
-        )
-    if not all(one.found for one in erased):
-        raise typer.Exit(4)
 
 
 @app.command()

@@ -97,7 +97,7 @@ def note_copy(report: Path, request_ids: list[str]) -> None:
         return
     from datetime import datetime, timezone
 
-    from humanseg.archive.read.export import register
+    from humanseg.archive.read.export_notes import register
     from humanseg.cli.archive_common import plain_errors, reader
 
     try:

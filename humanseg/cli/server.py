@@ -10,7 +10,7 @@ import typer
 
 from humanseg.cli.console import CommandError, err, print_json, print_table
 from humanseg.cli.modelstore import find_store, put, read_mar
-from humanseg.cli.options import DEFAULT_MODEL, AsJson, ManagementUrl, Model, Timeout, management_url
+from humanseg.cli.options import DEFAULT_MODEL, ApiKey, AsJson, ManagementUrl, Model, Timeout, management_url
 from humanseg.common.names import STATE_DIR
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ Version = Annotated[str, typer.Argument(help="Version of the model, e.g. 1.0.")]
 
 
 @app.command()
-def status(url: ManagementUrl = None, timeout: Timeout = 30.0, as_json: AsJson = False) -> None:
+def status(
+    url: ManagementUrl = None, timeout: Timeout = 30.0, as_json: AsJson = False, api_key: ApiKey = None
+) -> None:
     """Show the models, their versions, workers and queues."""
-    with _manage(url, timeout) as server:
+    with _manage(url, timeout, api_key) as server:
         models = server.models()
         # Only a worker can answer this.
         facts = [server.facts(one.name, one.version) if one.ready else {} for one in models]
@@ -135,10 +137,10 @@ def unregister(
     _show(models, as_json, "Left")
 
 
-def _manage(url: str | None, timeout: float) -> Management:
+def _manage(url: str | None, timeout: float, api_key: str | None = None) -> Management:
     from humanseg.client import Management
 
-    return Management(management_url(url), timeout=timeout)
+    return Management(management_url(url), timeout=timeout, api_key=api_key)
 
 
 def _show(

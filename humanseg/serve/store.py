@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from humanseg.archive.ship.local_store import find_weed
+from humanseg.archive.ship.weed import find_weed
 from humanseg.serve.config import CONFIG
 from humanseg.serve.process import die_with_parent
 from humanseg.serve.settings import ServeSettings

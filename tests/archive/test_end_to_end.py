@@ -74,7 +74,7 @@ def embedded_bucket(server: Server) -> Bucket:
 
 def test_a_photo_with_everything_in_it_arrives_bare(server: Server) -> None:
     sent = photos.phone_photo("jpeg", orientation=6, width=480, height=320)
-    headers = {"Content-Type": "image/jpeg", "x-archive": "yes", "x-label": "proof"}
+    headers = {"Content-Type": "image/jpeg", "x-archive": "yes", "x-label": "café".encode()}
     answer = requests.post(server.predictions, data=sent, headers=headers, timeout=60)
     assert (answer.status_code, answer.headers["x-archived"]) == (200, "spooled")
     request_id = answer.headers["x-request-id"]
@@ -86,7 +86,7 @@ def test_a_photo_with_everything_in_it_arrives_bare(server: Server) -> None:
     assert all(secret not in everything for secret in photos.secrets_of("jpeg"))
     assert (row["width"], row["height"]) == (320, 480)
     assert 0 < row["brightness"] < 1 and 0 < row["contrast"] < 0.5 and row["sharpness"] > 0
-    assert (row["label"], row["consent_asked"]) == ("proof", True)
+    assert (row["label"], row["consent_asked"]) == ("café", True)
     assert reader.photo_and_mask(row)[1] == answer.content, "the archived mask is the one that was answered"
 
 

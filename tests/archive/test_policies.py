@@ -17,6 +17,7 @@ from humanseg.archive.errors import Refused
 from humanseg.archive.read.compact import compact
 from humanseg.archive.read.erasing import erase
 from humanseg.archive.read.export import export
+from humanseg.archive.read.export_notes import notes, redact, register
 from humanseg.archive.read.label_import import import_labels
 from humanseg.archive.read.reader import Reader
 from humanseg.archive.read.verify import verify
@@ -102,10 +103,15 @@ def test_who_labels_may_also_put_masks(people: dict[str, Reader], tmp_path: Path
 
 def test_the_scheduled_job_compacts_and_erases(people: dict[str, Reader], tmp_path: Path) -> None:
     reader = people["rewrite"]
+    ids = [row["request_id"] for day in people["read"].records.days_rows() for row in day.to_pylist()]
+    register(people["all"], tmp_path / "out", "folder", ids, NOON)
     assert compact(reader, now=LATER).merged == 2
     row = next(iter(reader.records.days_rows())).to_pylist()[0]
     (erased,) = erase(reader, spool_at(tmp_path), [row["request_id"]])
     assert erased.found
+    assert redact(reader, [erased.request_id]) > 0
+    named = {one for note in notes(people["all"]).values() for one in note["request_ids"]}
+    assert named == set(ids) - {erased.request_id}
     assert verify(people["read"]).records == 3
     with pytest.raises(ClientError, match="AccessDenied"):
         reader.store.client.put_object(Bucket=BUCKET, Key="others/x", Body=b"")

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+BASE = "humanseg-test-base"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -124,10 +125,8 @@ def last_error(log: Path) -> str:
 
 
 def import_base(docker: Docker) -> None:
-    """Debian's minimal system, under the name of the Dockerfile's base. With this machine's certificate authorities
-    and nothing else of it: pip inside the build has to trust whoever answers for PyPI here."""
-    name = re.search(r"^ARG BASE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert name
+    """Debian's minimal system in place of the Dockerfile's base. With this machine's certificate authorities and
+    nothing else of it: pip inside the build has to trust whoever answers for PyPI here."""
     with tempfile.TemporaryDirectory(prefix="humanseg-base-") as scratch:
         archive = Path(scratch) / "base.tar"
         pip = Path(scratch) / "pip.conf"
@@ -154,7 +153,7 @@ def import_base(docker: Docker) -> None:
             _, errors = process.communicate()
         if process.returncode:
             pytest.skip(f"no base image: mmdebstrap: {' / '.join(errors.strip().splitlines()[-3:])}")
-        docker("import", archive, name[1], timeout=200)
+        docker("import", archive, BASE, timeout=200)
 
 
 def build(docker: Docker, tag: str) -> None:
@@ -178,6 +177,7 @@ def build(docker: Docker, tag: str) -> None:
         wheels = context / "deploy" / "container" / "wheels"
         fetch_torch(wheels)
         index = ("--build-arg", "TORCH_INDEX=file:///wheels")
+        index += ("--build-arg", f"BASE={BASE}") if docker.own else ()
         docker("build", "--network", "host", "--progress", "plain", *index, "-t", tag, context, timeout=1500)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -23,6 +24,7 @@ import requests
 from handler.apikeys import PLACES, WRONG_KEYS, WRONG_SECONDS, KeyLimit, KeyRing, sent_key
 from handler.errors import TooManyRequests, Unauthorized
 from humanseg.common.apikeys import ApiKey, parse_keys
+from humanseg.segmentation.errors import TooLarge
 from tests.running import MODEL, Server, encoded, start_server
 from tests.security.protobuf import prediction
 
@@ -117,6 +119,7 @@ def test_a_line_is_read_as_it_was_written() -> None:
 def test_many_wrong_keys_have_to_wait_and_good_ones_do_not(file: Path) -> None:
     clock = Clock()
     keys = ring(file, clock)
+    assert keys.check("first")
     for _ in range(WRONG_KEYS):
         with pytest.raises(Unauthorized):
             keys.check("guess")
@@ -127,6 +130,32 @@ def test_many_wrong_keys_have_to_wait_and_good_ones_do_not(file: Path) -> None:
     clock.now += WRONG_SECONDS
     with pytest.raises(Unauthorized):
         keys.check("guess")
+
+
+def test_a_right_guess_looks_like_a_wrong_one_above_the_bound(file: Path, tmp_path: Path) -> None:
+    """Else the bound would slow nobody: who guesses waits for the one answer that is no 429."""
+    clock = Clock()
+
+    def worker() -> KeyRing:
+        return KeyRing(file, digest("health"), used=tmp_path / "used", clock=lambda: clock.now)
+
+    one, other = worker(), worker()
+    assert one.check("first")
+    for keys in (one, other):
+        for _ in range(WRONG_KEYS):
+            with pytest.raises(Unauthorized):
+                keys.check("guess")
+        said = set()
+        for guess in ("guess", "second"):
+            with pytest.raises(TooManyRequests) as wait:
+                keys.check(guess)
+            said.add(str(wait.value))
+        assert len(said) == 1
+        assert keys.check("first"), "who was here before is not locked out, in no worker"
+        assert keys.check("health")
+    clock.now += WRONG_SECONDS
+    assert one.check("second")
+    assert (tmp_path / "used").stat().st_mode & 0o077 == 0
 
 
 def test_health_has_a_key_that_no_file_names(file: Path) -> None:
@@ -277,14 +306,110 @@ def test_a_key_has_one_photo_at_a_time_and_the_rest_is_told_to_wait(guarded: Ser
     assert ask(guarded, large, "good").status_code == 200
 
 
+def instances(number: int, photo: bytes) -> bytes:
+    one = {"image": base64.b64encode(photo).decode(), "output": "json", "archive": "no"}
+    return json.dumps({"instances": [one] * number}).encode()
+
+
+@pytest.mark.slow
+def test_each_photo_of_a_request_counts(guarded: Server, astronaut_jpeg: bytes) -> None:
+    address = f"{guarded.url}/v1/models/{MODEL}:predict"
+    headers = {"x-api-key": "good", "content-type": "application/json"}
+    answers = [requests.post(address, instances(n, astronaut_jpeg), headers=headers, timeout=60) for n in (1, 2, 32)]
+    assert [answer.status_code for answer in answers] == [200, 413, 413]
+    assert "32 photos; the limit of this API key is 1" in answers[2].json()["message"]
+    assert ask(guarded, astronaut_jpeg, "good").status_code == 200, "what was refused holds no place"
+
+
+def test_a_request_takes_as_many_places_as_it_has_photos(tmp_path: Path) -> None:
+    key = ApiKey(digest("a"), "a")
+    limit = KeyLimit(tmp_path / "slots", 40)
+    limit.take(key, 32)
+    with pytest.raises(TooManyRequests):
+        limit.take(key, 9)
+    limit.take(key, 8)
+    limit.release()
+    with pytest.raises(TooLarge):
+        limit.take(key, 41)
+
+
+@pytest.mark.slow
+def test_what_the_model_says_of_itself_wants_a_key(guarded: Server) -> None:
+    """TorchServe asks for it with a header, which anybody can send to the port of predictions."""
+    for path in (
+        guarded.predictions,
+        f"{guarded.url}/models/{MODEL}/invoke",
+        f"{guarded.url}/v1/models/{MODEL}:predict",
+    ):
+        for name in ("describe", "Describe", "DESCRIBE"):
+            answer = requests.post(path, headers={name: "True"}, timeout=60)
+            assert answer.status_code in (400, 401), (path, name)
+            assert "efficient_unet" not in answer.text
+    wrong = requests.post(guarded.predictions, headers={"describe": "True", "x-api-key": "bad"}, timeout=60)
+    assert wrong.status_code == 401
+    good = requests.post(guarded.predictions, headers={"describe": "True", "x-api-key": "good"}, timeout=60)
+    assert good.json()["network"]["architecture"]
+    with grpc.insecure_channel(f"127.0.0.1:{guarded.environment['GRPC_INFERENCE_PORT']}") as channel:
+        call = channel.unary_unary(PREDICT)
+        for inputs in ({"describe": b"True"}, {"describe": b"True", "x-api-key": b"bad"}):
+            try:
+                said = str(call(prediction(MODEL, inputs), timeout=60, metadata=[("describe", "True")]))
+            except grpc.RpcError as refused:
+                said = refused.details()
+            assert "efficient_unet" not in said
+
+
+@pytest.mark.slow
+def test_whoever_manages_a_server_with_keys_brings_one(guarded: Server) -> None:
+    address = f"{guarded.management_url}/models/{MODEL}?customized=true"
+    assert "efficient_unet" not in requests.get(address, timeout=30).text
+    assert "efficient_unet" in requests.get(address, headers={"x-api-key": "good"}, timeout=30).text
+    command = [
+        str(Path(sys.executable).parent / "humanseg"),
+        "status",
+        "--management-url",
+        guarded.management_url,
+        "--json",
+    ]
+    for key, network in (("", False), ("bad", False), ("good", True)):
+        environment = {**os.environ, "HUMANSEG_API_KEY": key}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("efficient_unet" in done.stdout) == network, "what else it shows needs no worker, and no key"
+
+
+@pytest.mark.slow
+def test_guessing_is_bounded_and_locks_nobody_out(guarded: Server, astronaut_jpeg: bytes) -> None:
+    assert ask(guarded, astronaut_jpeg, "good").status_code == 200
+    answers: Counter[int] = Counter()
+    began = time.monotonic()
+
+    def guess(number: int) -> None:
+        for at in range(60):
+            answers[ask(guarded, b"x", f"guess-{number}-{at}").status_code] += 1
+
+    threads = [threading.Thread(target=guess, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) == {401, 429}
+    per_worker = WRONG_KEYS * (1 + (time.monotonic() - began) / WRONG_SECONDS)
+    assert answers[401] <= 2 * per_worker, "two workers"
+    assert {ask(guarded, astronaut_jpeg, "good").status_code for _ in range(6)} == {200}
+
+
 @pytest.mark.slow
 def test_who_guesses_keys_connects_anew_for_each(guarded: Server) -> None:
     port = int(guarded.environment["INFERENCE_PORT"])
     head = f"POST /predictions/{MODEL} HTTP/1.1\r\nhost: x\r\nx-api-key: guess\r\ncontent-length: 1\r\n\r\nx"
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        connection.sendall(head.encode())
-        said = b""
-        with contextlib.suppress(ConnectionResetError):
-            while piece := connection.recv(4096):  # ends, because the server does
-                said += piece
-    assert said.startswith(b"HTTP/1.1 401 ")
+    status = set()
+    for _ in range(2 * WRONG_KEYS + 2):
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(head.encode())
+            said = b""
+            with contextlib.suppress(ConnectionResetError):
+                while piece := connection.recv(4096):  # ends, because the server does
+                    said += piece
+        status.add(said[9:12])
+    assert status in ({b"401", b"429"}, {b"429"})

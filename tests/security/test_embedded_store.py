@@ -21,9 +21,10 @@ from botocore.exceptions import ClientError
 
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.ship.destination import Destination
-from humanseg.archive.ship.local_store import GRPC_OFFSET, LocalStore, find_weed
+from humanseg.archive.ship.local_store import GRPC_OFFSET, LocalStore
 from humanseg.archive.ship.store import Store
 from humanseg.archive.ship.store_security import write_security
+from humanseg.archive.ship.weed import find_weed
 
 pytestmark = [
     pytest.mark.slow,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -54,6 +55,42 @@ def front(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             process.terminate()
 
 
+NGINX = """
+daemon off; user root; pid {folder}/pid; error_log {folder}/log; events {{}}
+http {{
+  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream photos {{ server {upstream}; keepalive 8; }}
+  server {{
+    listen 127.0.0.1:{port}; client_max_body_size 64m;
+    location / {{ proxy_pass http://photos; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+  }}
+}}
+"""
+
+
+@pytest.fixture
+def nginx(server: Server, tmp_path: Path) -> Iterator[int]:
+    """The port of an nginx that keeps connections to the server open, as ingresses do."""
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    if not Path(program).exists():
+        pytest.skip("needs nginx (Debian: apt install nginx-light)")
+    (port,) = free_ports(1)
+    upstream = server.url.removeprefix("http://")
+    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path, port=port, upstream=upstream))
+    with subprocess.Popen([program, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)]) as process:
+        try:
+            end = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < end:
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                time.sleep(0.1)
+            yield port
+        finally:
+            process.terminate()
+
+
 def pipelined(width: int) -> bytes:
     """A whole request for the JSON answer to a photo of this width."""
     file = io.BytesIO()
@@ -75,10 +112,12 @@ def read_answer(stream: BinaryIO) -> dict[str, object]:
     return found
 
 
-def test_pipelined_photos_are_answered_in_their_order(front: int) -> None:
+@pytest.mark.parametrize("proxy", ["front", "nginx"])
+def test_pipelined_photos_are_answered_in_their_order(proxy: str, request: pytest.FixtureRequest) -> None:
     """Directly, TorchServe answers in the order in which its two workers are ready: another caller's mask."""
+    port = request.getfixturevalue(proxy)
     for _ in range(3):
-        with socket.create_connection(("127.0.0.1", front), timeout=120) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
             connection.sendall(b"".join(map(pipelined, WIDTHS)))
             with connection.makefile("rb") as stream:
                 assert [read_answer(stream)["width"] for _ in WIDTHS] == list(WIDTHS)

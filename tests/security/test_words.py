@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import socket
@@ -12,7 +13,7 @@ import pytest
 import requests
 
 from handler.request import parse_request
-from tests.running import MODEL, Server
+from tests.running import MODEL, ROOT, Server
 
 
 def test_an_answer_names_at_most_three_wrong_names(server: Server, astronaut_jpeg: bytes) -> None:
@@ -48,8 +49,9 @@ def test_json_that_is_too_large_a_structure_is_not_parsed(server: Server, body: 
     assert mark in answer.json()["message"]
 
 
-def test_fields_are_counted(server: Server, astronaut_jpeg: bytes) -> None:
-    fields = {f"f{number}": "1" for number in range(500)}
+@pytest.mark.parametrize("number", [500, 50_000])
+def test_fields_are_counted(server: Server, astronaut_jpeg: bytes, number: int) -> None:
+    fields = {f"f{each}": "1" for each in range(number)}
     answer = requests.post(server.predictions, files={"image": astronaut_jpeg}, data=fields, timeout=60)
     assert (answer.status_code, answer.json()["type"]) == (400, "BadRequest")
     assert "the limit is 64" in answer.json()["message"]
@@ -112,6 +114,16 @@ def test_the_access_log_holds_no_address_no_query_and_no_control_character(
     for secret in (b"127.0.0.1", b"secret-query", b"\x1b", b"\x07", b"long" * 60):
         assert secret not in log, secret
     assert json.dumps(log.decode())  # text
+
+
+def test_the_container_s_lines_are_cut_as_those_in_the_file_are() -> None:
+    """The same replacements; control characters are escaped as JSON there."""
+    cut = r'%m}{^\S+ }{}}{\?[^" ]*}{}}{(\S{200})\S+}{$1...}'  # the address, the query, the rest of a long path
+    file, container = (
+        html.unescape((ROOT / name / "log4j2.xml").read_text()) for name in ("config", "deploy/container")
+    )
+    assert cut in file
+    assert "%enc{%replace{%replace{%replace{" + cut + "}{JSON}" in container
 
 
 @pytest.mark.slow

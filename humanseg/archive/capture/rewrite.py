@@ -79,6 +79,23 @@ def rewrite_as_png(photo: bytes) -> bytes:
     return out.getvalue()
 
 
+def upright_rgb(photo: bytes) -> Any:
+    """The first image, upright, as a Pillow picture in 8-bit RGB.
+
+    Raises:
+        NotStrippable: Pillow can't read it.
+    """
+    from PIL import Image, ImageOps
+
+    load_decoders()
+
+    try:
+        with Image.open(io.BytesIO(photo)) as image:
+            return eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
+    except Exception as error:
+        raise NotStrippable(f"can't be read: {error}") from error
+
+
 def rewrite_as_jpeg(photo: bytes) -> bytes:
     """A JPEG that is upright without EXIF: unchanged if possible, else re-encoded (quality 95)."""
     if orientation_of(photo) == 1:

