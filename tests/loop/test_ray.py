@@ -73,6 +73,8 @@ def cluster(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(
         prefix="ray-", ignore_cleanup_errors=True
     ) as folder:  # its sockets want a short path
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        (Path(folder) / "ray").mkdir()  # in which it notes the cluster's address
         node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
         nodes = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": folder})
         try:
