@@ -197,6 +197,8 @@ def test_a_second_one_on_the_same_folder_says_so(local_store: LocalStore) -> Non
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "another store is running" in done.stderr
+    ports = json.loads((local_store.folder / "ports.json").read_text())
+    assert list(Path("/tmp").glob(f"seaweedfs-*-{ports['master'] + GRPC_OFFSET}.sock")), "the socket is gone"
 
 
 def test_the_users_own_aws_keys_do_not_become_the_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

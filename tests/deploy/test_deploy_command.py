@@ -163,7 +163,7 @@ def test_one_instance_from_nothing_to_destroyed_but_for_the_bucket(moto: moto_se
     assert ids["ArchiveBucket"] in done.stdout
     assert s3.get_object(Bucket=ids["ArchiveBucket"], Key="humanseg/v2/kept")["Body"].read() == b"a photo"
     gone = humanseg("destroy", "--stack", "photos", "--yes", **moto.environment)
-    assert "no stack photos" in gone.stderr
+    assert "no stack named photos" in gone.stderr
 
 
 def test_a_fleet_and_its_update(moto: moto_server.Moto, mar: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_new_version_whose_workers_die_is_rolled_back(make_server: Callable[..
 def test_a_version_that_is_there_already_is_refused(server: Server) -> None:
     code, output = release(server, BUILT)
     assert code == 1
-    assert "has version 1.0 already" in output
+    assert "already has version 1.0" in output
     assert versions(server) == {"1.0": True}
 
 

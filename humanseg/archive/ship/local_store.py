@@ -194,8 +194,8 @@ class LocalStore:
                 self.process.kill()
                 self.process.wait()
         self.process = None
-        self._remove_sockets()
-        if self._lock_fd >= 0:
+        if self._lock_fd >= 0:  # else they are those of the store that runs on this folder
+            self._remove_sockets()
             os.close(self._lock_fd)
             self._lock_fd = -1
 
