@@ -11,6 +11,7 @@ of ITU-R BT.2100 for 1000 cd/m2), brought from BT.2020 to BT.709 primaries (BT.2
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import av
 import cv2
@@ -42,12 +43,21 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Pixels:
     if frame.colorspace in (UNSPECIFIED, RGB_MATRIX) and "rgb" not in frame.format.name:
         frame.colorspace = BT709 if frame.height >= 720 else BT601
     if is_hdr(frame):
-        wide = frame.reformat(width=width, height=height, format="rgb48le").to_ndarray()
+        wide = reformat(frame, "rgb48le", width=width, height=height).to_ndarray()
         return tone_mapped(np.asarray(wide, np.uint16), frame.color_trc, frame.color_primaries)
     if _has_alpha(frame):
-        straight = np.asarray(frame.reformat(width=width, height=height, format="rgba").to_ndarray(), np.uint8)
+        straight = np.asarray(reformat(frame, "rgba", width=width, height=height).to_ndarray(), np.uint8)
         return _on_white(straight)
-    return np.asarray(frame.reformat(width=width, height=height, format="rgb24").to_ndarray(), np.uint8)
+    return np.asarray(reformat(frame, "rgb24", width=width, height=height).to_ndarray(), np.uint8)
+
+
+def reformat(frame: av.VideoFrame, format: str, **options: Any) -> av.VideoFrame:
+    """`VideoFrame.reformat` in this thread.
+
+    By default each frame starts threads of its own, which live until the garbage collector finds the frame: a
+    hundred and more at a time.
+    """
+    return frame.reformat(format=format, threads=1, **options)
 
 
 def _has_alpha(frame: av.VideoFrame) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -59,6 +61,18 @@ def test_sound_that_the_container_does_not_take_is_encoded_anew(tmp_path: Path) 
     result = probe(tmp_path / "out.webm")
     assert result.sound == "opus"
     assert result.seconds == pytest.approx(2.0, abs=0.06)
+
+
+@pytest.mark.parametrize("output", ["mask", "cutout"])
+def test_a_long_clip_has_no_more_threads_than_a_short_one(tmp_path: Path, output: str) -> None:
+    source = write_clip(tmp_path / "in.mp4", [np.full((360, 640, 3), number, np.uint8) for number in range(40)])
+    threads: list[int] = []
+    gc.disable()  # it may come late
+    try:
+        made(source, tmp_path / "out.webm", output, progress=lambda _: threads.append(psutil.Process().num_threads()))
+    finally:
+        gc.enable()
+    assert threads[-1] <= threads[10]
 
 
 @pytest.mark.parametrize("turn", [90, 180, -90])
