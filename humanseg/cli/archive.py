@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -117,8 +117,7 @@ def list_records(
             for row in found:
                 typer.echo(stored_record(row).to_json())
             return
-        states = {one.of: one.state for one in read_proposals(archive)}
-        table = [
+        table: list[tuple[Any, ...]] = [
             (
                 f"{row['time']:%Y-%m-%dT%H:%M:%S}",
                 row["request_id"],
@@ -129,10 +128,10 @@ def list_records(
                 row["sampling_reason"],
                 row["label"] or "",
                 "" if row["clip_seconds"] is None else f"{row['clip_seconds']:.2f} s",
-                *([states.get(row["request_id"], "")] if states else []),
             )
             for row in found
         ]
+        states = {one.of: one.state for one in read_proposals(archive, [row[1] for row in table])}
     columns = [
         "time (UTC)",
         "request id",
@@ -144,7 +143,9 @@ def list_records(
         "label",
         "in clip",
     ]
-    columns += ["correction"] if states else []
+    if states:
+        columns.append("correction")
+        table = [(*row, states.get(row[1], "")) for row in table]
     print_table(f"{len(table)} records", columns, table)
     note_backlog()
 

@@ -117,17 +117,17 @@ class Client:
             UnreachableError, TimedOutError, AnswerError: no response, or an invalid one.
             OSError: the photo's file can't be read. ValueError: a label with a line break.
         """
-        options = {
-            "output": output,
-            "format": format,
-            "threshold": None if threshold is None else repr(float(threshold)),
-            "background": background,
-            "quality": quality,
-            "keep": keep,
-            "crop": crop,
-            "archive": None if archive is None else ("yes" if archive else "no"),
-            "label": label,
-        }
+        options = _options(
+            threshold,
+            archive,
+            output=output,
+            format=format,
+            background=background,
+            quality=quality,
+            keep=keep,
+            crop=crop,
+            label=label,
+        )
         return read_answer(self._post(photo_bytes(photo), options, version))
 
     def segment_clip(
@@ -165,15 +165,9 @@ class Client:
         Raises:
             As `segment`; TooLargeError above the bounds, UnavailableError while another clip is under work.
         """
-        options = {
-            "output": output,
-            "format": format,
-            "threshold": None if threshold is None else repr(float(threshold)),
-            "background": background,
-            "keep": keep,
-            "archive": None if archive is None else ("yes" if archive else "no"),
-            "label": label,
-        }
+        options = _options(
+            threshold, archive, output=output, format=format, background=background, keep=keep, label=label
+        )
         content = photo_bytes(clip)
         with self._told(progress, version) as token:
             return read_clip(self._post(content, {**options, **token}, version, timeout=timeout))
@@ -251,6 +245,15 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _options(threshold: float | None, archive: bool | None, **words: str | None) -> dict[str, str | None]:
+    """The options as the server takes them; None is left to its default."""
+    return {
+        **words,
+        "threshold": None if threshold is None else repr(float(threshold)),
+        "archive": None if archive is None else ("yes" if archive else "no"),
+    }
 
 
 def split_url(url: str) -> tuple[str, str, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,12 @@ def embed(features: Features) -> NDArray[np.float16]:
     The projection approximately preserves distances (Achlioptas, "Database-friendly random projections", 2003). Its
     signs come from NumPy's legacy generator, which returns the same numbers in every version.
     """
-    signs = np.random.RandomState(0).randint(0, 2, (len(features), EMBEDDED)) * 2.0 - 1.0
-    return np.asarray(features @ signs / np.sqrt(EMBEDDED), np.float16)
+    return np.asarray(features @ _signs(len(features)) / np.sqrt(EMBEDDED), np.float16)
+
+
+@cache
+def _signs(channels: int) -> NDArray[Any]:
+    return np.random.RandomState(0).randint(0, 2, (channels, EMBEDDED)) * 2.0 - 1.0
 
 
 def _with_deepest(model: Any, spec: Spec) -> Any:

@@ -6,7 +6,9 @@ read here, in any process.
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from typing import Any
 
 from humanseg.archive.errors import NotStrippable
@@ -41,20 +43,13 @@ def rewrite_same_format(photo: bytes, photo_format: str) -> bytes:
     Raises:
         NotStrippable: Pillow can't read it or can't write its mode in this format.
     """
-    from PIL import Image
-
-    load_decoders()
-
-    try:
-        with Image.open(io.BytesIO(photo)) as image:
-            image.load()  # Pillow turns a TIFF upright here, by itself
-            out = io.BytesIO()
-            if photo_format == "tiff":
-                _bare(image).save(out, "TIFF", compression="tiff_adobe_deflate")
-            else:
-                _bare(image).save(out, "BMP")
-    except Exception as error:
-        raise NotStrippable(f"{photo_format} can't be re-encoded: {error}") from error
+    with _opened(photo, f"{photo_format} can't be re-encoded") as image:
+        image.load()  # Pillow turns a TIFF upright here, by itself
+        out = io.BytesIO()
+        if photo_format == "tiff":
+            _bare(image).save(out, "TIFF", compression="tiff_adobe_deflate")
+        else:
+            _bare(image).save(out, "BMP")
     return out.getvalue()
 
 
@@ -64,18 +59,11 @@ def rewrite_as_png(photo: bytes) -> bytes:
     Raises:
         NotStrippable: Pillow can't read it.
     """
-    from PIL import Image, ImageOps
-
-    load_decoders()
-
-    try:
-        with Image.open(io.BytesIO(photo)) as image:
-            upright = eight_bit(ImageOps.exif_transpose(image))
-            mode = "RGBA" if upright.has_transparency_data else "RGB"
-            out = io.BytesIO()
-            _bare(upright.convert(mode)).save(out, "PNG", compress_level=1)
-    except Exception as error:
-        raise NotStrippable(f"can't be re-encoded: {error}") from error
+    with _opened(photo, "can't be re-encoded") as image:
+        upright = _upright(image)
+        mode = "RGBA" if upright.has_transparency_data else "RGB"
+        out = io.BytesIO()
+        _bare(upright.convert(mode)).save(out, "PNG", compress_level=1)
     return out.getvalue()
 
 
@@ -85,15 +73,27 @@ def upright_rgb(photo: bytes) -> Any:
     Raises:
         NotStrippable: Pillow can't read it.
     """
-    from PIL import Image, ImageOps
+    with _opened(photo, "can't be read") as image:
+        return _upright(image).convert("RGB")
+
+
+@contextlib.contextmanager
+def _opened(photo: bytes, failure: str) -> Iterator[Any]:
+    """The photo as a Pillow image; any error with it, reading or writing, is NotStrippable with `failure`."""
+    from PIL import Image
 
     load_decoders()
-
     try:
         with Image.open(io.BytesIO(photo)) as image:
-            return eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
+            yield image
     except Exception as error:
-        raise NotStrippable(f"can't be read: {error}") from error
+        raise NotStrippable(f"{failure}: {error}") from error
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    return eight_bit(ImageOps.exif_transpose(image))
 
 
 def rewrite_as_jpeg(photo: bytes) -> bytes:
