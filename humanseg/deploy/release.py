@@ -30,6 +30,10 @@ class ReleaseError(ValueError):
     """The release failed: one line with the cause. The old version is the default again."""
 
 
+class RollbackError(ReleaseError):
+    """The release failed, and a server still has the new version."""
+
+
 @dataclass(frozen=True)
 class Server:
     """One server's three addresses."""
@@ -104,7 +108,7 @@ class Rollout:
         self._switched: list[int] = []
 
     def run(self) -> None:
-        """Run all steps. Raises ReleaseError after the rollback."""
+        """Run all steps. Raises ReleaseError after the rollback, RollbackError if that failed."""
         try:
             self._load()
             self._ask_golden(self.release.version)
@@ -191,7 +195,7 @@ class Rollout:
             except HumansegError as error:
                 failed.append(f"{client.url}: {error}")
         if failed:
-            raise ReleaseError(f"{reason}; the rollback failed at {'; '.join(failed)}")
+            raise RollbackError(f"{reason}; the rollback failed at {'; '.join(failed)}")
 
 
 def server_errors(metrics_url: str) -> float:

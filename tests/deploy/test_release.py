@@ -109,6 +109,10 @@ def versions(server: Server) -> dict[str, bool]:
     return {each["modelVersion"]: each["modelVersion"] == default for each in every}
 
 
+def stored(server: Server) -> set[str]:
+    return {path.name for path in (server.state_dir / "model_store").iterdir()}
+
+
 def test_no_request_fails_forwards_back_and_when_a_release_is_refused(
     make_server: Callable[..., Server], astronaut_jpeg: bytes, tmp_path: Path
 ) -> None:
@@ -127,6 +131,7 @@ def test_no_request_fails_forwards_back_and_when_a_release_is_refused(
         assert "golden picture 'portrait'" in output
         assert "is the default version" not in output
         assert versions(server) == {"1.0": True}
+        assert f"{MODEL}-3.0.mar" not in stored(server)
     assert wrong == []
 
 
@@ -146,10 +151,12 @@ def test_a_new_version_whose_workers_die_is_rolled_back(make_server: Callable[..
 
 
 def test_a_version_that_is_there_already_is_refused(server: Server) -> None:
+    before = stored(server)
     code, output = release(server, BUILT)
     assert code == 1
     assert "already has version 1.0" in output
     assert versions(server) == {"1.0": True}
+    assert stored(server) == before
 
 
 @pytest.mark.parametrize(
