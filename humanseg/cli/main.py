@@ -31,7 +31,7 @@ GROUPS = (
     ("Training", training.app, None),
     ("Training", compare.app, None),
     ("Training", replay.app, None),
-    ("Cloud", deploy.app, "deploy"),
+    ("Cloud", deploy.app, None),
 )
 
 for heading, group, name in GROUPS:

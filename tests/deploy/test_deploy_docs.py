@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from humanseg.deploy.aws import cost
+from benchmarks import aws_cost as cost
 from humanseg.deploy.aws import template as cloudformation
 
 TYPICAL_MB = 0.65  # a JPEG of 2 megapixels with its mask and record

@@ -1,4 +1,4 @@
-"""The stack's life cycle: change set, events, outputs, deletion. Clock and CloudFormation client are passed in."""
+"""Change set, events and outputs of a CloudFormation stack. Clock and client are passed in."""
 
 from __future__ import annotations
 
@@ -45,133 +45,104 @@ class Stack:
         self.client, self.name, self._sleep = client, name, sleep
 
     def describe(self) -> dict[str, Any] | None:
-        """CloudFormation's description, or None if the stack does not exist."""
+        """CloudFormation's description, or None if the stack does not exist or has only been proposed."""
         from botocore.exceptions import ClientError
 
         try:
-            found: dict[str, Any] = self.client.describe_stacks(StackName=self.name)["Stacks"][0]
+            stack: dict[str, Any] = self.client.describe_stacks(StackName=self.name)["Stacks"][0]
         except ClientError as error:
             if "does not exist" in str(error):
                 return None
             raise
-        return found
+        return None if stack["StackStatus"] == "REVIEW_IN_PROGRESS" else stack
 
     def outputs(self) -> dict[str, str]:
         """The stack's outputs by key."""
-        found = self.describe() or {}
-        return {item["OutputKey"]: item["OutputValue"] for item in found.get("Outputs", [])}
-
-    def resource(self, name: str) -> str | None:
-        """The physical id of a resource by its logical name, or None if it does not exist."""
-        from botocore.exceptions import ClientError
-
-        try:
-            response = self.client.describe_stack_resource(StackName=self.name, LogicalResourceId=name)
-        except ClientError as error:
-            if "does not exist" in str(error):
-                return None
-            raise
-        return str(response["StackResourceDetail"]["PhysicalResourceId"])
+        stack = self.describe() or {}
+        return {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", [])}
 
     def propose(self, parameters: dict[str, str]) -> tuple[str, list[Change]]:
-        """Create a change set and return its id and its changes; none if nothing would change."""
-        found = self.describe()
-        status = found["StackStatus"] if found else ""
+        """Create a change set and return its name and its changes; none if nothing would change.
+
+        Parameters that an existing stack has and that are not given keep their values.
+
+        Raises:
+            StackError: the stack is busy or its creation failed, or CloudFormation rejects the change.
+        """
+        from botocore.exceptions import ClientError, WaiterError
+
+        stack = self.describe()
+        status = stack["StackStatus"] if stack else ""
         if status == "ROLLBACK_COMPLETE":
             raise StackError(
-                f"the creation of {self.name} failed; first run: humanseg deploy destroy --stack {self.name}"
+                f"the creation of {self.name} failed; delete it first: "
+                f"aws cloudformation delete-stack --stack-name {self.name}"
             )
-        if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+        if status.endswith("_IN_PROGRESS"):
             raise StackError(f"{self.name} is busy ({status}); wait until it has finished")
-        made = self.client.create_change_set(
-            StackName=self.name,
-            ChangeSetName=f"humanseg-{time.time_ns():x}",
-            ChangeSetType="UPDATE" if status and status != "REVIEW_IN_PROGRESS" else "CREATE",
-            TemplateBody=cloudformation.STACK.read_text(),
-            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-            Capabilities=["CAPABILITY_IAM"],
-        )
-        return str(made["Id"]), self._changes(made["Id"])
-
-    def _changes(self, change_set: str) -> list[Change]:
-        while True:
-            response = self.client.describe_change_set(ChangeSetName=change_set, StackName=self.name)
-            status, reason = response["Status"], response.get("StatusReason", "")
-            if status == "FAILED" and ("didn't contain changes" in reason or "No updates" in reason):
-                self.client.delete_change_set(ChangeSetName=change_set, StackName=self.name)
-                return []
-            if status == "FAILED":
-                raise StackError(f"CloudFormation rejected the change: {reason}")
-            if status == "CREATE_COMPLETE":
-                break
-            self._sleep(POLL)
-        changes = list(response["Changes"])
-        while response.get("NextToken"):
-            response = self.client.describe_change_set(
-                ChangeSetName=change_set, StackName=self.name, NextToken=response["NextToken"]
+        kept = {item["ParameterKey"] for item in (stack or {}).get("Parameters", [])} - parameters.keys()
+        names = {"StackName": self.name, "ChangeSetName": f"humanseg-{time.time_ns():x}"}
+        try:
+            self.client.create_change_set(
+                **names,
+                ChangeSetType="UPDATE" if stack else "CREATE",
+                TemplateBody=cloudformation.STACK.read_text(),
+                Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
+                + [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)],
+                Capabilities=["CAPABILITY_IAM"],
             )
-            changes += response["Changes"]
-        return [
+            waiter = self.client.get_waiter("change_set_create_complete")
+            waiter.wait(**names, WaiterConfig={"Delay": int(POLL)})
+        except (ClientError, WaiterError) as error:
+            reason = getattr(error, "last_response", {}).get("StatusReason", str(error))
+            if "didn't contain changes" not in reason and "No updates" not in reason:
+                raise StackError(f"CloudFormation rejected the change: {reason}") from None
+            if isinstance(error, WaiterError):
+                self.client.delete_change_set(**names)
+            return "", []
+        pages = self.client.get_paginator("describe_change_set").paginate(**names)
+        return names["ChangeSetName"], [
             Change(item["Action"], item["LogicalResourceId"], item["ResourceType"], item.get("Replacement", ""))
-            for item in (change["ResourceChange"] for change in changes)
+            for page in pages
+            for item in (change["ResourceChange"] for change in page["Changes"])
         ]
 
-    def carry_out(self, change_set: str) -> Iterator[Event]:
-        """Execute the change set and yield its events. On failure raises StackError with the first reason."""
-        before = {event.id for event in self._events()}
+    def execute(self, change_set: str) -> Iterator[Event]:
+        """Execute the change set and yield its events until the stack is complete.
+
+        Raises:
+            StackError: the deployment failed; the message has the first failure's reason.
+        """
+        seen = {event.id for event in self._events()}
         self.client.execute_change_set(ChangeSetName=change_set, StackName=self.name)
-        return self._follow(self.name, before)
-
-    def delete(self) -> Iterator[Event]:
-        """Delete the stack and yield its events. Retained resources stay."""
-        found = self.describe()
-        if found is None:
-            raise StackError(f"no stack named {self.name} in this region; check --stack and --region")
-        before = {event.id for event in self._events()}
-        self.client.delete_stack(StackName=self.name)
-        return self._follow(found["StackId"], before)  # by id: the name is gone once it is deleted
-
-    def _follow(self, stack: str, seen: set[str]) -> Iterator[Event]:
         failures: list[Event] = []
         while True:
-            for event in reversed(self._events(stack)):
+            for event in reversed(self._events()):
                 if event.id in seen:
                     continue
                 seen.add(event.id)
                 if event.status.endswith("_FAILED") and "cancelled" not in event.reason.lower():
                     failures.append(event)
                 yield event
-                if event.type == STACK_TYPE and event.name == self.name and _final(event.status):
-                    if event.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"):
+                if event.type == STACK_TYPE and event.name == self.name and not event.status.endswith("_IN_PROGRESS"):
+                    if event.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
                         first = failures[0] if failures else event
-                        raise StackError(
-                            f"{self.name} is {event.status}: {first.name}: {first.reason or 'no reason given'}"
-                        )
+                        reason = first.reason or "no reason given"
+                        raise StackError(f"{self.name} is {event.status}: {first.name}: {reason}")
                     return
             self._sleep(POLL)
 
-    def _events(self, stack: str | None = None) -> list[Event]:
+    def _events(self) -> list[Event]:
         """All events, newest first."""
-        from botocore.exceptions import ClientError
-
-        try:
-            pages = self.client.get_paginator("describe_stack_events").paginate(StackName=stack or self.name)
-            return [
-                Event(
-                    item["EventId"],
-                    item["LogicalResourceId"],
-                    item["ResourceType"],
-                    item["ResourceStatus"],
-                    item.get("ResourceStatusReason", ""),
-                )
-                for page in pages
-                for item in page["StackEvents"]
-            ]
-        except ClientError as error:
-            if "does not exist" in str(error):
-                return []
-            raise
-
-
-def _final(status: str) -> bool:
-    return not status.endswith("_IN_PROGRESS")
+        pages = self.client.get_paginator("describe_stack_events").paginate(StackName=self.name)
+        return [
+            Event(
+                item["EventId"],
+                item["LogicalResourceId"],
+                item["ResourceType"],
+                item["ResourceStatus"],
+                item.get("ResourceStatusReason", ""),
+            )
+            for page in pages
+            for item in page["StackEvents"]
+        ]

@@ -1,6 +1,6 @@
-"""Cost of photos on AWS: `python -m humanseg.deploy.aws.cost` prints the table of README.md.
+"""Cost of photos on AWS: `python -m benchmarks.aws_cost` prints the table of deploy/aws/README.md.
 
-    python -m humanseg.deploy.aws.cost --measure http://127.0.0.1:8080,http://127.0.0.1:8081 --photo photo.jpg
+    python -m benchmarks.aws_cost --measure http://127.0.0.1:8080,http://127.0.0.1:8081 --photo photo.jpg
 
 measures instead how many photos one core of a running server processes, by the CPU seconds of TorchServe and its
 workers. This is valid on a busy machine, too, unlike photos per second of wall-clock time.
@@ -83,7 +83,7 @@ def idle_month() -> float:
 
 
 def table() -> str:
-    """The table of README.md, in Markdown."""
+    """The table of deploy/aws/README.md, in Markdown."""
     columns = (
         "instance",
         "vCPU, GiB",
