@@ -47,9 +47,9 @@ class Bench:
         self.results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         self.running: dict[str, Running] = {}
 
-    def save(self, part: str, found: Any) -> None:
+    def save(self, part: str, results: Any) -> None:
         """Save a part's result with its time and machine."""
-        self.results[part] = {"found": found, "about": describe(self.model, self.plan.rounds)}
+        self.results[part] = {"found": results, "about": describe(self.model, self.plan.rounds)}
         RESULTS.write_text(json.dumps(self.results, indent=1))
         report.write(self.results)
 

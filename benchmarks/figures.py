@@ -18,9 +18,9 @@ def middle(rows: Sequence[Found], key: str) -> float:
     return median(row[key] for row in rows)
 
 
-def ratio_to_limit(found: Found, server: str, photo: str) -> float:
+def ratio_to_limit(results: Found, server: str, photo: str) -> float:
     """Median over rounds of throughput as a share of the limit of the same round."""
-    pairs = zip(found["servers"][server][photo], found["limit"][photo], strict=True)
+    pairs = zip(results["servers"][server][photo], results["limit"][photo], strict=True)
     return median(seen["rate"] / limit["rate"] for seen, limit in pairs)
 
 
@@ -30,17 +30,17 @@ def ratio_of(rows: Sequence[Found], others: Sequence[Found]) -> float:
     return median(seen["rate"] / max(beside["rate"], SLOWEST) for seen, beside in pairs)
 
 
-def best_peer(found: Found, photo: str, stack: str) -> str | None:
+def best_peer(results: Found, photo: str, stack: str) -> str | None:
     """The name of the fastest peer with that stack, "torch" or "ours"; None where none started."""
-    names = [name for name in found["servers"] if name.endswith(f", {stack}")]
-    return max(names, key=lambda name: middle(found["servers"][name][photo], "rate"), default=None)
+    names = [name for name in results["servers"] if name.endswith(f", {stack}")]
+    return max(names, key=lambda name: middle(results["servers"][name][photo], "rate"), default=None)
 
 
-def shares_of_others(found: Any) -> list[float]:
+def shares_of_others(results: Any) -> list[float]:
     """Every "others" figure anywhere in the results: the share of the cores in other hands, 0..1."""
-    if isinstance(found, dict):
-        own = [found["others"]] if isinstance(found.get("others"), float) else []
-        return own + [share for value in found.values() for share in shares_of_others(value)]
-    if isinstance(found, list):
-        return [share for value in found for share in shares_of_others(value)]
+    if isinstance(results, dict):
+        own = [results["others"]] if isinstance(results.get("others"), float) else []
+        return own + [share for value in results.values() for share in shares_of_others(value)]
+    if isinstance(results, list):
+        return [share for value in results for share in shares_of_others(value)]
     return []

@@ -54,8 +54,8 @@ def main() -> None:
         return preprocess(photo.pixels, spec), photo
 
     def finish(raw: np.ndarray, frame: np.ndarray, photo: Photo) -> bytes:
-        found = postprocess(raw, frame, spec, photo.width, photo.height, threshold=spec.threshold)
-        return encode(found.mask, "png")
+        result = postprocess(raw, frame, spec, photo.width, photo.height, threshold=spec.threshold)
+        return encode(result.mask, "png")
 
     with ThreadPoolExecutor() as pool:
 

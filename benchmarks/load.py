@@ -66,11 +66,13 @@ def closed_loop(target: Target, clients: int, seconds: float) -> Load:
         str(LUA),
         target.url,
     ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=seconds + 90)
-    found = re.search(r"^RESULT (\{.*\})$", done.stdout, re.MULTILINE)
-    if not found:
-        raise RuntimeError(f"wrk gave no result for {target.url}: {done.stdout[-500:]} {done.stderr[-500:]}")
-    seen = json.loads(found[1])
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=seconds + 90
+    )
+    match = re.search(r"^RESULT (\{.*\})$", result.stdout, re.MULTILINE)
+    if not match:
+        raise RuntimeError(f"wrk gave no result for {target.url}: {result.stdout[-500:]} {result.stderr[-500:]}")
+    seen = json.loads(match[1])
     bad = seen["failed"] + seen["refused"]
     good = seen["photos"] - seen["refused"]
     return Load(good / seen["seconds"], seen["p50"], seen["p95"], seen["p99"], good, bad)

@@ -91,6 +91,6 @@ def _cpu_flags() -> set[str]:
 
 
 def _version_in(venv: Path, name: str) -> str:
-    for found in venv.glob(f"lib/python*/site-packages/{name}-*.dist-info"):
-        return found.name.removesuffix(".dist-info").rpartition("-")[2]
+    for metadata in venv.glob(f"lib/python*/site-packages/{name}-*.dist-info"):
+        return metadata.name.removesuffix(".dist-info").rpartition("-")[2]
     return "?"

@@ -58,7 +58,7 @@ def grow(target: Target, pid: int, requests: int) -> Growth:
     if f"{requests} succeeded" not in report:
         raise RuntimeError(f"not every request was answered:\n{report[-800:]}")
     samples = [(requests * at / seconds, size) for at, size in seen]
-    slope, error = trend([each for each in samples if each[0] >= requests / 5])
+    slope, error = trend([sample for sample in samples if sample[0] >= requests / 5])
     return Growth(requests, seconds, slope, error, samples)
 
 

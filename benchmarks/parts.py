@@ -44,31 +44,31 @@ def start_all(bench: Bench) -> None:
 def race(bench: Bench, group: ProcessGroup) -> None:
     """Limit, ours, peers and rembg, one after another, in rounds."""
     start_all(bench)
-    found: dict[str, Any] = {"limit": {}, "servers": {}, "agreement": {}, "start": {}, "resident": {}}
+    results: dict[str, Any] = {"limit": {}, "servers": {}, "agreement": {}, "start": {}, "resident": {}}
     for name, server in bench.running.items():
-        found["start"][name] = server.start_seconds
+        results["start"][name] = server.start_seconds
         reference = ask(bench.running[OURS], bench.photos["typical"])
         answer = ask(server, bench.photos["typical"])
-        found["agreement"][name] = agreement(answer, reference) if answer and reference else 0.0
+        results["agreement"][name] = agreement(answer, reference) if answer and reference else 0.0
         server.halt()
     for number in range(bench.plan.rounds):
         for photo, path in bench.photos.items():
             say(f"race, round {number + 1}, {photo}")
             limit = group.photos(path, "mask", bench.plan.seconds)
-            found["limit"].setdefault(photo, []).append(asdict(limit))
+            results["limit"].setdefault(photo, []).append(asdict(limit))
             for name, server in bench.running.items():
                 seen = bench.load(server, photo, "mask", SATURATED)
-                found["servers"].setdefault(name, {}).setdefault(photo, []).append(seen)
+                results["servers"].setdefault(name, {}).setdefault(photo, []).append(seen)
     for name, server in bench.running.items():
-        found["resident"][name] = asdict(resident(server.process.pid))
-    found["resident"][OURS]["worker"] = worker_memory(bench.running[OURS].process.pid)
-    found["resident"][OURS_OFF]["worker"] = worker_memory(bench.running[OURS_OFF].process.pid)
-    bench.save("race", found)
+        results["resident"][name] = asdict(resident(server.process.pid))
+    results["resident"][OURS]["worker"] = worker_memory(bench.running[OURS].process.pid)
+    results["resident"][OURS_OFF]["worker"] = worker_memory(bench.running[OURS_OFF].process.pid)
+    bench.save("race", results)
 
 
 def cost(bench: Bench, group: ProcessGroup) -> None:
     """CPU time per photo, over an exact number of photos: valid on a busy machine, too."""
-    found: dict[str, Any] = {"limit": {}, "servers": {}, "resident": {}}
+    results: dict[str, Any] = {"limit": {}, "servers": {}, "resident": {}}
     start_all(bench)
     log = bench.scratch / "h2load.log"
     for server in bench.running.values():
@@ -79,7 +79,7 @@ def cost(bench: Bench, group: ProcessGroup) -> None:
     for photo, path in bench.photos.items():
         for _ in range(bench.plan.rounds):
             say(f"cost, {photo}")
-            found["limit"].setdefault(photo, []).append(asdict(group.photos(path, "mask", bench.plan.seconds)))
+            results["limit"].setdefault(photo, []).append(asdict(group.photos(path, "mask", bench.plan.seconds)))
             for name, server in bench.running.items():
                 server.go_on()
                 before, clock = cpu_seconds(server.process.pid), Clock()
@@ -88,10 +88,10 @@ def cost(bench: Bench, group: ProcessGroup) -> None:
                 used = cpu_seconds(server.process.pid) - before
                 server.halt()
                 entry = {**asdict(seen), "cpu": used / COSTED[photo], "others": clock.others(used)}
-                found["servers"].setdefault(name, {}).setdefault(photo, []).append(entry)
+                results["servers"].setdefault(name, {}).setdefault(photo, []).append(entry)
     for name, server in bench.running.items():
-        found["resident"][name] = asdict(resident(server.process.pid))
-    bench.save("cost", found)
+        results["resident"][name] = asdict(resident(server.process.pid))
+    bench.save("cost", results)
     for name in list(bench.running):  # what follows is about ours and rembg
         if bench.running[name].spec.kind == "peer":
             bench.running.pop(name).stop()
@@ -99,23 +99,23 @@ def cost(bench: Bench, group: ProcessGroup) -> None:
 
 def sweep(bench: Bench, group: ProcessGroup) -> None:
     """Ours by number of clients, and one photo at a time beside the limit's own time."""
-    found: dict[str, Any] = {"servers": {}, "alone": {}}
+    results: dict[str, Any] = {"servers": {}, "alone": {}}
     for _ in range(bench.plan.rounds):
         for photo, path in bench.photos.items():
             say(f"sweep, {photo}")
-            found["alone"].setdefault(photo, []).append(asdict(group.photos(path, "mask", bench.plan.seconds, 1)))
+            results["alone"].setdefault(photo, []).append(asdict(group.photos(path, "mask", bench.plan.seconds, 1)))
             for name in (OURS_OFF, OURS):
                 for clients in SWEEP if name != OURS or photo == "typical" else (1,):
                     seen = bench.load(bench.running[name], photo, "mask", clients)
-                    found["servers"].setdefault(name, {}).setdefault(photo, {}).setdefault(str(clients), []).append(
+                    results["servers"].setdefault(name, {}).setdefault(photo, {}).setdefault(str(clients), []).append(
                         seen
                     )
-    bench.save("sweep", found)
+    bench.save("sweep", results)
 
 
 def open_rates(bench: Bench, group: ProcessGroup) -> None:
     """Ours at fixed rates: shares of its measured capacity."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name in (OURS_OFF, OURS):
         for photo in bench.photos:
             server = bench.running[name]
@@ -126,40 +126,40 @@ def open_rates(bench: Bench, group: ProcessGroup) -> None:
                 seen = open_loop(target, share * capacity, bench.plan.open_seconds, bench.scratch / "h2load.log")
                 settle(server)
                 entry = {**asdict(seen), "share": seen.rate / capacity, "wanted": share}
-                found.setdefault(name, {}).setdefault(photo, []).append(entry)
-    bench.save("open", found)
+                results.setdefault(name, {}).setdefault(photo, []).append(entry)
+    bench.save("open", results)
 
 
 def outputs(bench: Bench, group: ProcessGroup) -> None:
     """Mask, cutout and JSON: ours, rembg's server where it has the output, and the limit."""
     if "rembg" not in bench.running:
         bench.start(rembg(onnx_file(bench)))
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for _ in range(bench.plan.rounds):
         for photo, path in bench.photos.items():
             for output in ("mask", "cutout", "json"):
                 say(f"outputs, {photo}, {output}")
-                entry = found.setdefault(photo, {}).setdefault(output, {})
+                entry = results.setdefault(photo, {}).setdefault(output, {})
                 entry.setdefault("limit", []).append(asdict(group.photos(path, output, bench.plan.seconds)))
                 for name in (OURS_OFF, "rembg"):
                     server = bench.running.get(name)
                     if server and output in server.spec.outputs:
                         entry.setdefault(name, []).append(bench.load(server, photo, output, SATURATED))
-    bench.save("outputs", found)
+    bench.save("outputs", results)
 
 
 def forward(bench: Bench, group: ProcessGroup) -> None:
     """The network alone on one core: bf16 (or what the CPU has), float32, and PyTorch eager."""
-    found: dict[str, list[float]] = {}
+    results: dict[str, list[float]] = {}
     eager = [str(SERVED_PYTHON), "-m", "benchmarks.eager", str(bench.model)]
     with ProcessGroup(bench.model, 1, "float32") as exact:
         for number in range(max(3, bench.plan.rounds)):
             say(f"forward, round {number + 1}")
-            found.setdefault("auto", []).append(group.forward(bench.plan.seconds, 1).seconds)
-            found.setdefault("float32", []).append(exact.forward(bench.plan.seconds, 1).seconds)
-            done = subprocess.run(eager, cwd=ROOT, capture_output=True, text=True, check=True)
-            found.setdefault("torch", []).append(float(done.stdout.split()[-1]))
-    bench.save("forward", found)
+            results.setdefault("auto", []).append(group.forward(bench.plan.seconds, 1).seconds)
+            results.setdefault("float32", []).append(exact.forward(bench.plan.seconds, 1).seconds)
+            result = subprocess.run(eager, cwd=ROOT, capture_output=True, text=True, check=True)
+            results.setdefault("torch", []).append(float(result.stdout.split()[-1]))
+    bench.save("forward", results)
 
 
 def memory(bench: Bench, group: ProcessGroup) -> None:
@@ -178,13 +178,13 @@ def memory(bench: Bench, group: ProcessGroup) -> None:
 def gpu(bench: Bench, group: ProcessGroup) -> None:
     """The GPU, if there is one."""
     command = [sys.executable, "-m", "benchmarks.gpu", str(bench.model), str(bench.photos["typical"])]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    if found["gpu"] is None:
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    results = json.loads(result.stdout.splitlines()[-1])
+    if results["gpu"] is None:
         say("gpu left out: there is none here")
         return
-    say(f"GPU: {found['gpu']}")
-    bench.save("gpu", found)
+    say(f"GPU: {results['gpu']}")
+    bench.save("gpu", results)
 
 
 def rim(bench: Bench, group: ProcessGroup) -> None:

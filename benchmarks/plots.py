@@ -33,16 +33,16 @@ def draw(results: Mapping[str, Any]) -> list[str]:
     return drawn
 
 
-def race(found: Mapping[str, Any]) -> None:
+def race(results: Mapping[str, Any]) -> None:
     """Bars: share of the limit, by server and photo."""
-    names = list(found["servers"])
+    names = list(results["servers"])
     _, axes = plt.subplots(1, len(PHOTOS), figsize=(11, 0.32 * len(names) + 1.2), sharey=True)
     for axis, photo in zip(axes, PHOTOS, strict=True):
-        values = [ratio_to_limit(found, name, photo) for name in names]
+        values = [ratio_to_limit(results, name, photo) for name in names]
         colours = [BLUE if name.startswith("ours") else GREY for name in names]
         axis.barh(names, values, color=colours)
         axis.axvline(1, color=RED, linewidth=1)
-        limit = median(each["rate"] for each in found["limit"][photo])
+        limit = median(run["rate"] for run in results["limit"][photo])
         axis.set_title(f"{photo}: limit {limit:.1f} photos/s")
         axis.set_xlabel("share of the limit")
         for at, value in enumerate(values):
@@ -51,18 +51,18 @@ def race(found: Mapping[str, Any]) -> None:
     axes[0].invert_yaxis()
 
 
-def sweep(found: Mapping[str, Any]) -> None:
+def sweep(results: Mapping[str, Any]) -> None:
     """Throughput and median latency by number of clients."""
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
-    for name, photos in found["servers"].items():
+    for name, photos in results["servers"].items():
         for photo, levels in photos.items():
             if len(levels) < 2:
                 continue
-            clients = sorted(int(each) for each in levels)
+            clients = sorted(int(level) for level in levels)
             style = "-" if name != OURS else "--"
             label = f"{photo}" + (", archive on" if name == OURS else "")
-            rate = [median(seen["rate"] for seen in levels[str(each)]) for each in clients]
-            wait = [1000 * median(seen["p50"] for seen in levels[str(each)]) for each in clients]
+            rate = [median(seen["rate"] for seen in levels[str(count)]) for count in clients]
+            wait = [1000 * median(seen["p50"] for seen in levels[str(count)]) for count in clients]
             left.plot(clients, rate, style, marker="o", label=label)
             right.plot(clients, wait, style, marker="o", label=label)
     left.set_ylabel("photos a second")
@@ -74,12 +74,12 @@ def sweep(found: Mapping[str, Any]) -> None:
     left.legend(frameon=False)
 
 
-def open_loop(found: Mapping[str, Any]) -> None:
+def open_loop(results: Mapping[str, Any]) -> None:
     """p50, p95 and p99 by share of the capacity."""
     _, axes = plt.subplots(1, len(PHOTOS), figsize=(11, 3))
     for axis, photo in zip(axes, PHOTOS, strict=True):
         for name, style in ((OURS_OFF, "-"), (OURS, "--")):
-            rows = found.get(name, {}).get(photo, [])
+            rows = results.get(name, {}).get(photo, [])
             for part, colour in (("p50", BLUE), ("p95", INK), ("p99", RED)):
                 label = f"{part}{', archive on' if name == 'ours' else ''}"
                 shares = [100 * row["share"] for row in rows]
@@ -91,10 +91,10 @@ def open_loop(found: Mapping[str, Any]) -> None:
     axes[0].legend(frameon=False)
 
 
-def memory(found: Mapping[str, Any]) -> None:
+def memory(results: Mapping[str, Any]) -> None:
     """Resident memory of a worker over the requests."""
     _, axis = plt.subplots(figsize=(7, 3))
-    requests, size = zip(*found["samples"], strict=True)
+    requests, size = zip(*results["samples"], strict=True)
     axis.plot(requests, size, color=BLUE)
     axis.set_ylim(0, max(size) * 1.2)
     axis.set_xlabel("requests answered")

@@ -72,12 +72,13 @@ class ProcessGroup:
         for process in chosen:
             assert process.stdout
             answers.append(json.loads(process.stdout.readline()))
-        photos = sum(each["photos"] for each in answers)
+        photos = sum(answer["photos"] for answer in answers)
         return Limit(
-            rate=sum(each["photos"] / each["seconds"] for each in answers),
-            seconds=sum(each["seconds"] for each in answers) / photos,
-            cpu=sum(each["cpu"] for each in answers) / photos,
+            rate=sum(answer["photos"] / answer["seconds"] for answer in answers),
+            seconds=sum(answer["seconds"] for answer in answers) / photos,
+            cpu=sum(answer["cpu"] for answer in answers) / photos,
             stages={
-                name: sum(each["stages"][name] for each in answers) / len(answers) for name in answers[0]["stages"]
+                name: sum(answer["stages"][name] for answer in answers) / len(answers)
+                for name in answers[0]["stages"]
             },
         )

@@ -38,13 +38,13 @@ MODEL = ROOT / "model_store" / "human_segmentation.mar"
 START = datetime(2026, 11, 20, tzinfo=timezone.utc)
 
 
-def fill(folder: Path, segments: int, each: int, name: str) -> None:
+def fill(folder: Path, segments: int, photos: int, name: str) -> None:
     """An archive of so many segments, an hour each."""
     size, settings = SIZES[name], ArchiveSettings()
     photo, mask = make_photo(size), disc(size.width, size.height)
     archive = Archive.start(settings, folder, upload=False)
     for hour in range(segments):
-        for _ in range(each):
+        for _ in range(photos):
             archive.keep(exchange(photo, mask, (size.width, size.height), START + timedelta(hours=hour)))
     archive.close()
     assert uploader_of(folder, settings).drain(120).left.segments == 0
@@ -54,7 +54,7 @@ def measure(reader: Reader, weights: str, folder: Path, window: Window, work: Wo
     """Photos a second of a replay into a new folder, their CPU, and the seconds before its first segment was done."""
     began = time.monotonic()
     steps: list[tuple[float, float]] = []  # when a segment was done, and the CPU seconds of all processes by then
-    done = replay(
+    result = replay(
         reader,
         weights,
         folder,
@@ -62,9 +62,9 @@ def measure(reader: Reader, weights: str, folder: Path, window: Window, work: Wo
         work,
         progress=lambda number, total: steps.append((time.monotonic(), cpu_seconds(os.getpid()))),
     )
-    assert not done.failed and not done.problems
+    assert not result.failed and not result.problems
     first, last = steps[workers - 1], steps[-1]
-    photos = done.photos / done.segments * (len(steps) - workers)
+    photos = result.photos / result.segments * (len(steps) - workers)
     return {
         "photos a second": round(photos / (last[0] - first[0]), 1),
         "CPU ms a photo": round(1000 * (last[1] - first[1]) / photos, 1),
@@ -72,14 +72,14 @@ def measure(reader: Reader, weights: str, folder: Path, window: Window, work: Wo
     }
 
 
-def compare(folder: Path, segments: int, each: int, name: str) -> dict[str, Any]:
+def compare(folder: Path, segments: int, photos: int, name: str) -> dict[str, Any]:
     from ray.cluster_utils import Cluster
 
     with LocalStore(folder / "store") as store:
         os.environ.update(store.environment())
         # Ray gives its workers a low priority, which on a busy machine is most of the difference.
         os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"})
-        fill(folder, segments, each, name)
+        fill(folder, segments, photos, name)
         destination = Destination.find(os.environ, folder)
         reader = Reader(Store.open(destination, BucketSettings.of(ArchiveSettings()), retries=4))
         window = Window(START)

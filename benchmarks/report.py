@@ -73,8 +73,8 @@ def reach(results: Found) -> list[str]:
     if "race" in results:
         rows += reach_of_race(results["race"]["found"])
     if "cost" in results:
-        found = results["cost"]["found"]
-        for name, costs in (("served", found["servers"][OURS_OFF]), ("without a server", found["limit"])):
+        cost = results["cost"]["found"]
+        for name, costs in (("served", cost["servers"][OURS_OFF]), ("without a server", cost["limit"])):
             ratio = middle(costs["phone"], "cpu") / middle(costs["typical"], "cpu")
             rows.append((f"CPU of a phone photo / a typical one, {name}", "<= 2.5", f"{ratio:.2f}"))
     if "outputs" in results:
@@ -84,35 +84,35 @@ def reach(results: Found) -> list[str]:
                     ratio = ratio_of(entry[OURS_OFF], entry["rembg"])
                     rows.append((f"ours / rembg's server, {photo}, {output}", ">= 3.0", f"{ratio:.2f}"))
     if "sweep" in results:
-        found = results["sweep"]["found"]
+        sweep = results["sweep"]["found"]
         for photo in PHOTOS:
-            wait = middle(found["servers"][OURS_OFF][photo]["1"], "p50")
-            own = wait - middle(found["alone"][photo], "seconds")
+            wait = middle(sweep["servers"][OURS_OFF][photo]["1"], "p50")
+            own = wait - middle(sweep["alone"][photo], "seconds")
             rows.append((f"latency at one client minus the limit's, {photo}, ms", "<= 4", f"{1000 * own:.1f}"))
     if "forward" in results:
         took = median(results["forward"]["found"]["auto"])
         rows.append(("one forward on one core, ms", "<= 15", f"{1000 * took:.1f}"))
     if "memory" in results:
-        found = results["memory"]["found"]
-        name = f"memory slope over {found['requests']} requests, kB a 1000"
-        rows.append((name, "0", f"{found['slope']:.1f} ± {found['error']:.1f}"))
+        memory = results["memory"]["found"]
+        name = f"memory slope over {memory['requests']} requests, kB a 1000"
+        rows.append((name, "0", f"{memory['slope']:.1f} ± {memory['error']:.1f}"))
     return ["", "## Targets", "", *table(("", "target", "measured"), rows)] if rows else []
 
 
-def reach_of_race(found: Found) -> list[tuple[str, str, str]]:
+def reach_of_race(results: Found) -> list[tuple[str, str, str]]:
     """The targets for throughput, cost and memory."""
     rows = []
     for photo, aim in (("typical", 0.90), ("phone", 0.95)):
         for name in (OURS_OFF, OURS):
-            share = ratio_to_limit(found, name, photo)
+            share = ratio_to_limit(results, name, photo)
             rows.append((f"throughput / limit, {photo}, {name}", f">= {aim:.2f}", f"{share:.2f}"))
     for stack, aim in (("ours", 1.0), ("torch", 3.0)):
         for photo in PHOTOS:
-            peer = best_peer(found, photo, stack)
+            peer = best_peer(results, photo, stack)
             if peer:
-                ratio = ratio_of(found["servers"][OURS_OFF][photo], found["servers"][peer][photo])
+                ratio = ratio_of(results["servers"][OURS_OFF][photo], results["servers"][peer][photo])
                 rows.append((f"ours / best peer ({peer}), {photo}", f">= {aim:.1f}", f"{ratio:.2f}"))
-    rows.append(("resident memory of a worker, MB", "<= 450", f"{found['resident'][OURS_OFF]['worker']:.0f}"))
+    rows.append(("resident memory of a worker, MB", "<= 450", f"{results['resident'][OURS_OFF]['worker']:.0f}"))
     return rows
 
 

@@ -83,8 +83,8 @@ def pymatting(composite: Pixels, alpha: Pixels) -> Pixels:
     """Germer et al., "Fast Multi-Level Foreground Estimation", 2020, in float64."""
     from pymatting import estimate_foreground_ml
 
-    found = estimate_foreground_ml(composite / 255.0, alpha / 255.0)
-    return np.rint(found.clip(0, 1) * 255).astype(np.uint8)
+    foreground = estimate_foreground_ml(composite / 255.0, alpha / 255.0)
+    return np.rint(foreground.clip(0, 1) * 255).astype(np.uint8)
 
 
 METHODS: dict[str, Method] = {"unchanged": unchanged, "blur fusion (ours)": foreground, "pymatting ml": pymatting}

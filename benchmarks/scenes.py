@@ -77,8 +77,8 @@ def backgrounds() -> list[Pixels]:
     """Photographs without people, at the size of a frame."""
     from skimage import data
 
-    found = (data.coffee(), data.chelsea(), data.rocket())
-    return [np.asarray(cv2.resize(one, SIZE, interpolation=cv2.INTER_AREA), np.uint8) for one in found]
+    pictures = (data.coffee(), data.chelsea(), data.rocket())
+    return [np.asarray(cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA), np.uint8) for picture in pictures]
 
 
 def flat_person() -> tuple[Pixels, Pixels]:

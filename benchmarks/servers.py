@@ -162,9 +162,9 @@ def mask_in(picture: bytes) -> np.ndarray:
 
 def agreement(picture: bytes, reference: bytes) -> float:
     """Intersection over union of two masks, 1 where both are empty."""
-    found, wanted = mask_in(picture), mask_in(reference)
-    union = np.logical_or(found, wanted).sum()
-    return float(np.logical_and(found, wanted).sum() / union) if union else 1.0
+    mask, wanted = mask_in(picture), mask_in(reference)
+    union = np.logical_or(mask, wanted).sum()
+    return float(np.logical_and(mask, wanted).sum() / union) if union else 1.0
 
 
 def with_archive_off(mar: Path, target: Path) -> Path:
@@ -187,10 +187,10 @@ def ours(name: str, mar: Path) -> Spec:
         name,
         "ours",
         (str(ROOT / "serve.sh"),),
-        {f"{each}_PORT": f"{{port{index}}}" for index, each in enumerate(ports)}
+        {f"{name}_PORT": f"{{port{index}}}" for index, name in enumerate(ports)}
         | {"STATE_DIR": "{state}/served", "MODEL_MAR": str(mar), "WORKERS": str(CORES)},
         "/predictions/human_segmentation",
-        outputs={each: {"x-output": each} for each in ("mask", "cutout", "json")},
+        outputs={output: {"x-output": output} for output in ("mask", "cutout", "json")},
     )
 
 

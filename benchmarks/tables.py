@@ -25,7 +25,7 @@ def waits(seen: Sequence[Found]) -> list[str]:
     return [f"{1000 * middle(seen, part):.0f}" for part in ("p50", "p95", "p99")]
 
 
-def race(found: Found) -> list[str]:
+def race(results: Found) -> list[str]:
     """Limit, ours and peers."""
     lines = [
         "## The limit, ours, and the peers",
@@ -35,36 +35,36 @@ def race(found: Found) -> list[str]:
     ]
     head = ("", "photos/s", "/ limit", "p50 ms", "p95 ms", "p99 ms")
     for photo in PHOTOS:
-        limit = found["limit"][photo]
+        limit = results["limit"][photo]
         stages = {name: median(row["stages"][name] for row in limit) for name in limit[0]["stages"]}
         shown = ", ".join(f"{name} {took:.1f}" for name, took in stages.items())
         rows = [["**limit** (no server)", f"{middle(limit, 'rate'):.1f}", "1.00", "", "", ""]]
-        for name, photos in found["servers"].items():
+        for name, photos in results["servers"].items():
             seen = photos[photo]
             label = f"**{name}**" if name.startswith("ours") else name
             bad = sum(row["bad"] for row in seen)
-            share = f"{ratio_to_limit(found, name, photo):.2f}"
+            share = f"{ratio_to_limit(results, name, photo):.2f}"
             label += f" ({bad} failed)" if bad else ""
             rows.append([label, f"{middle(seen, 'rate'):.1f}", share, *waits(seen)])
         lines += ["", f"### {photo} ({shown} ms)", "", *table(head, rows)]
     lines += ["", "### Start-up, memory, and whether the masks are the same", ""]
     head = ("", "start to first mask, s", "largest worker, MB", "all processes, MB", "IoU with our mask")
     rows = []
-    for name in found["servers"]:
-        size = found["resident"][name]
-        start, same = f"{found['start'][name]:.1f}", f"{found['agreement'][name]:.3f}"
+    for name in results["servers"]:
+        size = results["resident"][name]
+        start, same = f"{results['start'][name]:.1f}", f"{results['agreement'][name]:.3f}"
         rows.append([name, start, f"{size['worker']:.0f}", f"{size['total']:.0f}", same])
     return lines + table(head, rows)
 
 
-def cost(found: Found) -> list[str]:
+def cost(results: Found) -> list[str]:
     """CPU time a photo."""
     rows = []
-    for name in ("limit", *found["servers"]):
+    for name in ("limit", *results["servers"]):
         row = [f"**{name}**" if name == "limit" or name.startswith("ours") else name]
         for photo in PHOTOS:
-            least = middle(found["limit"][photo], "cpu")
-            used = least if name == "limit" else middle(found["servers"][name][photo], "cpu")
+            least = middle(results["limit"][photo], "cpu")
+            used = least if name == "limit" else middle(results["servers"][name][photo], "cpu")
             row += [f"{1000 * used:.1f}", f"{least / used:.2f}"]
         rows.append(row)
     head = [""] + [cell for photo in PHOTOS for cell in (f"{photo}, CPU ms", "limit / it")]
@@ -78,24 +78,24 @@ def cost(found: Found) -> list[str]:
     ]
 
 
-def sweep(found: Found) -> list[str]:
+def sweep(results: Found) -> list[str]:
     """Ours by number of clients."""
     lines = ["## Throughput by number of clients (closed loop)"]
-    for name, photos in found["servers"].items():
+    for name, photos in results["servers"].items():
         for photo, levels in photos.items():
             rows = []
             for clients, seen in levels.items():
                 rows.append([clients, f"{middle(seen, 'rate'):.1f}", *waits(seen)])
-            alone = 1000 * middle(found["alone"][photo], "seconds")
+            alone = 1000 * middle(results["alone"][photo], "seconds")
             lines += ["", f"### {name}, {photo} (in one process without a server: {alone:.1f} ms)", ""]
             lines += table(("clients", "photos/s", "p50 ms", "p95 ms", "p99 ms"), rows)
     return lines
 
 
-def open_loop(found: Found) -> list[str]:
+def open_loop(results: Found) -> list[str]:
     """Ours under a fixed rate."""
     rows = []
-    for name, photos in found.items():
+    for name, photos in results.items():
         for photo, entries in photos.items():
             for entry in entries:
                 late = f"{1000 * entry['late']:.0f}"
@@ -111,10 +111,10 @@ def open_loop(found: Found) -> list[str]:
     ]
 
 
-def outputs(found: Found) -> list[str]:
+def outputs(results: Found) -> list[str]:
     """Mask, cutout and JSON."""
     rows = []
-    for photo, kinds in found.items():
+    for photo, kinds in results.items():
         for output, entry in kinds.items():
             limit, own = middle(entry["limit"], "rate"), middle(entry[OURS_OFF], "rate")
             cells = [f"{photo}, {output}", f"{limit:.1f}", f"{own:.1f}", f"{own / limit:.2f}", "-", "-"]
@@ -126,45 +126,46 @@ def outputs(found: Found) -> list[str]:
     return ["## By output", "", "Archive off, 8 clients.", "", *table(head, rows)]
 
 
-def forward(found: Found) -> list[str]:
+def forward(results: Found) -> list[str]:
     """The network alone."""
-    fast = median(found["auto"])
+    fast = median(results["auto"])
     rows = [
-        [ENGINES[name], f"{1000 * median(took):.1f}", f"{median(took) / fast:.2f}"] for name, took in found.items()
+        [ENGINES[name], f"{1000 * median(took):.1f}", f"{median(took) / fast:.2f}"] for name, took in results.items()
     ]
     return ["## One forward pass on one core", "", *table(("", "ms", "/ served"), rows)]
 
 
-def memory(found: Found) -> list[str]:
+def memory(results: Found) -> list[str]:
     """Growth over many requests."""
-    first, last = found["samples"][0][1], found["samples"][-1][1]
+    first, last = results["samples"][0][1], results["samples"][-1][1]
     return [
-        f"## Memory over {found['requests']} requests",
+        f"## Memory over {results['requests']} requests",
         "",
         f"The largest worker, after photos of seven shapes and a phone's: {first:.0f} MB at the start, "
-        f"{last:.0f} MB at the end; {found['slope']:.1f} ± {found['error']:.1f} kB a thousand requests "
+        f"{last:.0f} MB at the end; {results['slope']:.1f} ± {results['error']:.1f} kB a thousand requests "
         "(least squares over the last four fifths, standard error).",
     ]
 
 
-def gpu(found: Found) -> list[str]:
+def gpu(results: Found) -> list[str]:
     """The GPU's name and photos a second."""
-    rows = [[f"forward, batch of {size}", f"{rate:.0f}"] for size, rate in found["forward"].items()]
-    rows += [["decode, forward, encode, batches of 16", f"{found['whole']:.0f}"]]
-    rows += [["one CPU core, forward", f"{found['one_core_forward']:.0f}"]]
-    return [f"## GPU: {found['gpu']}", "", *table(("", "photos/s"), rows)]
+    rows = [[f"forward, batch of {size}", f"{rate:.0f}"] for size, rate in results["forward"].items()]
+    rows += [["decode, forward, encode, batches of 16", f"{results['whole']:.0f}"]]
+    rows += [["one CPU core, forward", f"{results['one_core_forward']:.0f}"]]
+    return [f"## GPU: {results['gpu']}", "", *table(("", "photos/s"), rows)]
 
 
-def rim(found: Found) -> list[str]:
+def rim(results: Found) -> list[str]:
     """Colours at soft edges."""
     lines = [
         "## Colours at soft edges (rim.py)",
         "",
-        f"{found['photos']} people of known colours and alpha, on photos with nobody; mean absolute error, in levels "
-        "of 0..255, at the pixels that alpha mixes: of the estimated colours, and of the person on white with them. "
+        f"{results['photos']} people of known colours and alpha, on photos with nobody; mean absolute error, in "
+        "levels of 0..255, at the pixels that alpha mixes: of the estimated colours, and of the person on white with "
+        "them. "
         "`pymatting ml` is what rembg's alpha matting estimates colours with; here both get the true alpha.",
     ]
-    for scale, methods in found["sizes"].items():
+    for scale, methods in results["sizes"].items():
         rows = [
             [name, f"{row['colour']:.1f}", f"{row['composite']:.1f}", f"{1000 * row['seconds']:.0f}"]
             for name, row in methods.items()

@@ -200,12 +200,12 @@ def read_one(path: Path, bounded: bool) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (int(before.ru_utime + before.ru_stime) + LIMIT, -1))
     try:
         photo.read_photo(data)
-        said = "read"
+        outcome = "read"
     except PhotoError as error:
-        said = type(error).__name__
+        outcome = type(error).__name__
     after = resource.getrusage(resource.RUSAGE_SELF)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"said": said, "seconds": seconds, "megabytes": (after.ru_maxrss - before.ru_maxrss) / 1024}))
+    print(json.dumps({"said": outcome, "seconds": seconds, "megabytes": (after.ru_maxrss - before.ru_maxrss) / 1024}))
 
 
 def measure(data: bytes, bounded: bool) -> dict[str, object]:
@@ -215,10 +215,10 @@ def measure(data: bytes, bounded: bool) -> dict[str, object]:
         file.flush()
         command = [sys.executable, "-m", "benchmarks.worst_bodies", "--one", file.name]
         command += [] if bounded else ["--without-bounds"]
-        done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
+        result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
         return {"said": "killed", "seconds": float(LIMIT), "megabytes": float("nan")}
-    return dict(json.loads(done.stdout))
+    return dict(json.loads(result.stdout))
 
 
 def main() -> None:
@@ -236,8 +236,8 @@ def main() -> None:
         data = make()
         before, after = measure(data, False), measure(data, True)
         cells = [name, f"{len(data) / 1e6:.1f}"]
-        for each in (before, after):
-            cells += [f"{each['seconds']:.2f}", f"{each['megabytes']:.0f}"]
+        for sample in (before, after):
+            cells += [f"{sample['seconds']:.2f}", f"{sample['megabytes']:.0f}"]
         print("|", " | ".join([*cells, str(after["said"])]), "|", flush=True)
 
 

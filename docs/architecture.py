@@ -46,14 +46,14 @@ def package_of(module: str) -> str | None:
 def arrows() -> dict[str, set[str]]:
     """For each room, the rooms that its modules import."""
     graph = grimp.build_graph("humanseg", "handler", cache_dir=None)
-    found: dict[str, set[str]] = {room: set() for room in ROOM}
+    imports: dict[str, set[str]] = {room: set() for room in ROOM}
     for module in graph.modules:
         source = package_of(module)
         for imported in graph.find_modules_directly_imported_by(module):
             target = package_of(imported)
             if source and target and source != target:
-                found[source].add(target)
-    return found
+                imports[source].add(target)
+    return imports
 
 
 def levels(edges: dict[str, set[str]]) -> dict[str, int]:

@@ -69,21 +69,21 @@ class KeyRing:
                 "This server requires an API key: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
             )
         digest = hashlib.sha256(key.encode()).hexdigest()
-        found: list[ApiKey] = [
+        keys: list[ApiKey] = [
             entry for entry in (*self._keys, *self._extra) if hmac.compare_digest(digest, entry.digest)
         ]
-        good = bool(found) and (found[0].until is None or self._today() <= found[0].until)
-        if good and self._was_used(found[0]):
-            return found[0]
+        good = bool(keys) and (keys[0].until is None or self._today() <= keys[0].until)
+        if good and self._was_used(keys[0]):
+            return keys[0]
         now = self._clock()
         if len(self._wrong) == WRONG_KEYS and now - self._wrong[0] < WRONG_SECONDS:
             raise TooManyGuesses("Too many wrong API keys. Wait before you retry.", WRONG_SECONDS)
         if good:
-            self._mark_used(found[0])
-            return found[0]
+            self._mark_used(keys[0])
+            return keys[0]
         self._wrong.append(now)
-        if found:
-            raise Unauthorized(f"This API key expired after {found[0].until}. Ask the operator for a new one.")
+        if keys:
+            raise Unauthorized(f"This API key expired after {keys[0].until}. Ask the operator for a new one.")
         raise Unauthorized("This server does not know the API key. Check it, or ask the operator for one.")
 
     def _was_used(self, key: ApiKey) -> bool:
@@ -112,10 +112,10 @@ class KeyRing:
 
 def _version(path: Path) -> tuple[int, int, int]:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return (0, 0, 0)
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def sent_key(headers: Mapping[str, str], row: Mapping[str, Any]) -> str:

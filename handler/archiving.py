@@ -113,8 +113,8 @@ class PhotoArchive:
             )
             for number, frame in enumerate(sampled)
         ]
-        said = (Outcome.SPOOLED, Outcome.DROPPED, Outcome.SAMPLED_OUT)
-        became = next((one for one in said if one in outcomes), Outcome.DECLINED)
+        ranked = (Outcome.SPOOLED, Outcome.DROPPED, Outcome.SAMPLED_OUT)
+        became = next((outcome for outcome in ranked if outcome in outcomes), Outcome.DECLINED)
         return str(became.value), outcomes.count(Outcome.SPOOLED)
 
 

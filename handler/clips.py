@@ -102,21 +102,21 @@ def make_clip(request: PhotoRequest, room: ClipRoom, origin: Origin, archive: Ph
             cpu_seconds=int(2 * room.deadline),
         )
         try:
-            said = run(job, room.ask, deadline=room.deadline, progress=progress)
+            answer = run(job, room.ask, deadline=room.deadline, progress=progress)
         except ClipTooLarge as error:
             raise ClipTooLarge(f"{error} To process it without these limits: {command}") from None
         body = result.read_bytes()
-        sampled = [Sampled.from_plain(one) for one in said["sampled"]]
+        sampled = [Sampled.from_plain(frame) for frame in answer["sampled"]]
         archived, records = archive.keep_frames(request, sampled, origin, datetime.now(timezone.utc))
     headers = {
-        "x-frames": str(said["frames"]),
+        "x-frames": str(answer["frames"]),
         "x-threshold": f"{threshold:g}",
         "x-model-version": origin.model_version,
         "x-archived": archived,
         "x-archived-frames": str(records),
     }
-    if said["warnings"]:
-        headers["x-warning"] = "; ".join(said["warnings"]).encode("ascii", "replace").decode()[:500]
+    if answer["warnings"]:
+        headers["x-warning"] = "; ".join(answer["warnings"]).encode("ascii", "replace").decode()[:500]
     return Response(200, CONTENT_TYPE[container], body, headers)
 
 

@@ -1,4 +1,4 @@
-"""A corrected mask that is sent back: a form with `correction`, `of`, `archive=yes`; a proposal for the archive."""
+"""Requests that send back a corrected mask: a form with `correction`, `of` and `archive=yes`."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from humanseg.segmentation.picture import encode
 FIELD = "correction"
 FIELDS = (FIELD, "of", "archive")
 MAX_BYTES = 8_000_000  # of the PNG: a mask of 50 megapixels has less than 2 MB
-TEXT = 200  # characters of a field that is text, more than any that is right
+TEXT = 200  # maximum characters of a text field
 
 
 def is_correction(row: Mapping[str, Any]) -> bool:
-    """Whether a request brings a mask back in place of a photo."""
+    """Whether the request contains a corrected mask instead of a photo."""
     return FIELD in row
 
 
 def read_correction(
     row: Mapping[str, Any], request_id: str, *, max_pixels: int, admit: Callable[[int], None] = lambda pixels: None
 ) -> Correction:
-    """The correction in the fields of a form. The mask is encoded anew: nothing but its pixels is kept.
+    """Read a correction from form fields. The mask is re-encoded, so only its pixels are kept.
 
-    Whether `of` names a record, and whether the mask has its photo's size, the server can't know: it may only write.
-    That is checked when somebody accepts it. admit: called with the number of pixels before they are decoded.
+    The server has write-only access to the archive: it can't check that the record `of` exists and has this size.
+    `humanseg archive accept` checks that. admit: called with the number of pixels before they are decoded.
 
     Raises:
         Whatever `admit` raises.
         UnknownOption, BadOption, BadRequest, ConflictingOption: other fields, no consent, no id.
-        NotAnImage, TooLarge: no PNG, or one that is not a mask; too many bytes or pixels.
+        NotAnImage, TooLarge: not a PNG, not a mask, or too many bytes or pixels.
     """
     refuse_repeats(row)
     if unknown := [name for name in row if name not in FIELDS]:
-        raise UnknownOption(f"Unknown field {some(unknown)}. A correction has {', '.join(FIELDS)} and nothing else.")
+        raise UnknownOption(f"Unknown field {some(unknown)}. A correction has only the fields {', '.join(FIELDS)}.")
     if _text(row, "archive").lower() != "yes":
-        raise BadOption("A correction is kept only with consent. Send archive=yes with it, if that is given.")
+        raise BadOption("A correction is stored only with consent: if the user consents, send archive=yes.")
     of = _text(row, "of")
     try:
         check_request_id(of)
     except ValueError:
         raise BadOption(
-            "of must be the x-request-id of the answer to the photo, 1 to 64 letters, digits, -."
+            "of must be the x-request-id of the photo's response: 1 to 64 letters, digits and -."
         ) from None
     mask = _mask(row[FIELD], max_pixels, admit)
     height, width = mask.shape
@@ -65,9 +65,9 @@ def read_correction(
 def keep(correction: Correction, archive: PhotoArchive, version: str) -> Response:
     """Spool a correction, and answer: {"request_id", "of", "archived"}."""
     archived = archive.keep_correction(correction)
-    said = {"request_id": correction.request_id, "of": correction.of, "archived": archived}
+    answer = {"request_id": correction.request_id, "of": correction.of, "archived": archived}
     headers = {"x-model-version": version, "x-archived": archived, "cache-control": "no-store"}
-    return Response(200, "application/json", json.dumps(said).encode(), headers)
+    return Response(200, "application/json", json.dumps(answer).encode(), headers)
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
@@ -89,11 +89,11 @@ def _mask(data: Any, max_pixels: int, admit: Callable[[int], None]) -> np.ndarra
             if image.width * image.height > max_pixels:
                 raise TooLarge(f"The mask has more than {max_pixels / 1e6:g} megapixels.")
             if image.mode not in ("L", "1"):
-                raise NotAnImage("The mask must be a PNG with one channel: 255 is person, 0 is not.")
+                raise NotAnImage("The mask must be a PNG with one channel: 255 is person, 0 is background.")
             admit(image.width * image.height)
             grey = image.convert("L")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise NotAnImage("The correction is not a readable PNG.") from None
     if any(grey.histogram()[1:255]):
-        raise NotAnImage("The mask has other values than 0 and 255.")
+        raise NotAnImage("The mask has values other than 0 and 255.")
     return np.asarray(grey)

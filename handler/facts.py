@@ -32,7 +32,7 @@ def service_facts(
             "threshold": threshold,
         },
         "photos": [kind.lower() for kind in PHOTOS],
-        "options": {each.name: list(CHOICES.get(each.name, ())) or None for each in fields(Options)},
+        "options": {field.name: list(CHOICES.get(field.name, ())) or None for field in fields(Options)},
         "limits": {
             "megapixels": settings.max_megapixels,
             "bytes": MAX_BODY,

@@ -77,18 +77,18 @@ def parse_requests(
     if "instances" not in document:
         return [parse_request(row, headers, max_label=max_label)]
     instances = _instances(document)
-    found: list[PhotoRequest | ClientError] = []
+    parsed: list[PhotoRequest | ClientError] = []
     for instance in instances:
         try:
             request = parse_request({**row, "body": instance}, headers, max_label=max_label, kserve=True)
             if len(instances) > 1 and request.options.output != "json":
                 raise BadOption("output must be json for a request with several instances.")
-            found.append(request)
+            parsed.append(request)
         except ClientError as error:
             if len(instances) == 1:
                 raise
-            found.append(error)
-    return found
+            parsed.append(error)
+    return parsed
 
 
 def parse_request(

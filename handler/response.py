@@ -141,8 +141,8 @@ def page_policy(page: bytes) -> dict[str, str]:
     """The page's Content-Security-Policy: its own script and style, this server, generated pictures; no frame."""
 
     def hashes(tag: bytes) -> str:
-        found = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
-        return " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in found)
+        blocks = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
+        return " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in blocks)
 
     policy = (
         f"default-src 'none'; script-src {hashes(b'script')}; style-src {hashes(b'style')}; connect-src 'self'; "

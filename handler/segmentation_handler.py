@@ -181,17 +181,17 @@ class SegmentationHandler:
         bodies = []
         left = self.most_pixels
         for number, request in enumerate(requests):
-            one = Job(job.index, f"{job.request_id}-{number}")
-            self.guarded(one, self.read, request, left)
-            if one.photo:
-                left -= one.photo.width * one.photo.height
-            if one.response is None:
-                self.forward([one])
-            if one.response is None:
-                self.guarded(one, self.encode)
-            self.count(one)
-            assert one.response
-            bodies.append(one.response.body)
+            instance = Job(job.index, f"{job.request_id}-{number}")
+            self.guarded(instance, self.read, request, left)
+            if instance.photo:
+                left -= instance.photo.width * instance.photo.height
+            if instance.response is None:
+                self.forward([instance])
+            if instance.response is None:
+                self.guarded(instance, self.encode)
+            self.count(instance)
+            assert instance.response
+            bodies.append(instance.response.body)
         job.counted = True
         job.response = response.predictions(bodies, {"x-model-version": self.version})
 
@@ -312,7 +312,7 @@ class SegmentationHandler:
         output, quality = (options.output, options.quality) if options else ("none", "none")
         count_response(self.metrics, answer, output, quality, job.error, job.key)
         if self.log_requests:
-            said = {
+            entry = {
                 "request_id": job.request_id,
                 "status": answer.status,
                 "output": output,
@@ -321,4 +321,4 @@ class SegmentationHandler:
             }
             milliseconds = {stage: round(1000 * seconds, 1) for stage, seconds in job.seconds.items()}
             archived = answer.headers.get("x-archived")
-            logger.info(json.dumps({**said, "milliseconds": milliseconds, "archived": archived}))
+            logger.info(json.dumps({**entry, "milliseconds": milliseconds, "archived": archived}))

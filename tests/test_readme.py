@@ -35,9 +35,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("index", range(len(BLOCKS)))
-def test_block_runs(server: Server, folder: Path, index: int) -> None:
-    language, text = BLOCKS[index]
+def marks(language: str, text: str) -> list[pytest.MarkDecorator]:
+    """The quick run leaves out what starts Python."""
+    return [pytest.mark.slow] if language == "python" or "humanseg " in text else []
+
+
+@pytest.mark.parametrize(("language", "text"), [pytest.param(*block, marks=marks(*block)) for block in BLOCKS])
+def test_block_runs(server: Server, folder: Path, language: str, text: str) -> None:
     # The reader's server is on the default ports, ours is not; serve.sh itself is what the fixture has started.
     text = text.replace("http://127.0.0.1:8080", server.url).replace("./serve.sh\n", "")
     script = folder / f"block.{language}"

@@ -14,8 +14,8 @@ from benchmarks.usage import cpu_seconds, tree
 
 def store_seconds(pid: int) -> float:
     """CPU seconds of the embedded store of a server."""
-    used = [one.cpu_times() for one in tree(pid) if one.name() == "weed"]
-    return sum(each.user + each.system for each in used)
+    used = [process.cpu_times() for process in tree(pid) if process.name() == "weed"]
+    return sum(times.user + times.system for times in used)
 
 
 def cpu(scratch: Path, pairs: int, seconds: float) -> dict[str, Any]:

@@ -37,19 +37,19 @@ def drain(folder: Path, number: int, name: str) -> dict[str, Any]:
         watcher = threading.Thread(target=watch)
         watcher.start()
         own, theirs, began = time.process_time(), cpu_seconds(store.process.pid), time.monotonic()
-        done = uploader_of(folder, settings).drain(3600)
+        result = uploader_of(folder, settings).drain(3600)
         took = time.monotonic() - began
         stop.set()
         watcher.join()
         own, theirs = time.process_time() - own, cpu_seconds(store.process.pid) - theirs
     return {
         "photo": f"{name}, {len(photo) / 1e6:.2f} MB",
-        "records": done.shipped,
-        "left": done.left.segments,
+        "records": result.shipped,
+        "left": result.left.segments,
         "seconds": round(took, 1),
-        "records per second": round(done.shipped / took, 1),
-        "megabytes per second": round(done.shipped * (len(photo) + len(mask)) / took / 1e6, 1),
-        "uploader CPU ms a record": round(own / done.shipped * 1000, 2),
-        "store CPU ms a record": round(theirs / done.shipped * 1000, 2),
+        "records per second": round(result.shipped / took, 1),
+        "megabytes per second": round(result.shipped * (len(photo) + len(mask)) / took / 1e6, 1),
+        "uploader CPU ms a record": round(own / result.shipped * 1000, 2),
+        "store CPU ms a record": round(theirs / result.shipped * 1000, 2),
         "memory MB at most": round(most[0]),
     }

@@ -23,9 +23,9 @@ def keep(folder: Path, number: int) -> dict[str, Any]:
             archive = Archive.start(ArchiveSettings(fsync=fsync), state, upload=False)
             took, cpu = [], []
             for _ in range(number):
-                one = exchange(photo, mask, (size.width, size.height))
+                given = exchange(photo, mask, (size.width, size.height))
                 began, worked = time.perf_counter(), time.thread_time()
-                assert archive.keep(one) is Outcome.SPOOLED
+                assert archive.keep(given) is Outcome.SPOOLED
                 took.append((time.perf_counter() - began) * 1000)
                 cpu.append((time.thread_time() - worked) * 1000)
             archive.close()

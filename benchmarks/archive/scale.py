@@ -30,7 +30,7 @@ SMALL = replace(SIZES["small"], width=96, height=72)  # bytes do not matter here
 
 def rows_of(number: int, start_: datetime, seconds: float, segment: str, draw: np.random.Generator) -> pa.Table:
     """`number` made-up rows over `seconds`, of records whose photos are nowhere."""
-    at = [start_ + timedelta(seconds=float(one)) for one in np.sort(draw.uniform(0, seconds, number))]
+    at = [start_ + timedelta(seconds=float(offset)) for offset in np.sort(draw.uniform(0, seconds, number))]
     digests = [draw.bytes(32).hex() for _ in range(number)]
     places = np.arange(number) * 60_000
     values: dict[str, Any] = {
@@ -97,9 +97,9 @@ def scale(folder: Path, records: int, whole: int, a_segment: int) -> dict[str, A
     archive = Archive.start(ArchiveSettings(), folder, upload=False)
     for number in range(whole):
         # A photo's comment would be stripped, so that each is made different behind its start.
-        one = exchange(_different(photo, number), mask, (96, 72), last_day + timedelta(seconds=number / 20))
-        assert archive.keep(one) is Outcome.SPOOLED
-        ids.append(one.request_id)
+        given = exchange(_different(photo, number), mask, (96, 72), last_day + timedelta(seconds=number / 20))
+        assert archive.keep(given) is Outcome.SPOOLED
+        ids.append(given.request_id)
     archive.close()
     with LocalStore(folder / "store") as local:
         store = local.open_store()
@@ -113,7 +113,7 @@ def scale(folder: Path, records: int, whole: int, a_segment: int) -> dict[str, A
         since = ("--since", "2026-09-01")
         day = f"{last_day:%Y-%m-%d}"
         chosen = ("--ids", str(folder / "ids"), "--to", str(folder / "data"))
-        found = {
+        figures = {
             "stats": command(folder, "stats", *since, "--json"),
             "ls --below-confidence 0.6": command(folder, "ls", "--below-confidence", "0.6"),
             "query, by day": command(folder, "query", "SELECT dt, count(*), avg(coverage) FROM records GROUP BY 1"),
@@ -124,7 +124,7 @@ def scale(folder: Path, records: int, whole: int, a_segment: int) -> dict[str, A
         }
     return {
         "records": f"{records // a_segment * a_segment} as tables of {a_segment} rows, {whole} more with segments",
-        **found,
+        **figures,
     }
 
 

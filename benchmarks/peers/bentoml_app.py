@@ -29,8 +29,8 @@ class OnTorch:
     @bentoml.api
     def predict(self, image: Image) -> Image:
         square, size = self.stack.square(image)
-        (found,) = self.stack.predict([square])
-        return self.stack.picture(found, size)
+        (mask,) = self.stack.predict([square])
+        return self.stack.picture(mask, size)
 
 
 @bentoml.service(name="segmentation", **settings)
@@ -43,9 +43,9 @@ class OnOurs:
     @bentoml.api
     def predict(self, image: Path, context: bentoml.Context) -> Path:
         square, about = self.stack.decode(image.read_bytes())
-        (found,) = self.stack.predict([square])
+        (mask,) = self.stack.predict([square])
         answer = Path(context.temp_dir) / "mask.png"
-        answer.write_bytes(self.stack.encode(found, about))
+        answer.write_bytes(self.stack.encode(mask, about))
         return answer
 
 

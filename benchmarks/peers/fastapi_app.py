@@ -32,8 +32,8 @@ async def predict(request: Request) -> Response:
     """Photo in, PNG out."""
     stack = stacks["model"]
     square, about = stack.decode(await request.body())
-    (found,) = stack.predict([square])
-    return Response(stack.encode(found, about), media_type="image/png")
+    (mask,) = stack.predict([square])
+    return Response(stack.encode(mask, about), media_type="image/png")
 
 
 if __name__ == "__main__":

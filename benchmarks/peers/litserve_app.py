@@ -27,8 +27,8 @@ class SegmentationAPI(litserve.LitAPI):
         return inputs
 
     def predict(self, batch: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        found = self.stack.predict([square for square, _ in batch])
-        return list(zip(found, [about for _, about in batch], strict=True))
+        masks = self.stack.predict([square for square, _ in batch])
+        return list(zip(masks, [about for _, about in batch], strict=True))
 
     def unbatch(self, output: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         return output

@@ -26,8 +26,8 @@ class Segmentation(Worker):
         return self.stack.decode(data)
 
     def forward(self, data: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        found = self.stack.predict([square for square, _ in data])
-        return list(zip(found, [about for _, about in data], strict=True))
+        masks = self.stack.predict([square for square, _ in data])
+        return list(zip(masks, [about for _, about in data], strict=True))
 
     def serialize(self, data: tuple[Any, Any]) -> bytes:
         return self.stack.encode(*data)

@@ -1,5 +1,5 @@
-/* The photo's own background, blurred without the person in it, as the server's `background=blur` draws it: a
-   normalised convolution at an eighth of the size. Returns a small canvas, to be drawn enlarged. */
+/* The photo's background, blurred without the person, like the server's `background=blur`: a normalised convolution
+   at an eighth of the size. Returns a small canvas, to be drawn enlarged. */
 function blurredBackground(rgba, grey, threshold, width, height) {
   const small = { width: Math.max(1, Math.floor(width / 8)), height: Math.max(1, Math.floor(height / 8)) };
   const sums = shrink(rgba, grey, alphaTable(threshold), width, height, small);
@@ -15,7 +15,7 @@ function blurredBackground(rgba, grey, threshold, width, height) {
   return canvas;
 }
 
-/* Mean colour of each small pixel times its weight, and the weight (1 - alpha) in the fourth place. */
+/* Mean colour of each small pixel times its weight; the fourth channel is the weight (1 - alpha). */
 function shrink(rgba, grey, table, width, height, small) {
   const count = new Float32Array(small.width * small.height);
   const sums = new Float32Array(4 * count.length);

@@ -1,6 +1,6 @@
-/* The brush: strokes that correct the mask of the photo on show. */
-let stroke = null;                  // the one being painted
-let tip = null;                     // the brush's place on the photo, in pixels of the photo: [x, y]
+/* The brush: strokes that correct the mask of the current photo. */
+let stroke = null;                  // the stroke in progress
+let tip = null;                     // position of the brush in pixels of the photo: [x, y]
 
 const painting = () => $("brush").getAttribute("aria-pressed") === "true";
 
@@ -15,13 +15,13 @@ function setBrush(on) {
   placeTip();
   if (!on) return;
   setCompare(false);
-  if (chosen("view") === "mask") {  // what is missing can only be seen on the photo
+  if (chosen("view") === "mask") {  // missing parts are visible only on the photo
     document.querySelector("input[name=view][value=overlay]").checked = true;
     redraw();
   }
 }
 
-/* Pixels of the photo for a pixel of the screen. */
+/* Photo pixels per screen pixel. */
 const photoScale = () => current.facts.width / $("canvas").getBoundingClientRect().width;
 
 function onPhoto(event) {
@@ -43,18 +43,18 @@ function growStroke(point) {
 function endStroke() {
   if (!stroke) return;
   stroke = null;
-  correct(shown, current);          // in one piece, as downloads draw it
+  correct(shown, current);          // once for the whole stroke, like downloads
   redraw();
 }
 
-/* A second finger came: what was meant is a pinch. */
+/* A second finger started a pinch: discard the stroke. */
 function cancelStroke() {
   if (!stroke) return;
   stroke = null;
   undo();
 }
 
-/* Show the last stroke from its point `from` on: only the rows that it touches are drawn. */
+/* Draw the last stroke from its point `from`, and only the rows that it touches. */
 function paint(from) {
   const scale = layerScale(shown, current), added = stroke.points.slice(from).map(([, y]) => y);
   drawStrokes(shown.layer, [stroke], scale, 0, from);
@@ -78,10 +78,10 @@ function discardStrokes() {
   current.strokes = [];
   correct(shown, current);
   redraw();
-  $("stage").focus();               // the button that had the focus is disabled now
+  $("stage").focus();               // the button with the focus is now disabled
 }
 
-/* The circle that shows place and size of the brush. */
+/* The circle that shows the brush's position and size. */
 function placeTip() {
   const visible = painting() && tip !== null && current !== null;
   $("tip").hidden = !visible;
@@ -94,7 +94,7 @@ function placeTip() {
 
 function moveTip(point) { tip = point; placeTip(); }
 
-/* By keyboard: a quarter of the brush for a press of an arrow key; with Shift it paints on the way. */
+/* Keyboard: an arrow key moves the brush by a quarter of its size; with Shift it paints. */
 function stepTip(x, y, paints) {
   const step = Math.max(1, $("brush-size").value / 4) * photoScale();
   const { width, height } = current.facts;

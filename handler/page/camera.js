@@ -1,4 +1,4 @@
-/* The webcam: one photo out of its stream. */
+/* Take one photo with the webcam. */
 let stream = null;
 
 async function openCamera() {

@@ -1,10 +1,10 @@
-/* A clip: the server makes it, is asked meanwhile how far it is, and the browser plays the result. */
-const POLL = 700;                   // milliseconds between two questions
+/* Clips: the server processes one, the page polls its progress, and the browser plays the result. */
+const POLL = 700;                   // milliseconds between polls
 const clip = { file: null, request: null };
 
 function isClip(file) { return file.type.startsWith("video/") || /\.(mp4|m4v|mov|webm|mkv|avi)$/i.test(file.name); }
 
-/* By its first bytes, as the server tells: JPEG, PNG, GIF or WebP. */
+/* Whether a file is a photo, by its first bytes, like on the server: JPEG, PNG, GIF or WebP. */
 async function isPhoto(file) {
   const start = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
   return /^(\xff\xd8\xff|\x89PNG|GIF8|RIFF[^]{4}WEBP)/.test(start);
@@ -51,10 +51,10 @@ async function howFar(token, signal) {
     if (state !== "working" || signal.aborted) return;
     if (of) { $("clip-bar").max = of; $("clip-bar").value = Math.min(frames, of); }
     $("clip-frames").textContent = of ? `${frames} of ${of} frames` : `${frames} frames`;
-  } catch { /* the answer to the clip itself says what is wrong */ }
+  } catch { /* the response to the clip reports the error */ }
 }
 
-/* Show a result, or with null none. */
+/* Show a result; null hides it. */
 function playClip(result, name) {
   const player = $("clip-player"), link = $("clip-download");
   if (player.src) URL.revokeObjectURL(player.src);

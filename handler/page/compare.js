@@ -1,4 +1,4 @@
-/* Before and after: the original on top of the result, cut off at a line that a range moves. */
+/* Before and after: the original over the result, clipped at a line that a slider moves. */
 const THUMB = 44;                   // pixels, as in stage.css
 
 function setCompare(on) {
@@ -9,7 +9,7 @@ function setCompare(on) {
 
 const comparing = () => $("compare").getAttribute("aria-pressed") === "true";
 
-/* The line runs over what is visible of the picture, however far it is zoomed. */
+/* The line spans the visible part of the picture at any zoom. */
 function placeSplit() {
   if (!comparing() || !current) return;
   const box = pictureBox(), stage = $("stage");

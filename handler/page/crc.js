@@ -1,4 +1,4 @@
-/* CRC-32, as ZIP and PNG have it. */
+/* CRC-32 of ZIP and PNG. */
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let bit = 0; bit < 8; bit++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
   return n;

@@ -1,4 +1,4 @@
-/* What the page says about the photo on show. */
+/* The description of the current photo. */
 const KEPT = { spooled: "yes", declined: "no, as asked", "sampled-out": "no", dropped: "no" };
 
 function describe() {
@@ -39,7 +39,7 @@ function describeBrush() {
 
 function quote(word) { return /^[\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replaceAll("'", "'\\''") + "'"; }
 
-/* The curl line that gives the picture on show, but for corrections and a background picture. */
+/* The curl command for the current picture, without corrections and background picture. */
 function command() {
   const what = look(), fields = serverFields(what);
   const words = ["curl -sS"];

@@ -1,10 +1,10 @@
-/* What every part uses: elements by id, and what the page says to people. */
+/* Shared helpers: elements by id, and messages. */
 const $ = (id) => document.getElementById(id);
 const percent = (share) => (100 * share).toFixed(share > 0 && share < 0.1 ? 2 : 1) + " %";
 const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
 const stem = (name) => name.replace(/\.[^.]*$/, "") || "photo";
 
-/* For screen readers; everybody else sees it happen. */
+/* Announce to screen readers. */
 function say(sentence) { $("status").textContent = sentence; }
 
 function complain(sentence) {
@@ -17,7 +17,7 @@ function busy(on) {
   $("stage").setAttribute("aria-busy", String(on));
 }
 
-/* An <img> of a blob. The browser applies the EXIF orientation. Rejects where it can't show the format. */
+/* An <img> of a blob. The browser applies the EXIF orientation. Rejects if it can't show the format. */
 function decode(blob) {
   return new Promise((resolve, reject) => {
     const image = new Image();

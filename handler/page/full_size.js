@@ -1,6 +1,6 @@
-/* A photo's picture at full size, as a PNG. What the server can draw it draws: it also takes the old background's
-   colours out of the soft edge (humanseg/segmentation/foreground.py). */
-const STRIP = 256;                  // rows that are drawn at once, to bound the memory
+/* A photo's picture at full size, as a PNG. The server draws it if it can, because it also removes background colours
+   from the soft edge (humanseg/segmentation/foreground.py). */
+const STRIP = 256;                  // rows per step, to bound the memory
 
 async function serverPng(photo, what) {
   const fields = { ...serverFields(what), ...photo.options, threshold: photo.threshold, archive: "no" };
@@ -29,7 +29,7 @@ async function drawFullSize(photo, what, { own, grey }, cut) {
   const canvas = new OffscreenCanvas(width, height);
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   const blurred = what.background === "blur" ? blurredFor(photo, { own, grey }) : null;
-  // Drawn whole, once, then changed in strips: a large picture would be decoded again for each strip.
+  // Draw the whole picture once, then change it in strips: drawing each strip would decode a large picture again.
   if (what.kind !== "mask") pen.drawImage(cut || own, 0, 0, width, height);
   for (let top = 0; top < height; top += STRIP) {
     const rows = Math.min(STRIP, height - top);
@@ -49,7 +49,7 @@ function blurredFor(photo, opened) {
   return blurredBackground(ready.rgba, ready.edited, photo.threshold, ready.width, ready.height);
 }
 
-/* Under the brush the server's cut-out says nothing about colours: there, take the photo's own. */
+/* The server's cut-out has no valid colours where the brush added pixels: use the photo's colours there. */
 function restorePhoto(rgba, own, layer) {
   for (let j = 0; j < rgba.length; j += 4) {
     if (layer[j + 3]) { rgba[j] = own[j]; rgba[j + 1] = own[j + 1]; rgba[j + 2] = own[j + 2]; }

@@ -1,5 +1,5 @@
-/* The look: what is made of a photo, the same for all photos. kind: mask, cutout, overlay or composite. */
-let backdrop = null;                // <img> of the background picture that was chosen
+/* The look: the kind of result for all photos. kind: mask, cutout, overlay or composite. */
+let backdrop = null;                // <img> of the chosen background picture
 
 function look() {
   const view = chosen("view"), background = chosen("background");
@@ -9,14 +9,14 @@ function look() {
 
 const NAMES = { mask: "mask", cutout: "cut-out", overlay: "overlay", composite: "picture" };
 
-/* The form fields that make the server draw this look. A background picture stays here: it needs the cut-out. */
+/* The form fields that make the server draw this look. A background picture is drawn here, under the cut-out. */
 function serverFields({ kind, background, colour }) {
   if (kind !== "composite") return { output: kind };
   if (background === "picture") return { output: "cutout" };
   return { output: "composite", background: background === "blur" ? "blur" : colour };
 }
 
-/* Rows of what stands behind the person, RGBA. `blurred` is the small canvas of blur.js. */
+/* Rows of the background, RGBA. `blurred` is the small canvas of blur.js. */
 function behindRows({ background, colour }, blurred, width, height, top, rows) {
   const pen = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true });
   if (background === "colour") {
@@ -25,7 +25,7 @@ function behindRows({ background, colour }, blurred, width, height, top, rows) {
   } else if (background === "blur") {
     pen.imageSmoothingQuality = "high";
     pen.drawImage(blurred, 0, -top, width, height);
-  } else {                          // covers the photo, in the middle, like object-fit: cover
+  } else {                          // centred and covering, like object-fit: cover
     const scale = Math.max(width / backdrop.naturalWidth, height / backdrop.naturalHeight);
     const w = backdrop.naturalWidth * scale, h = backdrop.naturalHeight * scale;
     pen.imageSmoothingQuality = "high";

@@ -1,7 +1,7 @@
-/* Who listens to what. */
+/* Event listeners. */
 const on = (id, event, act) => $(id).addEventListener(event, act);
 
-// photos in
+// input
 on("choose", "click", () => $("file").click());
 on("file", "change", () => { add([...$("file").files]); $("file").value = ""; });
 on("webcam", "click", openCamera);
@@ -97,7 +97,7 @@ document.addEventListener("keydown", (event) => {
 document.querySelectorAll("input[name=clip-view]").forEach((radio) => radio.addEventListener("change", () => sendClip(clip.file)));
 on("clip-close", "click", closeClip);
 
-// pictures out
+// output
 on("download", "click", savePicture);
 on("download-all", "click", saveAll);
 on("copy-picture", "click", copyPicture);

@@ -1,11 +1,11 @@
-/* A mask as a PNG of one channel, which no canvas writes: 8-bit grey, no filter. */
+/* Encode a mask as a PNG with one channel (8-bit grey, no filter), which a canvas can't do. */
 async function maskPng(width, height, rowsOf) {
-  const packed = new CompressionStream("deflate");        // zlib's format, as IDAT wants it
+  const packed = new CompressionStream("deflate");        // the zlib format of IDAT
   const whole = new Response(packed.readable).arrayBuffer();
   const pen = packed.writable.getWriter();
   for (let top = 0; top < height; top += STRIP) {
     const rows = Math.min(STRIP, height - top), grey = rowsOf(top, rows);
-    const lines = new Uint8Array(rows * (width + 1));      // each line begins with its filter: 0, none
+    const lines = new Uint8Array(rows * (width + 1));      // each line starts with its filter type: 0, none
     for (let y = 0; y < rows; y++) lines.set(grey.subarray(y * width, (y + 1) * width), y * (width + 1) + 1);
     await pen.write(lines);
   }
@@ -13,7 +13,7 @@ async function maskPng(width, height, rowsOf) {
   const size = new Uint8Array(13), view = new DataView(size.buffer);
   view.setUint32(0, width);
   view.setUint32(4, height);
-  size[8] = 8;                                             // bits a sample; grey, deflate, no interlacing are 0
+  size[8] = 8;                                             // bits per sample; grey, deflate and no interlacing are 0
   const start = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
   const data = new Uint8Array(await whole);
   return new Blob([start, ...chunk("IHDR", size), ...chunk("IDAT", data), ...chunk("IEND", new Uint8Array())], { type: "image/png" });

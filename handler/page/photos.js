@@ -1,16 +1,16 @@
-/* The photos of this visit, and the queue of requests. A photo is kept as two blobs, the file and the server's
-   probability, with what was set for it; only the one on show is decoded. */
-const AT_ONCE = 2;                  // requests under way
-const photos = [];                  // {file, options, pending, answer, facts, threshold, strokes, thumbnail}, as chosen
-let queue = [];                     // those of them that were not sent yet
+/* The session's photos and the request queue. A photo is stored as two blobs, the file and the server's probability,
+   with its settings; only the current photo is decoded. */
+const AT_ONCE = 2;                  // concurrent requests
+const photos = [];                  // {file, options, pending, answer, facts, threshold, strokes, thumbnail}, in the order chosen
+let queue = [];                     // photos that were not sent yet
 let asking = 0;
-let batch = { photos: [], size: 0, shown: false, problems: [] };   // what was chosen since nothing was under way
-let refused = [];                   // files to be sent again with an API key
-let stop = new AbortController();   // of all requests under way
+let batch = { photos: [], size: 0, shown: false, problems: [] };   // photos chosen since the queue was last empty
+let refused = [];                   // files to send again with an API key
+let stop = new AbortController();   // aborts all running requests
 
 const answered = () => photos.filter((photo) => !photo.pending);
 
-/* Send these files, and show the first. */
+/* Send these files and show the first one. */
 function add(files) {
   const clip = files.find(isClip);
   if (clip) sendClip(clip);
@@ -28,7 +28,7 @@ function add(files) {
   sendQueue();
 }
 
-/* Ask about every photo again, for an option that changes the answer; the one on show first. What was corrected stays. */
+/* Send every photo again after an option changed, the current one first. Corrections stay. */
 function askAgain() {
   cancelRequests();
   queue = [...photos].sort((a, b) => (b === current) - (a === current));
@@ -62,7 +62,7 @@ async function next() {
     await segment(photo, signal);
   } catch (error) {
     if (signal.aborted) return;
-    if (photo.facts) photo.pending = false;     // the older answer stays
+    if (photo.facts) photo.pending = false;     // keep the older answer
     else for (const list of [photos, batch.photos]) list.splice(list.indexOf(photo), 1);
     if (error.status === 401) refused.push(photo.file);
     batch.problems.push([photo.file.name, error instanceof Refusal ? error.message : "Could not display the result: " + error.message]);
@@ -71,7 +71,7 @@ async function next() {
   }
 }
 
-/* After an answer or a refusal: show the first photo of the batch, send the next one, or say how it went. */
+/* After a response: show the first photo of the batch, send the next one, or report the outcome. */
 async function proceed() {
   const [first] = batch.photos;
   if (!batch.shown && first && !first.pending) { batch.shown = true; await show(first); }
@@ -81,8 +81,8 @@ async function proceed() {
   next();
 }
 
-/* One request with output=probability: everything on screen is drawn from its answer. The archive has the photo from
-   the first time, under that request's id. */
+/* One request with output=probability: everything on screen is drawn from its response. The archive stores the photo
+   at its first request, under that request's id. */
 async function segment(photo, signal) {
   const first = photo.facts;
   const [response, own] = await Promise.all([
@@ -101,17 +101,17 @@ async function segment(photo, signal) {
   release(own, grey);
 }
 
-/* All are answered: say how it went. */
+/* The batch is finished: report the outcome. */
 function settle() {
   const { problems, size } = batch;
-  const several = size > 1 || current;          // then a problem needs the name of its photo
+  const several = size > 1 || current;          // name the photo in a problem
   if (problems.length) complain(problems.map(([name, problem]) => several ? `${name}: ${problem}` : problem).join("\n"));
   if (refused.length) { $("key-form").hidden = false; $("key").focus(); }
   if (size > 1) say(`${size - problems.length} of ${size} photos are done.`);
   else if (!problems.length) say(current.facts.found ? `Found a person: ${percent(current.facts.coverage)} of the photo.` : "No person was found in this photo.");
 }
 
-/* Stop all requests and begin with an empty page. */
+/* Abort all requests and clear the page. */
 function removeAll() {
   cancelRequests();
   photos.length = 0;
@@ -141,7 +141,7 @@ function thumbnail(image) {
   return canvas;
 }
 
-/* The row of thumbnails, the bar at the top, and what counts photos. */
+/* Draw the thumbnails, the top bar and the counters. */
 function progress() {
   busy(asking > 0);
   const done = answered().length;

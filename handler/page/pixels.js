@@ -1,5 +1,5 @@
-/* Probability and photo to pixels, by the server's own rules (humanseg/segmentation: mask.py, picture.py).
-   `grey` holds one byte a pixel, the probability 0..255; `rgba` holds four. Nothing here knows the page. */
+/* Turn probability and photo into pixels, by the server's rules (humanseg/segmentation: mask.py, picture.py).
+   `grey` has one byte per pixel, the probability 0..255; `rgba` has four. Pure functions. */
 const OVERLAY = [56, 132, 255];     // the server's overlay colour and strength
 const STRENGTH = 0.55;
 
@@ -9,13 +9,13 @@ function alphaTable(threshold) {
   return Uint8ClampedArray.from({ length: 256 }, (_, level) => 255 * (level / 255 - (threshold - reach)) / (2 * reach));
 }
 
-/* Probability to person or not. 256 bytes, 0 or 255. */
+/* Probability to mask: a step at the threshold. 256 bytes, 0 or 255. */
 function maskTable(threshold) {
   const last = Math.floor(threshold * 255);
   return Uint8ClampedArray.from({ length: 256 }, (_, level) => level > last ? 255 : 0);
 }
 
-/* Turn a photo's `rgba` into the picture that `kind` names, in place. `behind` is the RGBA of a composite. */
+/* Turn a photo's `rgba` into a picture of this `kind`, in place. `behind` is a composite's background, RGBA. */
 function blend(kind, threshold, grey, rgba, behind) {
   const table = kind === "mask" ? maskTable(threshold) : alphaTable(threshold);
   if (kind === "mask") {
@@ -51,7 +51,7 @@ function firstOfFour(rgba) {
   return grey;
 }
 
-/* Share of pixels that are person, 0..1. */
+/* Share of person pixels, 0..1. */
 function coverage(grey, threshold) {
   const last = Math.floor(threshold * 255);
   let person = 0;

@@ -1,4 +1,4 @@
-/* Pictures out of the page: as a file, as a ZIP, on the clipboard, as a corrected mask. */
+/* Save pictures: as a file, as a ZIP, to the clipboard, or the corrected mask. */
 const fileName = (photo, what) => `${stem(photo.file.name)}-${what.kind === "composite" ? "picture" : what.kind}.png`;
 
 function saveAs(name, blob) {
@@ -10,7 +10,7 @@ function saveAs(name, blob) {
   say(`Saved ${name}.`);
 }
 
-/* Run `task` with the button disabled; an error becomes a sentence. */
+/* Run `task` with the button disabled, and show its error. */
 async function working(button, failure, task) {
   const focused = document.activeElement === button;
   button.disabled = true;
@@ -47,14 +47,14 @@ const saveAll = () => working($("download-all"), "Could not create the ZIP", asy
 
 const copyPicture = () => working($("copy-picture"), "Could not copy the picture", async () => {
   if (!navigator.clipboard?.write) throw new Error("this works only on localhost or over https.");
-  // A promise, because Safari takes no blob that comes later than the click.
+  // A promise, because Safari rejects a blob that is created after the click.
   await navigator.clipboard.write([new ClipboardItem({ "image/png": fullSize(current, look()) })]);
   $("copy-picture").textContent = "Copied";
   setTimeout(() => { $("copy-picture").textContent = "Copy to clipboard"; }, 1500);
   say("The picture is on the clipboard.");
 });
 
-/* The archive imports a corrected mask by the id of its record (`humanseg archive import-labels`). */
+/* The file name is the record's id, which `humanseg archive import-labels` reads. */
 const saveCorrection = () => working($("save-correction"), "Could not save the mask", async () => {
   saveAs(correctionName(current), await fullSize(current, { kind: "mask" }));
 });

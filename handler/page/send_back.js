@@ -1,7 +1,7 @@
-/* The corrected mask back to the server, with consent: there it waits in the archive until a person accepts it. */
+/* Send the corrected mask to the server, with consent. It waits in the archive until a reviewer accepts it. */
 const strokesKey = ({ strokes, threshold }) => JSON.stringify([strokes, threshold]);
 
-/* Whether the mask on show is corrected, may be sent, and was not sent like this. The archive must have its photo. */
+/* Whether the current mask is corrected and not sent yet, the user consents, and the archive has the photo. */
 const canSend = () => current.strokes.length > 0 && isKept(current) && $("consent").checked && current.sent !== strokesKey(current);
 
 const sendCorrection = () => working($("send-correction"), "The mask could not be sent", async () => {
@@ -12,7 +12,7 @@ const sendCorrection = () => working($("send-correction"), "The mask could not b
   say("The corrected mask was sent.");
 }).then(() => { if (current) describe(); });
 
-/* At the photo's own size, as a PNG of one channel. */
+/* The corrected mask at the photo's size, as a PNG with one channel. */
 async function correctedMask(photo) {
   const opened = await open(photo), { width, height } = photo.facts, table = maskTable(photo.threshold);
   try {

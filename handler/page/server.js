@@ -1,4 +1,4 @@
-/* Requests to the server that this page came from. */
+/* Requests to the server of this page. */
 const here = location.origin + location.pathname;
 let key = "";                       // API key, in memory only
 
@@ -6,18 +6,18 @@ class Refusal extends Error {
   constructor(message, status) { super(message); this.status = status; }
 }
 
-/* What is checked among the options: {name: value}, as form fields of a request. */
+/* The checked options as form fields: {name: value}. */
 function options() {
   return Object.fromEntries([...document.querySelectorAll("[data-option]:checked")].map((one) => [one.name, one.value]));
 }
 
 const ask = (file, fields, signal) => post({ image: file, ...fields }, signal);
 
-/* POST a form of texts and files. Returns the Response; raises Refusal with a sentence for people. */
+/* POST a form of texts and files. Returns the Response; raises Refusal with a message for the user. */
 async function post(fields, signal) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) {
-    if (value instanceof Blob) form.append(name, value, "photo");   // the server has no use for the file's name
+    if (value instanceof Blob) form.append(name, value, "photo");   // the server ignores the file's name
     else form.append(name, value);
   }
   let answer;
@@ -38,7 +38,7 @@ async function post(fields, signal) {
   }[answer.status] || `The server answered ${answer.status} without a message.`, answer.status);
 }
 
-/* What the headers of an answer say; `grey` is the <img> of its probability. */
+/* The facts in a response's headers; `grey` is the <img> of its probability. */
 function readFacts(headers, grey) {
   const number = (name, otherwise) => headers.get(name) === null ? otherwise : Number(headers.get(name));
   const stages = [...(headers.get("server-timing") || "").matchAll(/([\w-]+);dur=([\d.]+)/g)].map(([, name, took]) => [name, Number(took)]);

@@ -1,8 +1,8 @@
 /* A correction is a list of strokes {erase, radius, points: [[x, y], ...]} in pixels of the photo, so that it can be
-   drawn at any size. On a layer, white says person and black says background; where nothing is drawn the network's
-   answer stays. Nothing here knows the page. */
+   drawn at any size. On a layer, white is person and black is background; elsewhere the network's answer stays.
+   Pure functions. */
 
-/* Draw the strokes, the last one from its point `from` on, onto a layer that shows the photo at `scale`. */
+/* Draw the strokes, the last one from its point `from`, onto a layer at `scale` of the photo. */
 function drawStrokes(pen, strokes, scale, top = 0, from = 0) {
   pen.setTransform(scale.x, 0, 0, scale.y, 0, -top);
   pen.lineCap = pen.lineJoin = "round";
@@ -21,7 +21,7 @@ function drawStrokes(pen, strokes, scale, top = 0, from = 0) {
   });
 }
 
-/* The probability as corrected by a layer's RGBA: a new array, or `grey` itself without a layer. */
+/* The probability corrected by a layer's RGBA: a new array, or `grey` itself without a layer. */
 function corrected(grey, layer) {
   if (!layer) return grey;
   const result = new Uint8Array(grey);
@@ -31,7 +31,7 @@ function corrected(grey, layer) {
   return result;
 }
 
-/* Rows top..top+rows of a layer for a picture of width x height: RGBA, or null where no stroke comes near. */
+/* Rows top..top+rows of a layer for a picture of width x height: RGBA, or null if no stroke touches them. */
 function layerRows(strokes, facts, width, height, top, rows) {
   const scale = { x: width / facts.width, y: height / facts.height };
   const near = strokes.filter(({ points, radius }) => points.some(([, y], i) => {

@@ -1,11 +1,11 @@
-/* The photo on show, drawn on the canvas at screen size. Nothing here asks the server, except for photos that the
-   browser can't decode (HEIC mostly): there the server draws what needs the photo's own pixels. */
+/* The current photo, drawn on the canvas at screen size. If the browser can't decode the photo (mostly HEIC), the
+   server draws the results that need its pixels. */
 const SHOWN_SIDE = 1600;            // pixels: longer photos are drawn smaller on screen; downloads have full size
-let current = null;                 // the photo on show
-let images = { own: null, grey: null };   // its <img> elements; own is null where the browser can't decode it
+let current = null;                 // the current photo
+let images = { own: null, grey: null };   // its <img> elements; own is null if the browser can't decode it
 let shown = null;                   // at screen size: {width, height, grey, edited, rgba, layer, blurred}
-let shows = 0;                      // serial of `show`: a late one must not replace a newer one
-let drawn = 0;                      // serial of drawings, likewise
+let shows = 0;                      // serial number of `show`: a late one must not replace a newer one
+let drawn = 0;                      // the same for drawings
 
 const touched = () => current !== null && current.threshold !== current.facts.threshold;
 
@@ -37,7 +37,7 @@ async function show(photo) {
   redraw();
 }
 
-/* Nothing is on show any more. */
+/* Clear the stage. */
 function leave() {
   shows++;
   release(images.own, images.grey);
@@ -66,7 +66,7 @@ function prepare(photo, { own, grey }) {
 
 const layerScale = (ready, { facts }) => ({ x: ready.width / facts.width, y: ready.height / facts.height });
 
-/* Draw all strokes of the photo into its layer again, and correct the probability by it. */
+/* Redraw all strokes of the photo into its layer, and apply it to the probability. */
 function correct(ready, photo) {
   ready.layer.setTransform(1, 0, 0, 1, 0, 0);
   ready.layer.clearRect(0, 0, ready.width, ready.height);
@@ -88,7 +88,7 @@ function redraw() {
   redrawRows(what, 0, shown.height);
 }
 
-/* Draw rows top..bottom anew, after a stroke of the brush. */
+/* Redraw rows top..bottom after a stroke. */
 function redrawRows(what, top, bottom) {
   const { width, height, edited, rgba } = shown;
   const part = rgba.slice(4 * width * top, 4 * width * bottom);

@@ -1,6 +1,6 @@
-/* Files to a ZIP, stored: PNGs don't shrink. Format: PKWARE APPNOTE 6.3.10, without ZIP64 (4 GB, 65,535 files). */
+/* Pack files into a ZIP without compression, because PNGs don't shrink. Format: PKWARE APPNOTE 6.3.10, without ZIP64 (4 GB, 65,535 files). */
 
-/* `entries`: [{name, blob}], each name once. Returns a Blob. */
+/* `entries`: [{name, blob}] with unique names. Returns a Blob. */
 async function zip(entries) {
   const parts = [], directory = [];
   let offset = 0;
@@ -19,14 +19,14 @@ async function zip(entries) {
   return new Blob([...parts, ...directory, end], { type: "application/zip" });
 }
 
-/* [bytes, value] pairs, little-endian. */
+/* Encode [bytes, value] pairs, little-endian. */
 function numbers(...fields) {
   const bytes = [];
   for (const [length, value] of fields) for (let i = 0; i < length; i++) bytes.push((value >>> (8 * i)) & 255);
   return Uint8Array.from(bytes);
 }
 
-/* The names, made different where two are the same: a.png, a-2.png. */
+/* Make names unique: a.png, a-2.png. */
 function distinct(names) {
   const taken = new Set();
   return names.map((name) => {

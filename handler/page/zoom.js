@@ -1,13 +1,13 @@
-/* Zoom: the plane that holds the pictures is scaled and moved inside the stage. Scale 1 fits. */
+/* Zoom: scales and moves the plane with the pictures inside the stage. Scale 1 fits. */
 const STEP = 1.3;
-const zoom = { scale: 1, x: 0, y: 0 };    // x, y: screen pixels that the plane is moved by
+const zoom = { scale: 1, x: 0, y: 0 };    // x, y: offset of the plane in screen pixels
 
-/* The largest scale: 8 screen pixels for a pixel of the photo, and at least 4 times the picture that fits. */
+/* The maximum scale: 8 screen pixels per photo pixel, but at least 4. */
 const largest = () => Math.max(4, 8 * current.facts.width / $("plane").offsetWidth);
 
 function fit() { setZoom(1, 0, 0); }
 
-/* Zoom by `factor` around a point of the stage, its middle by default. */
+/* Zoom by `factor` around a point of the stage, by default its centre. */
 function zoomBy(factor, at) {
   if (!current) return;
   const stage = $("stage"), plane = $("plane");
@@ -35,13 +35,13 @@ function setZoom(scale, x, y) {
   placeTip();
 }
 
-/* A picture larger than the stage leaves no gap at its edge; a smaller one stays in the middle. */
+/* Keep a picture larger than the stage without gaps at its edges, and centre a smaller one. */
 function bounded(move, start, size, room) {
   if (size <= room) return (room - size) / 2 - start;
   return Math.min(-start, Math.max(room - size - start, move));
 }
 
-/* Where the picture is inside the stage, in the stage's pixels. */
+/* The picture's rectangle inside the stage, in its pixels. */
 function pictureBox() {
   const box = $("canvas").getBoundingClientRect(), stage = $("stage").getBoundingClientRect();
   return { left: box.left - stage.left - $("stage").clientLeft, top: box.top - stage.top - $("stage").clientTop, width: box.width, height: box.height };

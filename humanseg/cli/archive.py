@@ -58,31 +58,31 @@ def ship(
     from humanseg.archive.ship.command import ship_spool
 
     with plain_errors():
-        done = ship_spool(
+        result = ship_spool(
             state_dir(),
             config,
             deadline_seconds=deadline if drain else None,
             retry_rejected=retry_rejected,
             stop_signals=(signal.SIGTERM, signal.SIGINT),
         )
-    left = done.left
+    remaining = result.left
     if as_json:
         print_json(
             {
-                "shipped": done.shipped,
-                "rejected": done.rejected,
-                "left_segments": left.segments,
-                "left_bytes": left.bytes,
-                "left_rejected": left.rejected,
+                "shipped": result.shipped,
+                "rejected": result.rejected,
+                "left_segments": remaining.segments,
+                "left_bytes": remaining.bytes,
+                "left_rejected": remaining.rejected,
             }
         )
     else:
-        kept = f"; {left.rejected} quarantined in rejected/" if left.rejected else ""
+        kept = f"; {remaining.rejected} quarantined in rejected/" if remaining.rejected else ""
         typer.echo(
-            f"archive: shipped {done.shipped} records, left in the spool {left.segments} segments "
-            f"({left.bytes / 1e6:.1f} MB){kept}"
+            f"archive: shipped {result.shipped} records, left in the spool {remaining.segments} segments "
+            f"({remaining.bytes / 1e6:.1f} MB){kept}"
         )
-    if drain and left.segments:
+    if drain and remaining.segments:
         raise typer.Exit(3)
 
 
@@ -112,9 +112,11 @@ def list_records(
         last = first + timedelta(days=1) if first else None
     with plain_errors():
         archive = reader()
-        found = rows(archive.records, Filter(first, last, model, below_confidence, label, clip), limit, whole=as_json)
+        records = rows(
+            archive.records, Filter(first, last, model, below_confidence, label, clip), limit, whole=as_json
+        )
         if as_json:
-            for row in found:
+            for row in records:
                 typer.echo(stored_record(row).to_json())
             return
         table: list[tuple[Any, ...]] = [
@@ -129,9 +131,9 @@ def list_records(
                 row["label"] or "",
                 "" if row["clip_seconds"] is None else f"{row['clip_seconds']:.2f} s",
             )
-            for row in found
+            for row in records
         ]
-        states = {one.of: one.state for one in read_proposals(archive, [row[1] for row in table])}
+        states = {proposal.of: proposal.state for proposal in read_proposals(archive, [row[1] for row in table])}
     columns = [
         "time (UTC)",
         "request id",
@@ -152,7 +154,7 @@ def list_records(
 
 @app.command()
 def show(
-    request_id: Annotated[str, typer.Argument(metavar="ID")],
+    request_id: Annotated[str, typer.Argument(metavar="ID", help="Request id of the record.")],
     to: Annotated[Path | None, typer.Option(help="File for the picture.", metavar="FILE.png")] = None,
     date: Annotated[str, typer.Option(help="The record's day (UTC), for a faster search.")] = "",
     proposed: Annotated[bool, typer.Option("--proposed", help="Show the mask that a user sent back.")] = False,
@@ -175,10 +177,10 @@ def show(
             )
         photo, mask = archive.photo_and_mask(row)
         if proposed:
-            found = read_proposals(archive, [request_id])
-            if not found:
+            proposals = read_proposals(archive, [request_id])
+            if not proposals:
                 raise CommandError(f"no correction of {request_id} was sent")
-            mask = proposed_mask(archive, found[0])
+            mask = proposed_mask(archive, proposals[0])
         picture = side_by_side(photo, mask)
     typer.echo(stored_record(row).to_json())
     path = to or Path(f"{request_id}.png")
@@ -191,7 +193,7 @@ def show(
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(metavar="SELECT...")] = "",
+    sql: Annotated[str, typer.Argument(metavar="SELECT...", help="The query.")] = "",
     since: Annotated[str, typer.Option(help="Only days from this time on, as in ls --since.")] = "",
     until: Annotated[str, typer.Option(help="Only days up to this time.")] = "",
     schema: Annotated[bool, typer.Option("--schema", help="Print the tables' columns and exit.")] = False,
@@ -211,19 +213,19 @@ def query(
         raise CommandError("give either a SELECT or --schema")
     with plain_errors():
         if schema:
-            found = run.Answer(["table", "column", "type"], list(run.schema(reader())))
+            answer = run.Answer(["table", "column", "type"], list(run.schema(reader())))
         else:
-            found = run.query(reader(), sql, moment(since), moment(until))
+            answer = run.query(reader(), sql, moment(since), moment(until))
     if as_json:
-        for row in found.rows:
-            typer.echo(json.dumps(dict(zip(found.columns, row, strict=True)), default=str, ensure_ascii=False))
+        for row in answer.rows:
+            typer.echo(json.dumps(dict(zip(answer.columns, row, strict=True)), default=str, ensure_ascii=False))
     elif as_csv:
         writer = csv.writer(sys.stdout)
-        writer.writerow(found.columns)
-        writer.writerows(found.rows)
+        writer.writerow(answer.columns)
+        writer.writerows(answer.rows)
     else:
-        rows = [tuple("" if value is None else str(value) for value in row) for row in found.rows]
-        print_table(f"{len(rows)} rows", found.columns, rows)
+        rows = [tuple("" if value is None else str(value) for value in row) for row in answer.rows]
+        print_table(f"{len(rows)} rows", answer.columns, rows)
 
 
 @app.command()
@@ -295,7 +297,7 @@ def compact(
     from humanseg.archive.ship.command import read_settings
 
     with plain_errors(), err().status("compacting") as status:
-        done = run(
+        result = run(
             reader(read_settings(config)),
             moment(since),
             moment(until),
@@ -303,12 +305,14 @@ def compact(
             progress=lambda day: status.update(f"compacting: {day}"),
         )
     if as_json:
-        print_json(vars(done))
+        print_json(vars(result))
     else:
-        typer.echo(f"{done.merged} segments merged into {done.into}; {done.leftovers} left-over objects deleted")
-        for problem in done.problems:
+        typer.echo(
+            f"{result.merged} segments merged into {result.into}; {result.leftovers} left-over objects deleted"
+        )
+        for problem in result.problems:
             typer.echo(f"left unchanged: {problem}", err=True)
-    if done.problems:
+    if result.problems:
         raise typer.Exit(1)
 
 
@@ -318,21 +322,23 @@ def verify(since: Since = "", until: Until = "", as_json: Json = False) -> None:
     from humanseg.archive.read.verify import verify as run
 
     with plain_errors(), err().status("verifying") as status:
-        done = run(
+        result = run(
             reader(),
             moment(since),
             moment(until),
             progress=lambda number: status.update(f"verifying: {number} records"),
         )
     if as_json:
-        print_json(vars(done))
+        print_json(vars(result))
     else:
-        typer.echo(f"{done.records} committed records, {done.bytes / 1e6:.1f} MB, {len(done.problems)} problems")
-        for key, problem in done.problems:
+        typer.echo(
+            f"{result.records} committed records, {result.bytes / 1e6:.1f} MB, {len(result.problems)} problems"
+        )
+        for key, problem in result.problems:
             typer.echo(f"  {key}: {problem}")
-        if done.uncommitted:
+        if result.uncommitted:
             typer.echo(
-                f"{len(done.uncommitted)} segments without a table (upload in progress, or their server was lost)"
+                f"{len(result.uncommitted)} segments without a table (upload in progress, or their server was lost)"
             )
-    if done.problems:
+    if result.problems:
         raise typer.Exit(1)

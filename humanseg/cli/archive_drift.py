@@ -54,24 +54,24 @@ def drift(
         if not side or not len(next(iter(side.values()))):
             raise CommandError(f"{name} contains no photos; choose a longer window")
     findings = find(sides[0], sides[1], least_effect=least_effect)
-    alarms = [one.name for one in findings if one.alarm]
+    alarms = [finding.name for finding in findings if finding.alarm]
     if report is not None:
         write_whole(report, as_html(findings, *(_say(*window) for window in windows)).encode())
     if metrics is not None:
         write_whole(metrics, as_gauges(findings, time.time()).encode(), 0o644)
     if as_json:
-        print_json([{name: value for name, value in vars(one).items() if name != "bars"} for one in findings])
+        print_json([{name: value for name, value in vars(finding).items() if name != "bars"} for finding in findings])
     else:
         rows = [
             (
-                one.name,
-                one.before,
-                one.now,
-                f"{one.effect:.3f}",
-                f"{one.q:.4f}",
-                "changed" if one.alarm else one.note,
+                finding.name,
+                finding.before,
+                finding.now,
+                f"{finding.effect:.3f}",
+                f"{finding.q:.4f}",
+                "changed" if finding.alarm else finding.note,
             )
-            for one in findings
+            for finding in findings
         ]
         print_table("", ("", "before", "now", "effect", "q", ""), rows)
         says = f"Changed: {', '.join(alarms)}." if alarms else "No large and significant change."
@@ -98,10 +98,10 @@ def _replayed(folder: Path) -> pa.Table:
     rows = ds.dataset(sorted(folder.glob("*.parquet")), format="parquet")
     if "embedding" not in rows.schema.names:
         raise CommandError(f"{folder} contains no embeddings; run humanseg replay --to {folder}")
-    found = rows.to_table(columns=["request_id", "embedding", "weights_sha256"])
-    if len(found["weights_sha256"].unique()) > 1:
+    table = rows.to_table(columns=["request_id", "embedding", "weights_sha256"])
+    if len(table["weights_sha256"].unique()) > 1:
         raise CommandError(f"{folder} contains embeddings of several models; use the folder of one replay")
-    return found
+    return table
 
 
 def _rows(folder: Path | None, since: datetime, until: datetime) -> Iterator[pa.Table]:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def erase(
-    request_ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
+    request_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID...", help="Request ids of records, or ids of clips.")
+    ] = None,
     photo: Annotated[
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="Every record of this photo.", metavar="FILE"),
@@ -48,57 +50,57 @@ def erase(
         raise CommandError("give ids, --photo FILE, or --same-photo ID")
     with plain_errors():
         archive, spool = reader(read_settings(config)), open_spool(state_dir())
-        found, unknown = _found(archive, spool, photo or [], same_photo or [])
-    ids = list(dict.fromkeys([*(request_ids or []), *found]))
-    if found:
-        typer.echo("\n".join(found), err=True)
+        wanted, unknown = _records_of(archive, spool, photo or [], same_photo or [])
+    ids = list(dict.fromkeys([*(request_ids or []), *wanted]))
+    if wanted:
+        typer.echo("\n".join(wanted), err=True)
     if ids and not yes:
         typer.confirm(f"Erase what {len(ids)} requests sent, with all their versions?", abort=True, err=True)
     with plain_errors():
         erased = run(archive, spool, ids) if ids else []
     if as_json:
-        print_json([vars(one) for one in erased])
+        print_json([vars(result) for result in erased])
     else:
         _tell(erased)
     store = embedded_store(archive.store.destination, state_dir())
     with plain_errors(), err().status("redacting export notes, vacuuming the embedded store"):
-        gone = {*ids, *(one.request_id for one in erased)}
+        gone = {*ids, *(result.request_id for result in erased)}
         redact(archive, gone)  # after printing: nothing else records the copies
         if store:
             wipe(store, archive.store.destination.bucket)
     for what in unknown:
         typer.echo(f"{what}: not found", err=True)
-    if unknown or not all(one.found for one in erased):
+    if unknown or not all(result.found for result in erased):
         raise typer.Exit(4)
 
 
-def _found(archive: Reader, spool: Spool, photos: list[Path], same: list[str]) -> tuple[list[str], list[str]]:
+def _records_of(archive: Reader, spool: Spool, photos: list[Path], same: list[str]) -> tuple[list[str], list[str]]:
     """Ids of the records of these photos, and names of what has none."""
-    from humanseg.archive.read.same_photo import look_at, look_up, records_of_photo
+    from humanseg.archive.read.same_photo import fingerprint, fingerprint_of_record, records_of_photo
 
-    found: list[str] = []
+    request_ids: list[str] = []
     unknown = []
-    wanted = [(str(path), look_at(path.read_bytes())) for path in photos]
-    wanted += [(one, look_up(archive, spool, one)) for one in same]
+    wanted = [(str(path), fingerprint(path.read_bytes())) for path in photos]
+    wanted += [(request_id, fingerprint_of_record(archive, spool, request_id)) for request_id in same]
     with err().status("looking for the photo"):
         for name, sought in wanted:
             ids = records_of_photo(archive, spool, sought)
-            found += ids
+            request_ids += ids
             if not ids:
                 unknown.append(name)
-    return list(dict.fromkeys(found)), unknown
+    return list(dict.fromkeys(request_ids)), unknown
 
 
 def _tell(erased: list[Erased]) -> None:
-    for one in erased:
-        typer.echo(f"{one.request_id}: " + ("erased" if one.found else "not found"))
-        for key, number in one.versions.items():
+    for result in erased:
+        typer.echo(f"{result.request_id}: " + ("erased" if result.found else "not found"))
+        for key, number in result.versions.items():
             typer.echo(f"  bucket  {key}  ({number} version{'s' if number > 1 else ''})")
-        for name in one.spooled:
+        for name in result.spooled:
             typer.echo(f"  spool   {name}")
-        for note in one.exports:
+        for note in result.exports:
             typer.echo(f"  a copy was exported {note['time']} by {note['by']}@{note['host']} to {note['folder']}")
-            typer.echo(f"          {_how(note['format'], one.photo)}")
+            typer.echo(f"          {_how(note['format'], result.photo)}")
     typer.echo(
         f"Searched the bucket and the spool in {state_dir()}. Records in another server's spool are uploaded"
         " later: erase there too, or again when its spool is empty.",

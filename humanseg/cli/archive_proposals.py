@@ -1,4 +1,4 @@
-"""`humanseg archive proposals` and `accept`: corrected masks that users sent back, on their way to being labels."""
+"""`humanseg archive proposals` and `accept`: review corrected masks that users sent back, and make them labels."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ def proposals(
     whole: Annotated[bool, typer.Option("--all", help="Include accepted and invalid ones.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the corrected masks that users sent back and nobody has accepted yet, the newest of each photo.
+    """List corrected masks that wait for review, the newest of each photo.
 
-    Look at one with `humanseg archive show ID --proposed`, and make it a label with `humanseg archive accept ID`.
+    `humanseg archive show ID --proposed` shows one, and `humanseg archive accept ID` makes it a label.
     """
     from humanseg.archive.read.proposals import read_proposals
 
     with plain_errors():
-        found = [one for one in read_proposals(reader()) if whole or one.state == "proposed"]
-    rows = [(f"{one.time:%Y-%m-%dT%H:%M:%S}", one.of, f"{one.width}x{one.height}", one.state) for one in found]
+        proposals = [proposal for proposal in read_proposals(reader()) if whole or proposal.state == "proposed"]
+    rows = [
+        (f"{proposal.time:%Y-%m-%dT%H:%M:%S}", proposal.of, f"{proposal.width}x{proposal.height}", proposal.state)
+        for proposal in proposals
+    ]
     names = ("time", "photo", "size", "state")
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in rows])
@@ -36,16 +39,19 @@ def accept(
     by: Annotated[str, typer.Option(help="Reviewer's name.", envvar="USER", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Make labels of corrected masks that users sent back, after you have looked at each. All, or none."""
+    """Make labels of corrected masks that users sent back, after you have reviewed each one.
+
+    If one of them has a problem, none is accepted.
+    """
     from humanseg.archive.capture.record import check_request_id
     from humanseg.archive.read.proposals import accept as run
 
     with plain_errors():
-        ids = [check_request_id(one) for one in request_ids]
-        done = run(reader(), ids, by=by, now=datetime.now(timezone.utc))
-    if done.problems:
-        raise CommandError("nothing was accepted:\n" + "\n".join(done.problems))
+        ids = [check_request_id(request_id) for request_id in request_ids]
+        result = run(reader(), ids, by=by, now=datetime.now(timezone.utc))
+    if result.problems:
+        raise CommandError("nothing was accepted:\n" + "\n".join(result.problems))
     if as_json:
-        print_json(vars(done))
+        print_json(vars(result))
     else:
-        typer.echo(f"{len(done.accepted)} corrected masks are now labels; later exports include them")
+        typer.echo(f"{len(result.accepted)} corrected masks are now labels; later exports include them")

@@ -77,7 +77,7 @@ def export(
                 raise CommandError("--choose cannot be combined with --ids or --corrected-only")
             chosen = _choose(model, choose, pool, seed, first, moment(until), bar)
             only = set(chosen)
-        done = run(
+        result = run(
             reader(),
             to,
             since=first,
@@ -91,11 +91,11 @@ def export(
             progress=lambda number, total: bar.update(task, completed=number, total=total),
         )
     if as_json:
-        print_json(vars(done))
+        print_json(vars(result))
     else:
         typer.echo(
-            f"{done.photos} photos in {to} ({done.fetched} fetched, {done.skipped} already there), "
-            f"{done.corrected} with corrected masks, {done.train} train and {done.held_out} val"
+            f"{result.photos} photos in {to} ({result.fetched} fetched, {result.skipped} already there), "
+            f"{result.corrected} with corrected masks, {result.train} train and {result.held_out} val"
         )
         if choose is not None:
             typer.echo(
@@ -103,9 +103,9 @@ def export(
                 f"humanseg archive import-labels {to} --by NAME",
                 err=True,
             )
-    for problem in done.problems:
+    for problem in result.problems:
         typer.echo(f"skipped: {problem}", err=True)
-    if done.problems:
+    if result.problems:
         raise typer.Exit(1)
 
 
@@ -132,9 +132,9 @@ def _choose(
         )
     if not picked.chosen:
         raise CommandError("there are no unlabelled photos in this time range; choose an earlier --since")
-    reasons = [str(one["why"]) for one in picked.chosen.values()]
+    reasons = [str(row["why"]) for row in picked.chosen.values()]
     counts = ", ".join(f"{reasons.count(why)} {why}" for why in dict.fromkeys(sorted(reasons)))
-    typer.echo(f"chose {len(reasons)} of {picked.photos} photos ({picked.looked_at} scored): {counts}", err=True)
+    typer.echo(f"chose {len(reasons)} of {picked.photos} photos ({picked.scored} scored): {counts}", err=True)
     return picked.chosen
 
 
@@ -180,7 +180,7 @@ def import_labels(
         options = Options(label, empty_is_nobody)
     with plain_errors():
         now = datetime.now(timezone.utc)
-        done = run(
+        result = run(
             reader(),
             source,
             by=by,
@@ -190,11 +190,11 @@ def import_labels(
             least_agreement=least_agreement,
         )
     if as_json:
-        print_json(vars(done))
-    elif not done.problems:
-        typer.echo(f"{len(done.uploaded)} corrected masks uploaded, {len(done.unchanged)} unchanged skipped")
-        for one in done.skipped:
-            typer.echo(f"skipped: {one}", err=True)
+        print_json(vars(result))
+    elif not result.problems:
+        typer.echo(f"{len(result.uploaded)} corrected masks uploaded, {len(result.unchanged)} unchanged skipped")
+        for photo in result.skipped:
+            typer.echo(f"skipped: {photo}", err=True)
         typer.echo("Next: humanseg train --archive 90d --init WEIGHTS --out runs/next", err=True)
-    if done.problems:
-        raise CommandError("nothing was imported:\n" + "\n".join(done.problems))
+    if result.problems:
+        raise CommandError("nothing was imported:\n" + "\n".join(result.problems))

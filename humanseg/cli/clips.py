@@ -73,7 +73,7 @@ def network(server: Client, parallel: int) -> Network:
 
 
 def work(
-    server: Client, job: Job, asked: Mapping[str, Any], parallel: int, *, force: bool, stays: bool = True
+    server: Client, job: Job, options: Mapping[str, Any], parallel: int, *, force: bool, stays: bool = True
 ) -> Made:
     """Convert one clip. stays: whether an interrupted result stays for a second run to resume.
 
@@ -85,13 +85,13 @@ def work(
     from humanseg.video.convert import Look, Target, convert
     from humanseg.video.probe import probe
 
-    behind = asked["background"] or "#ffffff"
-    container = container_for(asked["format"], job.result, asked["output"])
-    look = Look(asked["output"], backdrop(_known(behind)), asked["threshold"], asked["keep"] or "all")
+    behind = options["background"] or "#ffffff"
+    container = container_for(options["format"], job.result, options["output"])
+    look = Look(options["output"], backdrop(_known(behind)), options["threshold"], options["keep"] or "all")
     info = probe(job.photo)
     asks = network(server, parallel)
-    options = {name: str(value) for name, value in asked.items() if value is not None and name != "archive"}
-    options |= {"container": container, "model": f"{server.model} {asks.version}"}
+    identity = {name: str(value) for name, value in options.items() if value is not None and name != "archive"}
+    identity |= {"container": container, "model": f"{server.model} {asks.version}"}
     job.result.parent.mkdir(parents=True, exist_ok=True)
     warnings: list[str] = []
     done = 0
@@ -109,7 +109,7 @@ def work(
                 Target(job.result, container),
                 look,
                 asks,
-                options=options,
+                options=identity,
                 force=force,
                 progress=progress,
                 warn=warnings.append,
@@ -144,10 +144,10 @@ def in_front(content: bytes, backdrop: Pixels, format: str) -> bytes:
     return encode(blend(colours, covering(backdrop, width, height), share), format)
 
 
-def behind_photos(asked: Mapping[str, Any]) -> Pixels | None:
+def behind_photos(options: Mapping[str, Any]) -> Pixels | None:
     """The picture of --background for photos; None for a colour, blur, or no background."""
-    background = asked["background"]
-    if background is None or asked["output"] != "composite" or not Path(background).is_file():
+    background = options["background"]
+    if background is None or options["output"] != "composite" or not Path(background).is_file():
         return None
     import av  # noqa: F401
 

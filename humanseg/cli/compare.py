@@ -67,7 +67,7 @@ def compare(
         verdict = judge(measured.paired, margins)
         names = [source.path.resolve().name for source in sources]
         figures = write_report(report, candidates[0], candidates[1], names, measured, verdict, margins)
-    note_copy(report, [one for row in figures["per_photo"] for one in row["request_ids"]])
+    note_copy(report, [request_id for row in figures["per_photo"] for request_id in row["request_ids"]])
     if as_json:
         print_json(figures)
     else:

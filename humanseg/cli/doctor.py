@@ -32,8 +32,8 @@ def doctor(
     if as_json:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:
-        rows = [(item.check, item.state, item.found, item.fix) for item in findings]
-        print_table("", ("check", "state", "found", "fix"), rows)
+        rows = [(item.check, item.state, item.details, item.fix) for item in findings]
+        print_table("", ("check", "state", "details", "fix"), rows)
     bad = {"problem", "warning"} if strict else {"problem"}
     if any(finding.state in bad for finding in findings):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""One photo or clip to segment, and where its result goes."""
+"""Photos and clips to segment, and the destination of their results."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Source:
-    """A photo or clip as the user named it.
+    """A photo or clip to segment.
 
-    path: its file on this machine; where `download` is given, the file is there only after that was called with it.
-    name: its path below a results folder. origin: its address, "-" for standard input; "" for a file.
-    version: what identifies these bytes at their origin, such as an ETag or a SHA-256; of a file None.
+    path: the local file. If `download` is given, call it with `path` first.
+    name: the path relative to a results folder. origin: the address, "-" for standard input, "" for a file.
+    version: identifies the bytes at their origin, such as an ETag or a SHA-256; None for a file.
     """
 
     path: Path
@@ -28,7 +28,7 @@ class Source:
         return self.origin or str(self.path)
 
     def identity(self) -> dict[str, Any]:
-        """What tells whether the photo is still the one that an earlier run had."""
+        """Identifies the photo, so that a later run notices if it has changed."""
         if self.version is not None:
             return {"photo": self.origin, **self.version}
         stat = self.path.stat()
@@ -41,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """A source, and the file, or of a clip as pictures the folder, of its result."""
+    """A source, and the path of its result: a file, or a folder for the frames of a clip."""
 
     source: Source
     result: Path
@@ -53,7 +53,7 @@ class Job:
 
 
 class State(Enum):
-    """Where a job stands before the run."""
+    """The state of a job before the run."""
 
     OPEN = "open"
     DONE = "done"
@@ -61,29 +61,29 @@ class State(Enum):
 
 
 class Results(Protocol):
-    """Where the results go: a file, a folder, standard output, or a bucket."""
+    """The destination of results: a file, a folder, standard output, or a bucket."""
 
     @property
     def resumes(self) -> bool:
-        """Whether a second run knows what an earlier one left in `Job.result`."""
+        """Whether a second run can resume from the partial result in `Job.result`."""
         ...
 
     def name(self, job: Job) -> str:
-        """Where the result of a job is to be found, for messages."""
+        """The location of a job's result, for messages."""
         ...
 
     def state(self, job: Job) -> State:
-        """Whether the job is done, open, or would replace what is somebody else's."""
+        """Whether the job is done, open, or would overwrite a foreign file."""
         ...
 
     def begin(self, job: Job) -> None:
-        """Note that the job's result is about to be made."""
+        """Record that the job starts."""
         ...
 
     def deliver(self, job: Job, *, whole: bool = True) -> None:
-        """Bring the result from `job.result` to where it goes. whole: False for a clip that broke off. Any thread."""
+        """Move the result from `job.result` to its destination. Thread-safe. whole: False for a truncated clip."""
         ...
 
     def finish(self, job: Job, model_version: str) -> None:
-        """Note that a whole result is delivered."""
+        """Record that the complete result is delivered."""
         ...

@@ -86,9 +86,9 @@ def revoke(name: Name, file: File) -> None:
             f"{name} is the only key, and a server keeps its last good keys if the file is empty; "
             "first create another one: humanseg keys new NAME"
         )
-    left = [line for line in lines if (line.split() or [""])[0].lower() != matches[0].digest]
-    parse_keys("\n".join(left), file)
-    _write(file, left)
+    remaining = [line for line in lines if (line.split() or [""])[0].lower() != matches[0].digest]
+    parse_keys("\n".join(remaining), file)
+    _write(file, remaining)
     print(f"{name} is revoked")
 
 

@@ -100,8 +100,8 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def _unescaped(text: str) -> str:
-    def character(found: re.Match[str]) -> str:
-        return chr(int(found[1], 16)) if found[1] else found[2]
+    def character(match: re.Match[str]) -> str:
+        return chr(int(match[1], 16)) if match[1] else match[2]
 
     units = re.sub(r"\\u([0-9a-fA-F]{4})|\\(.)", character, text)
     return units.encode("utf-16-be", "surrogatepass").decode("utf-16-be", "replace")

@@ -74,11 +74,11 @@ def to_folder(sources: Iterable[Source], folder: Path, suffix: Callable[[Source]
     Raises:
         CommandError: a result would replace a photo.
     """
-    found = list(_unique(sources))
-    endings = [suffix(source) for source in found]
-    meeting = Counter(source.name.with_suffix(ending) for source, ending in zip(found, endings, strict=True))
+    unique = list(_unique(sources))
+    endings = [suffix(source) for source in unique]
+    meeting = Counter(source.name.with_suffix(ending) for source, ending in zip(unique, endings, strict=True))
     jobs = []
-    for source, ending in zip(found, endings, strict=True):
+    for source, ending in zip(unique, endings, strict=True):
         short = source.name.with_suffix(ending)
         long = source.name.with_name(source.name.name + (ending or ".frames"))
         jobs.append(Job(source, folder / (short if meeting[short] == 1 else long)))

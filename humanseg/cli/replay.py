@@ -61,7 +61,7 @@ def replay(
             from humanseg.loop.on_ray import Job, Place, on_ray
 
             work = on_ray(ray, mar, Job(Place.of(state_dir()), window, mar.name, threads))
-        done = run(
+        result = run(
             archive,
             encoder.candidate.weights_sha256,
             to,
@@ -70,23 +70,24 @@ def replay(
             asked=asked,
             progress=lambda number, total: bar.update(task, completed=number, total=total),
         )
-    found = {**vars(done), **summary(to)}
+    figures = {**vars(result), **summary(to)}
     if as_json:
-        print_json(found)
+        print_json(figures)
     else:
         typer.echo(
-            f"{done.photos} photos of {done.segments} segments in {done.seconds:.1f} s, {done.skipped} already there"
+            f"{result.photos} photos of {result.segments} segments in {result.seconds:.1f} s, "
+            f"{result.skipped} already there"
         )
-        if found["photos"]:
+        if figures["photos"]:
             typer.echo(
-                f"of {found['photos']} photos, weighted: mean disagreement {found['mean_disagreement']:.4f}, "
-                f"{found['share_over_10_percent']:.1%} differ by more than 0.1; most: "
-                + ", ".join(one["request_id"] for one in found["most"][:3])
+                f"of {figures['photos']} photos, weighted: mean disagreement {figures['mean_disagreement']:.4f}, "
+                f"{figures['share_over_10_percent']:.1%} differ by more than 0.1; most: "
+                + ", ".join(row["request_id"] for row in figures["most"][:3])
             )
-        if found["problems"]:
-            typer.echo(f"{found['problems']} photos could not be read; see the column `problem`", err=True)
-    if done.failed:
+        if figures["problems"]:
+            typer.echo(f"{figures['problems']} photos could not be read; see the column `problem`", err=True)
+    if result.failed:
         raise CommandError(
-            f"{len(done.failed)} segments are missing ({done.failed[0]}, ...): they crashed their workers. Run the "
-            "command again to retry them"
+            f"{len(result.failed)} segments are missing ({result.failed[0]}, ...): they crashed their "
+            "workers. Run the command again to retry them"
         )

@@ -1,4 +1,4 @@
-"""Where the results of `humanseg segment` go besides a folder (resume_log.py): one file, standard output, S3."""
+"""Destinations of `humanseg segment` other than a folder (resume_log.py): one file, standard output, S3."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from humanseg.cli.console import CommandError
 from humanseg.cli.jobs import Job, State
 
 STDOUT = "-"
-METADATA = "humanseg"  # of an object: the digest of what it was made of, and how
+METADATA = "humanseg"  # key in an object's metadata: the digest of its source and options
 
 
 @dataclass(frozen=True)
 class OneFile:
-    """The result of one photo, at the path that the user gave: it is always made again."""
+    """The result of one photo, at the given path. It is always written anew."""
 
     resumes = False
 
@@ -33,29 +33,29 @@ class OneFile:
         return State.OPEN
 
     def begin(self, job: Job) -> None:
-        """Nothing is noted."""
+        """Does nothing."""
 
     def deliver(self, job: Job, *, whole: bool = True) -> None:
-        """The result lies where it belongs."""
+        """Does nothing: the result is at its destination."""
 
     def finish(self, job: Job, model_version: str) -> None:
-        """Nothing is noted."""
+        """Does nothing."""
 
 
 @dataclass(frozen=True)
 class Stdout(OneFile):
-    """Standard output, for the next program of a pipe."""
+    """Standard output, for pipes."""
 
     def __post_init__(self) -> None:
         if sys.stdout.isatty():
             raise CommandError("-o - writes binary data to standard output, which is a terminal: pipe or redirect it")
 
     def name(self, job: Job) -> str:
-        """As the user names it."""
+        """`-`."""
         return STDOUT
 
     def deliver(self, job: Job, *, whole: bool = True) -> None:
-        """Write the bytes, and nothing else."""
+        """Write the bytes to standard output."""
         with job.result.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()
@@ -63,12 +63,12 @@ class Stdout(OneFile):
 
 @dataclass(frozen=True)
 class Bucket:
-    """One object of S3, or the objects of a folder there.
+    """An S3 object, or the objects below an S3 prefix.
 
-    An object of a folder says in its metadata what it was made of: that is what a second run goes on by, and an
-    object that does not say so is somebody else's.
+    The metadata of each object below a prefix has a digest of its source and options, so that a second run can
+    resume. An object without that digest is foreign.
 
-    address: of the object or folder. local: the folder that stands for it on this machine. options: as asked for.
+    address: of the object or prefix. local: the local folder with the results to upload. options: of the run.
     """
 
     address: s3.Address
@@ -81,28 +81,28 @@ class Bucket:
         return str(self._at(job))
 
     def state(self, job: Job) -> State:
-        """Whether the object is there, made of the same photo with the same options; asks the store."""
-        found = s3.metadata_of(self._at(job)) if self.address.is_folder else None
-        if found is None:
+        """Whether the object exists and has the same source and options. Sends a HEAD request."""
+        metadata = s3.metadata_of(self._at(job)) if self.address.is_folder else None
+        if metadata is None:
             return State.OPEN
-        if METADATA not in found:
+        if METADATA not in metadata:
             return State.FOREIGN
-        return State.DONE if found[METADATA] == self._digest(job) else State.OPEN
+        return State.DONE if metadata[METADATA] == self._digest(job) else State.OPEN
 
     def begin(self, job: Job) -> None:
-        """Nothing is noted: an object appears whole or not at all."""
+        """Does nothing: an upload is atomic."""
 
     def deliver(self, job: Job, *, whole: bool = True) -> None:
-        """Upload the result, and delete it from this machine."""
-        s3.upload(job.result, self._at(job), {METADATA: self._digest(job) if whole else "broken off"})
+        """Upload the result and delete the local file."""
+        s3.upload(job.result, self._at(job), {METADATA: self._digest(job) if whole else "truncated"})
         job.result.unlink()
 
     def finish(self, job: Job, model_version: str) -> None:
-        """Nothing is noted."""
+        """Does nothing."""
 
     def _at(self, job: Job) -> s3.Address:
         return self.address.below(job.result.relative_to(self.local)) if self.address.is_folder else self.address
 
     def _digest(self, job: Job) -> str:
-        made_of = {**job.source.identity(), "options": dict(self.options)}
-        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+        source_and_options = {**job.source.identity(), "options": dict(self.options)}
+        return hashlib.sha256(json.dumps(source_and_options, sort_keys=True).encode()).hexdigest()

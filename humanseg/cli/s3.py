@@ -1,4 +1,4 @@
-"""Photos out of S3 and results into it, with boto3's own credentials, region and AWS_ENDPOINT_URL_S3."""
+"""Download photos from S3 and upload results, with boto3's credentials, region and AWS_ENDPOINT_URL_S3."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Address:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it names all that is below it."""
+        """Whether it is a prefix."""
         return not self.key or self.key.endswith("/")
 
     def below(self, name: Path) -> Address:
-        """The address of `name` in this folder."""
+        """The address of `name` below this prefix."""
         return Address(self.bucket, self.key + name.as_posix())
 
     def __str__(self) -> str:
@@ -38,8 +38,8 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Found:
-    """An object of a folder. name: its path below that. version: what identifies its bytes."""
+class Listed:
+    """An object below a prefix. name: its path relative to the prefix. version: identifies its bytes."""
 
     address: Address
     name: Path
@@ -47,11 +47,11 @@ class Found:
 
 
 def parse(text: str) -> Address:
-    """The address in `s3://bucket/key`. Raises CommandError for one without a bucket."""
+    """Parse `s3://bucket/key`. Raises CommandError if the bucket is missing."""
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
     if not bucket:
         raise CommandError(
-            f"{text} names no bucket; write s3://bucket/photo.jpg, or s3://bucket/photos/ for a folder"
+            f"{text} has no bucket name: use s3://bucket/photo.jpg, or s3://bucket/photos/ for a folder"
         )
     return Address(bucket, key)
 
@@ -60,7 +60,7 @@ def fetch(address: Address, path: Path) -> str:
     """GET an object into the file `path`; returns its SHA-256.
 
     Raises:
-        DownloadError: see `humanseg.cli.download.save`; or the store refuses or can't be reached.
+        DownloadError: see `humanseg.cli.download.save`; or the store rejects the request or can't be reached.
     """
     with _plain_errors(str(address)):
         body = _client().get_object(Bucket=address.bucket, Key=address.key)["Body"]
@@ -68,8 +68,8 @@ def fetch(address: Address, path: Path) -> str:
             return save(body.iter_chunks(CHUNK), path, str(address))
 
 
-def listed(folder: Address) -> Iterator[Found]:
-    """The objects below a folder. Keys that are no clean relative path are left out. Raises DownloadError."""
+def listed(folder: Address) -> Iterator[Listed]:
+    """List the objects below a prefix. Keys that are not clean relative paths are skipped. Raises DownloadError."""
     with _plain_errors(str(folder)):
         pages = _client().get_paginator("list_objects_v2").paginate(Bucket=folder.bucket, Prefix=folder.key)
         for page in pages:
@@ -77,11 +77,15 @@ def listed(folder: Address) -> Iterator[Found]:
                 name = item["Key"].removeprefix(folder.key)
                 if name and not name.endswith("/") and not {"", ".", ".."} & set(name.split("/")):
                     version = {"photo_bytes": item["Size"], "photo_etag": item["ETag"]}
-                    yield Found(Address(folder.bucket, item["Key"]), Path(PurePosixPath(name)), version)
+                    yield Listed(Address(folder.bucket, item["Key"]), Path(PurePosixPath(name)), version)
 
 
 def upload(path: Path, address: Address, metadata: Mapping[str, str]) -> None:
-    """PUT a file, with its content type by its ending. Raises DownloadError: the store refuses, or is away."""
+    """PUT a file; its content type follows its suffix.
+
+    Raises:
+        DownloadError: the store rejects the request or can't be reached.
+    """
     from boto3.exceptions import S3UploadFailedError
 
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
@@ -94,7 +98,7 @@ def upload(path: Path, address: Address, metadata: Mapping[str, str]) -> None:
 
 
 def metadata_of(address: Address) -> dict[str, str] | None:
-    """The metadata of an object; None where there is none. Raises DownloadError."""
+    """The metadata of an object; None if the object does not exist. Raises DownloadError."""
     from botocore.exceptions import ClientError
 
     with _plain_errors(str(address)):
@@ -108,7 +112,7 @@ def metadata_of(address: Address) -> dict[str, str] | None:
 
 @functools.cache
 def _client() -> Any:
-    """One client for all threads."""
+    """One client, shared by all threads."""
     import boto3
     from botocore.config import Config
 

@@ -78,7 +78,7 @@ def segment(
     Failures are listed in a table at the end, and the exit status is 1.
     """
     format = format or (None if output is Output.json else FORMAT.get(Path(out).suffix.lower()))
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "output": output.value,
         "format": format.value if format else None,
         "threshold": threshold,
@@ -92,21 +92,21 @@ def segment(
     if out == STDOUT and as_json:
         raise CommandError("--json and -o - would both write to standard output; leave one of them out")
     server = connect(url, api_key=api_key, timeout=timeout)
-    options = {name: str(value) for name, value in asked.items() if value is not None}
-    options |= {"model": server.model} | ({"version": server.version} if server.version else {})
+    identity = {name: str(value) for name, value in options.items() if value is not None}
+    identity |= {"model": server.model} | ({"version": server.version} if server.version else {})
     with server, tempfile.TemporaryDirectory(prefix="humanseg-") as folder:
         scratch = Path(folder)
         many = _is_folder(photos, out)
         local = not (out == STDOUT or out.startswith(s3.SCHEME))
         gathered = gather(photos, Path(out) if local else None, scratch, timeout=timeout)
-        if local and len(photos) == 1 and _becomes_folder(gathered.sources, out, asked["format"]):
+        if local and len(photos) == 1 and _becomes_folder(gathered.sources, out, options["format"]):
             many = False
-        jobs, place = _jobs(gathered.sources, out, None if local else scratch, many, asked)
-        clips = [job for job in jobs if _is_clip(job.source, asked["format"])]
+        jobs, place = _jobs(gathered.sources, out, None if local else scratch, many, options)
+        clips = [job for job in jobs if _is_clip(job.source, options["format"])]
         for chosen, clip in ((clips, True), ([job for job in jobs if job not in clips], False)):
             if chosen:
-                refuse(asked, clip=clip)
-        run = Run(server, asked, _results(out, place, many, options), parallel, force)
+                refuse(options, clip=clip)
+        run = Run(server, options, _results(out, place, many, identity), parallel, force)
         run.tally.failed += gathered.failed
         still = run.open_jobs(jobs)
         if chosen := [job for job in still if job not in clips]:
@@ -118,10 +118,10 @@ def segment(
         raise typer.Exit(1)
 
 
-def refuse(asked: Mapping[str, Any], *, clip: bool) -> None:
+def refuse(options: Mapping[str, Any], *, clip: bool) -> None:
     """Raise CommandError for an option that would change nothing in the result."""
-    archive = None if asked["archive"] is None else "yes" if asked["archive"] else "no"
-    given = {name: None if value is None else str(value) for name, value in {**asked, "archive": archive}.items()}
+    archive = None if options["archive"] is None else "yes" if options["archive"] else "no"
+    given = {name: None if value is None else str(value) for name, value in {**options, "archive": archive}.items()}
 
     def spell(name: str, value: str) -> str:
         return f"--{name}" if name == "archive" else f"--{name} {value}"
@@ -138,17 +138,17 @@ def refuse(asked: Mapping[str, Any], *, clip: bool) -> None:
 
 def _is_folder(sources: list[str], out: str) -> bool:
     """Whether the results go into a folder: of several photos they must, of one they do where `out` is one."""
-    one = len(sources) == 1 and is_single(sources[0])
+    single = len(sources) == 1 and is_single(sources[0])
     if out == STDOUT:
-        if not one:
+        if not single:
             raise CommandError("-o - takes the result of one photo or clip; name a folder for more")
         return False
     if out.startswith(s3.SCHEME):
         folder = s3.parse(out).is_folder
-        if not (one or folder):
+        if not (single or folder):
             raise CommandError(f"{out} is one object; end it in / for the results of several photos")
         return folder
-    return not one or Path(out).is_dir() or out.endswith("/")
+    return not single or Path(out).is_dir() or out.endswith("/")
 
 
 def _becomes_folder(sources: list[Source], out: str, format: str | None) -> bool:
@@ -158,10 +158,10 @@ def _becomes_folder(sources: list[Source], out: str, format: str | None) -> bool
 
 
 def _jobs(
-    sources: list[Source], out: str, scratch: Path | None, many: bool, asked: Mapping[str, Any]
+    sources: list[Source], out: str, scratch: Path | None, many: bool, options: Mapping[str, Any]
 ) -> tuple[list[Job], Path]:
     """The jobs, and the file or folder of their results on this machine: `out`, or one in `scratch`."""
-    wanted, output = asked["format"], asked["output"]
+    wanted, output = options["format"], options["output"]
 
     def suffix(source: Source) -> str:
         if _is_clip(source, wanted):
@@ -179,12 +179,12 @@ def _jobs(
     return [job for source in sources for job in to_one(source, place)], place
 
 
-def _results(out: str, place: Path, many: bool, options: Mapping[str, str]) -> Results:
+def _results(out: str, place: Path, many: bool, identity: Mapping[str, str]) -> Results:
     if out == STDOUT:
         return Stdout()
     if out.startswith(s3.SCHEME):
-        return Bucket(s3.parse(out), place, options)
-    return ResumeLog(place, options) if many else OneFile()
+        return Bucket(s3.parse(out), place, identity)
+    return ResumeLog(place, identity) if many else OneFile()
 
 
 def _is_clip(source: Source, container: str | None) -> bool:

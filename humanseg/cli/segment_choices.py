@@ -1,4 +1,4 @@
-"""The values that the options of `humanseg segment` take; a shell completes them."""
+"""The values of `humanseg segment`'s options, as enums, so that the shell can complete them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `humanseg segment` says at its end."""
+"""The final report of `humanseg segment`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from humanseg.cli.segment_run import Tally
 
 
 def report(tally: Tally, results: Results, *, as_json: bool, results_on_stdout: bool) -> None:
-    """Print what failed as a table and the counts on stderr, or all of it as JSON.
+    """Print a table of the failures, and the counts on stderr; or everything as JSON.
 
-    results_on_stdout: standard output belongs to the result, so that the table goes to stderr, too.
+    results_on_stdout: the result was written to standard output, so the table goes to stderr.
     """
     if as_json:
         print_json(document(tally, results))

@@ -1,4 +1,4 @@
-"""The work of `humanseg segment`: photos several at a time, clips one after the other."""
+"""Runs `humanseg segment`: photos in parallel, clips one after the other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """The outcome of all jobs. failed: the photo as the user named it, and the reason."""
+    """The outcome of all jobs. failed: the source and the reason."""
 
     done: list[tuple[Job, Segmentation]] = field(default_factory=list)
     clips: list[Made] = field(default_factory=list)
@@ -31,24 +31,24 @@ class Tally:
 
     @property
     def all_done(self) -> bool:
-        """Whether nothing failed, broke off, or was left untried."""
+        """Whether every job succeeded completely."""
         return not (self.failed or self.untried or any(made.outcome.broken for made in self.clips))
 
 
 @dataclass(frozen=True)
 class Run:
-    """What all jobs share. asked: the options, by name. parallel: requests at a time."""
+    """What all jobs share. options: by name. parallel: concurrent requests."""
 
     server: Client
-    asked: Mapping[str, Any]
+    options: Mapping[str, Any]
     results: Results
     parallel: int
     force: bool
     tally: Tally = field(default_factory=Tally)
 
     def open_jobs(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs that are to be done; the tally has those that are done, or whose result is somebody else's."""
-        still = []
+        """The jobs to run. Adds finished jobs, and jobs whose result is a foreign file, to the tally."""
+        remaining = []
         for job in jobs:
             state = State.OPEN if self.force else self.results.state(job)
             if state is State.DONE:
@@ -58,14 +58,14 @@ class Run:
                 reason = f"{name} exists and was not written by this command; use --force to overwrite it"
                 self.tally.failed.append((str(job.source), reason))
             else:
-                still.append(job)
-        return still
+                remaining.append(job)
+        return remaining
 
     def photos(self, jobs: Sequence[Job]) -> None:
         """Segment photos. Raises CommandError when stopped by Ctrl-C."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        behind = behind_photos(self.asked)
+        behind = behind_photos(self.options)
         queue = iter(jobs)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         bar = Progress(*columns, console=err(), transient=True)
@@ -86,7 +86,7 @@ class Run:
                 raise CommandError("interrupted; run the same command again to resume") from None
 
     def _settle(self, job: Job, future: Future[Segmentation], queue: Iterator[Job]) -> Iterator[Job]:
-        """Note what became of one photo; returns what is left to do."""
+        """Record the outcome of one photo; returns the remaining jobs."""
         from humanseg.client import HumansegError
 
         try:
@@ -107,18 +107,18 @@ class Run:
         return queue
 
     def _photo(self, job: Job, behind: Pixels | None) -> Segmentation:
-        asked, source = self.asked, job.source
-        if asked["format"] in CONTAINERS:
-            raise ValueError(f"a photo can't be written as {asked['format']}: use --format png, webp or jpeg")
+        options, source = self.options, job.source
+        if options["format"] in CONTAINERS:
+            raise ValueError(f"a photo can't be written as {options['format']}: use --format png, webp or jpeg")
         if source.download:
             source.download(source.path)
         if behind is None:
-            answer = self.server.segment(source.path, **asked)
+            answer = self.server.segment(source.path, **options)
         else:
             cut = self.server.segment(
-                source.path, **{**asked, "output": "cutout", "format": "png", "background": None}
+                source.path, **{**options, "output": "cutout", "format": "png", "background": None}
             )
-            answer = dataclasses.replace(cut, content=in_front(cut.content, behind, asked["format"] or "png"))
+            answer = dataclasses.replace(cut, content=in_front(cut.content, behind, options["format"] or "png"))
         job.result.parent.mkdir(parents=True, exist_ok=True)
         answer.save(job.result)
         self.results.deliver(job)
@@ -157,7 +157,7 @@ class Run:
         # A result in the log may be overwritten, unless it can be resumed.
         again = self.force or (self.results.resumes and not is_begun(job.result))
         stays = self.results.name(job) == str(job.result)
-        made = work(self.server, job, self.asked, self.parallel, force=again, stays=stays)
+        made = work(self.server, job, self.options, self.parallel, force=again, stays=stays)
         self.results.deliver(job, whole=not made.outcome.broken)
         if source.download:
             source.path.unlink()

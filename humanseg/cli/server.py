@@ -29,8 +29,8 @@ def status(
     with _manage(url, timeout, api_key) as server:
         models = server.models()
         # Only a worker can answer this.
-        facts = [server.facts(one.name, one.version) if one.ready else {} for one in models]
-    _show(models, as_json, f"Models at {management_url(url)}", [each.get("network", {}) for each in facts])
+        facts = [server.facts(model.name, model.version) if model.ready else {} for model in models]
+    _show(models, as_json, f"Models at {management_url(url)}", [entry.get("network", {}) for entry in facts])
 
 
 @app.command()
@@ -49,8 +49,8 @@ def scale(
     Scaling down kills workers immediately, with the photos in progress.
     """
     with _manage(url, timeout) as server, err().status(f"Scaling {model} to {workers}"):
-        one = server.scale(model, workers, version=version, timeout=timeout)
-    _show([one], as_json, "Scaled")
+        scaled = server.scale(model, workers, version=version, timeout=timeout)
+    _show([scaled], as_json, "Scaled")
 
 
 @app.command()
@@ -76,27 +76,27 @@ def register(
 
     with _manage(url, timeout) as server:
         archive = read_mar(mar)
-        same = [one for one in server.models() if one.name == archive.model]
-        if any(one.version == archive.version for one in same):
+        same = [model for model in server.models() if model.name == archive.model]
+        if any(other.version == archive.version for other in same):
             raise CommandError(
                 f"{archive.model} {archive.version} is already registered; build the new one with "
                 f"another --version, or first run: humanseg unregister {archive.version}"
             )
         # A version that takes over needs as many workers as its predecessor.
-        count = workers or max((one.min_workers for one in same if one.default), default=0) or 1
+        count = workers or max((other.min_workers for other in same if other.default), default=0) or 1
         store = model_store or find_store(state_dir, server.url)
         name, placed = put(archive, store)
         try:
             with err().status(f"Loading {name} with {count} workers"):
-                one = server.register(name, workers=count, timeout=timeout)
+                registered = server.register(name, workers=count, timeout=timeout)
         except HumansegError:
             if placed:
                 (store / name).unlink(missing_ok=True)
             raise
         if default:
-            server.set_default(one.name, one.version)
-        one = server.version(one.name, one.version)
-    _show([one], as_json, "Registered")
+            server.set_default(registered.name, registered.version)
+        registered = server.version(registered.name, registered.version)
+    _show([registered], as_json, "Registered")
 
 
 @app.command()
@@ -149,22 +149,22 @@ def _show(
     import dataclasses
 
     if as_json:
-        said = [{**dataclasses.asdict(one), "ready": one.ready} for one in models]
-        for document, network in zip(said, networks or (), strict=False):
+        documents = [{**dataclasses.asdict(model), "ready": model.ready} for model in models]
+        for document, network in zip(documents, networks or (), strict=False):
             document["network"] = network
-        print_json(said)
+        print_json(documents)
         return
     rows = [
         (
-            one.name,
-            f"{one.version} (default)" if one.default else one.version,
-            f"{one.ready} of {one.max_workers}",
-            f"{one.queued} of {one.queued + one.queue_room}",
-            one.batch_size,
-            f"{sum(worker.memory for worker in one.workers) / 2**20:.0f} MiB",
-            one.mar,
+            model.name,
+            f"{model.version} (default)" if model.default else model.version,
+            f"{model.ready} of {model.max_workers}",
+            f"{model.queued} of {model.queued + model.queue_room}",
+            model.batch_size,
+            f"{sum(worker.memory for worker in model.workers) / 2**20:.0f} MiB",
+            model.mar,
         )
-        for one in models
+        for model in models
     ]
     columns = ("model", "version", "READY", "queued", "batch", "memory", "archive")
     if networks is None:

@@ -50,18 +50,18 @@ def gather(texts: list[str], out: Path | None, scratch: Path, *, timeout: float)
     """
     if texts.count(STDIN) > 1:
         raise CommandError("standard input can only be read once: use - once")
-    found = Gathered()
+    gathered = Gathered()
     for number, text in enumerate(texts):
         if not is_address(text):
-            found.sources += find(text, out)
+            gathered.sources += find(text, out)
             continue
         folder = scratch / f"in{number}"
         folder.mkdir()
         try:
-            found.sources += _from_address(text, folder, timeout)
+            gathered.sources += _from_address(text, folder, timeout)
         except DownloadError as error:
-            found.failed.append((text, str(error)))
-    return found
+            gathered.failed.append((text, str(error)))
+    return gathered
 
 
 def _from_address(text: str, folder: Path, timeout: float) -> Iterator[Source]:
@@ -83,9 +83,9 @@ def _from_address(text: str, folder: Path, timeout: float) -> Iterator[Source]:
 
 def _from_folder(address: s3.Address, folder: Path) -> Iterator[Source]:
     number = 0
-    for number, one in enumerate((one for one in s3.listed(address) if _is_read(one.name)), 1):
-        path = folder / f"{number}{one.name.suffix.lower()}"  # a key may be longer than a file's name
-        yield Source(path, one.name, str(one.address), one.version, partial(s3.fetch, one.address))
+    for number, entry in enumerate((entry for entry in s3.listed(address) if _is_read(entry.name)), 1):
+        path = folder / f"{number}{entry.name.suffix.lower()}"  # a key may be longer than a file's name
+        yield Source(path, entry.name, str(entry.address), entry.version, partial(s3.fetch, entry.address))
     if not number:
         raise DownloadError(f"{address} contains no photos or clips")
 

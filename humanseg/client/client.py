@@ -198,11 +198,11 @@ class Client:
             while not done.wait(ASK_EVERY):
                 try:
                     form = {name: (None, value.encode()) for name, value in token.items()}
-                    said = self._transport.send("POST", self._path(version), files=form, retries=0).json()
+                    answer = self._transport.send("POST", self._path(version), files=form, retries=0).json()
                 except (HumansegError, ValueError):
                     continue  # the workers are busy: ask again
-                if said["state"] == "working":
-                    progress(said["frames"], said["of"])
+                if answer["state"] == "working":
+                    progress(answer["frames"], answer["of"])
 
         thread = threading.Thread(target=ask, name="clip-progress", daemon=True)
         thread.start()

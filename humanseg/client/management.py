@@ -107,9 +107,9 @@ class Management:
         names: list[str] = []
         page: str | None = None
         while True:
-            said = self._get("/models", {"next_page_token": page} if page else {})
-            names += [model["modelName"] for model in said["models"]]
-            page = said.get("nextPageToken")
+            listing = self._get("/models", {"next_page_token": page} if page else {})
+            names += [model["modelName"] for model in listing["models"]]
+            page = listing.get("nextPageToken")
             if page is None:
                 return tuple(version for name in sorted(names) for version in self.versions(name))
 
@@ -121,7 +121,7 @@ class Management:
         """
         default = self._get(_path(model), {})[0]["modelVersion"]
         every = self._get(_path(model, "all"), {})
-        return tuple(sorted((_version(said, default) for said in every), key=lambda one: one.version))
+        return tuple(sorted((_version(entry, default) for entry in every), key=lambda version: version.version))
 
     def version(self, model: str, version: str | None = None) -> ModelVersion:
         """One version of a model; the default one when `version` is None.
@@ -129,10 +129,9 @@ class Management:
         Raises:
             NotFoundError: no such model or version.
         """
-        every = self.versions(model)
-        for one in every:
-            if one.version == version or (version is None and one.default):
-                return one
+        for candidate in self.versions(model):
+            if candidate.version == version or (version is None and candidate.default):
+                return candidate
         self._get(_path(model, version), {})  # the server's own 404
         raise AnswerError(f"{self.url} describes {model} {version} but does not list it; retry")
 
@@ -146,15 +145,15 @@ class Management:
             NotFoundError: no such model or version.
         """
         try:
-            (said,) = self._get(_path(model, version), {"customized": "true"})
+            (answer,) = self._get(_path(model, version), {"customized": "true"})
         except UnauthorizedError:
             return {}
-        found = said.get("customizedMetadata")
+        facts = answer.get("customizedMetadata")
         try:
-            found = json.loads(found) if isinstance(found, str) else found
+            facts = json.loads(facts) if isinstance(facts, str) else facts
         except ValueError:
-            found = None
-        return found if isinstance(found, dict) else {}
+            facts = None
+        return facts if isinstance(facts, dict) else {}
 
     def scale(self, model: str, workers: int, *, version: str | None = None, timeout: float = 300.0) -> ModelVersion:
         """Run exactly `workers` workers (0 or more) and return when all of them are READY.
@@ -167,10 +166,10 @@ class Management:
         """
         if workers < 0:
             raise ValueError(f"workers={workers} must be 0 or more")
-        one = self.version(model, version)
+        current = self.version(model, version)
         number = {"min_worker": str(workers), "max_worker": str(workers), "synchronous": "true"}
-        self._change("PUT", _path(model, one.version), number, timeout)
-        return self.wait_ready(model, one.version, workers, timeout=timeout)
+        self._change("PUT", _path(model, current.version), number, timeout)
+        return self.wait_ready(model, current.version, workers, timeout=timeout)
 
     def register(
         self, mar: str, *, workers: int = 1, model: str | None = None, timeout: float = 300.0
@@ -191,7 +190,7 @@ class Management:
         """
         if workers < 1:
             raise ValueError(f"workers={workers} must be 1 or more for a new version")
-        before = {(one.name, one.version) for one in self.models()}
+        before = {(model.name, model.version) for model in self.models()}
         asked = {"url": mar, "initial_workers": str(workers), "synchronous": "true"}
         if model is not None:
             asked["model_name"] = model
@@ -203,15 +202,15 @@ class Management:
             return self.wait_ready(new[0].name, new[0].version, workers, timeout=timeout)
         except HumansegError as error:
             # TorchServe keeps a version whose workers could not start, and answers a second attempt with 409.
-            for one in self._new(mar, before):
-                self._change("DELETE", _path(one.name, one.version), {}, timeout)
+            for version in self._new(mar, before):
+                self._change("DELETE", _path(version.name, version.version), {}, timeout)
             if isinstance(error, ServerFaultError):
                 why = f"{error.message}; see the server's model_log.log for the cause"
                 raise ServerFaultError(error.status, error.type, why, error.request_id) from None
             raise
 
     def _new(self, mar: str, before: set[tuple[str, str]]) -> list[ModelVersion]:
-        return [one for one in self.models() if one.mar == mar and (one.name, one.version) not in before]
+        return [model for model in self.models() if model.mar == mar and (model.name, model.version) not in before]
 
     def set_default(self, model: str, version: str) -> None:
         """Set the default version, which answers requests without a version.
@@ -232,9 +231,9 @@ class Management:
             NotFoundError: no such model or version.
             NotReadyError: the queue did not stay empty within `timeout` seconds.
         """
-        one = self.version(model, version)
+        current = self.version(model, version)
         # The server rejects the default version, and a version without workers need not drain.
-        if one.workers and not one.default:
+        if current.workers and not current.default:
             self._run_dry(model, version, drain, timeout)
         self._change("DELETE", _path(model, version), {}, timeout)
 
@@ -242,12 +241,12 @@ class Management:
         """Wait until exactly `workers` workers run and all of them are READY."""
         end = self._clock() + timeout
         while True:
-            one = self.version(model, version)
-            if one.ready == workers == len(one.workers):
-                return one
+            current = self.version(model, version)
+            if current.ready == workers == len(current.workers):
+                return current
             if self._clock() >= end:
                 raise NotReadyError(
-                    f"{model} {version} has {one.ready} of {workers} workers READY after {timeout:g} s; "
+                    f"{model} {version} has {current.ready} of {workers} workers READY after {timeout:g} s; "
                     "see the server's model_log.log, or use a longer timeout"
                 )
             self._sleep(POLL)
@@ -298,21 +297,21 @@ def _path(model: str, version: str | None = None) -> str:
     return path if version is None else f"{path}/{quote(version, safe='')}"
 
 
-def _version(said: Mapping[str, Any], default: str) -> ModelVersion:
-    queue = said.get("jobQueueStatus") or {}
+def _version(answer: Mapping[str, Any], default: str) -> ModelVersion:
+    queue = answer.get("jobQueueStatus") or {}
     return ModelVersion(
-        name=said["modelName"],
-        version=said["modelVersion"],
-        default=said["modelVersion"] == default,
-        mar=said["modelUrl"],
-        min_workers=said["minWorkers"],
-        max_workers=said["maxWorkers"],
-        batch_size=said["batchSize"],
-        max_batch_delay=said["maxBatchDelay"],
+        name=answer["modelName"],
+        version=answer["modelVersion"],
+        default=answer["modelVersion"] == default,
+        mar=answer["modelUrl"],
+        min_workers=answer["minWorkers"],
+        max_workers=answer["maxWorkers"],
+        batch_size=answer["batchSize"],
+        max_batch_delay=answer["maxBatchDelay"],
         queued=queue.get("pendingRequests", 0),
         queue_room=queue.get("remainingCapacity", 0),
         workers=tuple(
-            Worker(str(one["id"]), one["status"], one["pid"], one["memoryUsage"], one["gpu"])
-            for one in said["workers"]
+            Worker(str(worker["id"]), worker["status"], worker["pid"], worker["memoryUsage"], worker["gpu"])
+            for worker in answer["workers"]
         ),
     )

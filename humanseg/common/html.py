@@ -44,8 +44,8 @@ def page(title: str, *parts: Raw, data: Any = None, name: str = "data") -> str:
 def embedded(text: str, name: str = "data") -> Any:
     """Extract the data that `page` embedded in a report. Raises ValueError if there is none."""
     start = f'<script type="application/json" id="{name}">'
-    _, found, rest = text.partition(start)
-    if not found:
+    _, start_tag, rest = text.partition(start)
+    if not start_tag:
         raise ValueError(f"not a report: it has no {name!r} data")
     return json.loads(rest.partition("</script>")[0])
 
@@ -122,8 +122,8 @@ def bars_plot(names: Sequence[str], first: Sequence[float], second: Sequence[flo
     slot = width / max(1, len(names))
     out = [f'<svg viewBox="0 0 {width} {height + bottom + 18}" width="{width}" role="img">']
     every = -(-len(names) // 10)
-    for index, (name, one, two) in enumerate(zip(names, first, second, strict=True)):
-        for place, value, colour in ((0.1, one, GREY), (0.5, two, BLUE)):
+    for index, (name, before, after) in enumerate(zip(names, first, second, strict=True)):
+        for place, value, colour in ((0.1, before, GREY), (0.5, after, BLUE)):
             tall = value / most * (height - 10)
             out.append(
                 f'<rect x="{(index + place) * slot:.1f}" y="{height - tall:.1f}" width="{0.38 * slot:.1f}" '

@@ -172,9 +172,9 @@ class Rollout:
                 new = server_errors(server.metrics_url) - before[number]
                 if new > 0:
                     raise ReleaseError(f"{client.url} has answered {new:g} requests with 5xx since the switch")
-                one = client.management.version(self.release.model, self.release.version)
-                if one.ready < one.min_workers:
-                    raise ReleaseError(f"{client.url} has {one.ready} of {one.min_workers} workers READY")
+                version = client.management.version(self.release.model, self.release.version)
+                if version.ready < version.min_workers:
+                    raise ReleaseError(f"{client.url} has {version.ready} of {version.min_workers} workers READY")
             self._ask_golden(None)
 
     def _clear(self) -> None:

@@ -28,23 +28,26 @@ def read_coco(name: str, content: dict[str, Any], options: Options) -> Reading:
     """The masks of a COCO file; messages call it `name`."""
     reading = Reading()
     try:
-        persons = {one["id"] for one in content["categories"] if options.is_person([str(one["name"])])}
-        images = {one["id"]: one for one in content["images"]}
+        persons = {category["id"] for category in content["categories"] if options.is_person([str(category["name"])])}
+        images = {image["id"]: image for image in content["images"]}
         drawn: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for one in content["annotations"]:
-            if one["image_id"] not in images:
+        for annotation in content["annotations"]:
+            if annotation["image_id"] not in images:
                 reading.refused.append(
-                    Refusal(f"{name}: annotation {one.get('id')}", f"its image {one['image_id']} is not in the file")
+                    Refusal(
+                        f"{name}: annotation {annotation.get('id')}",
+                        f"its image {annotation['image_id']} is not in the file",
+                    )
                 )
-            elif one["category_id"] in persons:
-                drawn[one["image_id"]].append(one)
+            elif annotation["category_id"] in persons:
+                drawn[annotation["image_id"]].append(annotation)
     except (KeyError, TypeError) as error:
         reason = f"invalid COCO ({type(error).__name__}: {error})"
         return Reading(refused=[Refusal(name, reason)])
     if not persons:
         wanted = ", ".join(options.labels)
-        found = ", ".join(sorted({str(one["name"]) for one in content["categories"]})) or "none"
-        return Reading(refused=[Refusal(name, f"has no category {wanted}, only {found}; use --label")])
+        names = ", ".join(sorted({str(category["name"]) for category in content["categories"]})) or "none"
+        return Reading(refused=[Refusal(name, f"has no category {wanted}, only {names}; use --label")])
     for key, image in images.items():
         source = f"{name}: image {key} ({image.get('file_name')})"
         try:
@@ -66,17 +69,17 @@ def _join(image: dict[str, Any], annotations: list[dict[str, Any]]) -> Mask:
     if width < 1 or height < 1 or width * height > LARGEST:
         raise LabelError(f"its size is {width}x{height}")
     mask = np.zeros((height, width), np.uint8)
-    for one in annotations:
-        found = one["segmentation"]
+    for annotation in annotations:
+        shape = annotation["segmentation"]
         try:
-            if isinstance(found, dict):
-                mask[_runs(found, width, height)] = 255
-            elif found:
-                mask[_polygons(found, width, height)] = 255
+            if isinstance(shape, dict):
+                mask[_runs(shape, width, height)] = 255
+            elif shape:
+                mask[_polygons(shape, width, height)] = 255
             else:
                 raise LabelError("has a box but no mask")
         except LabelError as error:
-            raise LabelError(f"annotation {one.get('id')} {error}") from None
+            raise LabelError(f"annotation {annotation.get('id')} {error}") from None
     return mask
 
 
@@ -87,15 +90,17 @@ def _polygons(polygons: Sequence[Sequence[float]], width: int, height: int) -> A
     for polygon in polygons:
         if len(polygon) < 6 or len(polygon) % 2 or not np.isfinite(np.asarray(polygon, np.float64)).all():
             raise LabelError("has a polygon of fewer than 3 points")
-    return coco.decode(coco.merge(coco.frPyObjects([list(one) for one in polygons], height, width))).astype(bool)
+    return coco.decode(coco.merge(coco.frPyObjects([list(polygon) for polygon in polygons], height, width))).astype(
+        bool
+    )
 
 
-def _runs(found: dict[str, Any], width: int, height: int) -> Any:
+def _runs(shape: dict[str, Any], width: int, height: int) -> Any:
     """Run-lengths to bool [height, width]: as a list of counts or as COCO's string."""
-    if list(found["size"]) != [height, width]:
-        rle_size = "x".join(map(str, reversed(found["size"])))
+    if list(shape["size"]) != [height, width]:
+        rle_size = "x".join(map(str, reversed(shape["size"])))
         raise LabelError(f"is for a picture of {rle_size}, but its photo is {width}x{height}")
-    text = found["counts"]
+    text = shape["counts"]
     counts = decompress(text) if isinstance(text, str | bytes) else [int(count) for count in text]
     if min(counts, default=0) < 0 or sum(counts) != width * height:
         raise LabelError(f"has an RLE of {sum(counts)} pixels, but its photo has {width * height}")

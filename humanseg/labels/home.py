@@ -84,8 +84,8 @@ def _load(path: Path) -> Any:
 def by_photo(reading: Reading) -> Iterator[tuple[PhotoRef, list[Any]]]:
     """The masks grouped by photo, in the order of the files."""
     grouped: dict[tuple[str | None, str | None, str], list[Any]] = {}
-    for one in reading.masks:
-        key = (one.photo.request_id, one.photo.sha256, one.photo.file)
-        grouped.setdefault(key, []).append(one)
+    for mask in reading.masks:
+        key = (mask.photo.request_id, mask.photo.sha256, mask.photo.file)
+        grouped.setdefault(key, []).append(mask)
     for group in grouped.values():
         yield group[0].photo, group

@@ -97,8 +97,8 @@ def _from_min(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind(region: Mapping[str, Any]) -> str:
-    found = next((name for name in sorted(MASKS | SHAPES) if name in region), None)
-    return found or ("brush" if "rle" in region else "polygon" if "points" in region else "")
+    kind = next((name for name in sorted(MASKS | SHAPES) if name in region), None)
+    return kind or ("brush" if "rle" in region else "polygon" if "points" in region else "")
 
 
 def _join(regions: list[dict[str, Any]], options: Options) -> tuple[Mask | None, int]:
@@ -122,8 +122,8 @@ def _join(regions: list[dict[str, Any]], options: Options) -> tuple[Mask | None,
 
 
 def _labels(value: Mapping[str, Any]) -> list[str]:
-    found = (value.get(name) for name in ("brushlabels", "bitmasklabels", "polygonlabels", "labels"))
-    return next((names for names in found if names), [])
+    lists = (value.get(name) for name in ("brushlabels", "bitmasklabels", "polygonlabels", "labels"))
+    return next((names for names in lists if names), [])
 
 
 def _draw(kind: str, region: Mapping[str, Any]) -> Mask:
@@ -161,11 +161,11 @@ def _bitmask(url: str, width: int, height: int) -> Mask:
     return mask
 
 
-def _annotator(found: Any) -> str | None:
+def _annotator(annotator: Any) -> str | None:
     """`completed_by` is a number, an address, or an object with both."""
-    if isinstance(found, dict):
-        found = found.get("email") or found.get("id")
-    return None if found is None else str(found)
+    if isinstance(annotator, dict):
+        annotator = annotator.get("email") or annotator.get("id")
+    return None if annotator is None else str(annotator)
 
 
 def _time(text: Any) -> datetime | None:

@@ -31,8 +31,8 @@ def read_pngs(paths: Iterable[Path], tasks: Mapping[str, PhotoRef], options: Opt
     reading = Reading()
     of_task: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in paths:
-        if found := TASK_FILE.fullmatch(path.stem):
-            of_task[found["task"], found["annotation"]].append(path)
+        if match := TASK_FILE.fullmatch(path.stem):
+            of_task[match["task"], match["annotation"]].append(path)
             continue
         try:
             mask = decode_png(path.read_bytes())
@@ -55,16 +55,16 @@ def _layers(paths: list[Path], options: Options) -> tuple[Mask, str | None] | No
     whole: Mask | None = None
     who = None
     for path in paths:
-        found = TASK_FILE.fullmatch(path.stem)
-        assert found
+        match = TASK_FILE.fullmatch(path.stem)
+        assert match
         # FROM_NAME-LABEL[-LABEL...]; "no_label" for an unlabelled region
-        names = found["rest"].split("-")[1:]
+        names = match["rest"].split("-")[1:]
         if not options.is_person([name for name in names if name != "no_label"]):
             continue
         mask = decode_png(path.read_bytes(), soft=True)
         if whole is not None and whole.shape != mask.shape:
             raise LabelError("its layers are of different sizes")
-        whole, who = mask if whole is None else np.maximum(whole, mask), found["who"] or None
+        whole, who = mask if whole is None else np.maximum(whole, mask), match["who"] or None
     return None if whole is None else (whole, who)
 
 
@@ -84,15 +84,15 @@ def decode_png(data: bytes, *, soft: bool = False) -> Mask:
         raise
     except Exception as error:  # decoders raise all kinds of exceptions on invalid data
         raise LabelError(f"can't be read as a picture ({error})") from None
-    found = np.unique(values)
+    levels = np.unique(values)
     if soft and values.dtype == np.uint8:
         person = values > 127
-    elif found.size > 2 or (found.size == 2 and found[0] != 0):
-        raise LabelError(f"is not binary: it has {found.size} values; save it with 0 and 255 only")
+    elif levels.size > 2 or (levels.size == 2 and levels[0] != 0):
+        raise LabelError(f"is not binary: it has {levels.size} values; save it with 0 and 255 only")
     else:
-        if found.size == 1 and 1 < found[0] < 255:
+        if levels.size == 1 and 1 < levels[0] < 255:
             raise LabelError(
-                f"has the single value {found[0]}, which is ambiguous: all person, or nobody? Use 0 or 255"
+                f"has the single value {levels[0]}, which is ambiguous: all person, or nobody? Use 0 or 255"
             )
         person = values > 0
     return np.where(person, np.uint8(255), np.uint8(0))

@@ -25,21 +25,21 @@ def settle(
     Raises:
         LabelError: their masks have different sizes, or agree by less than `least_agreement`.
     """
-    chosen = [one for one in masks if one.truth] or list(masks)
+    chosen = [mask for mask in masks if mask.truth] or list(masks)
     newest: dict[str | None, DrawnMask] = {}
-    for one in sorted(chosen, key=lambda one: _moment(one.time)):
-        newest[one.annotator] = one
+    for mask in sorted(chosen, key=lambda mask: _moment(mask.time)):
+        newest[mask.annotator] = mask
     rows = list(newest.values())
     if len(rows) == 1:
         return rows[0].mask, rows[0].annotator, 1.0
-    shapes = {one.mask.shape for one in rows if one.mask is not None}
+    shapes = {row.mask.shape for row in rows if row.mask is not None}
     if len(shapes) > 1:
         raise LabelError("the annotators' masks have different sizes")
-    who = ", ".join(sorted(one.annotator or "?" for one in rows))
+    who = ", ".join(sorted(row.annotator or "?" for row in rows))
     if not shapes:
         return None, who, 1.0
     shape = shapes.pop()
-    drawn = [np.zeros(shape, bool) if one.mask is None else one.mask > 0 for one in rows]
+    drawn = [np.zeros(shape, bool) if row.mask is None else row.mask > 0 for row in rows]
     agreement = float(np.mean([_iou(first, second) for first, second in combinations(drawn, 2)]))
     if agreement < least_agreement:
         raise LabelError(

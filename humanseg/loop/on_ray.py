@@ -94,10 +94,10 @@ def on_ray(address: str, model: Path, job: Job) -> Work:
                 while waiting and len(flying) < AT_ONCE * max(1, _slots(ray, job.threads)):
                     listed = waiting.pop()
                     flying[task.remote(job, [parts], listed)] = listed
-                done, _ = ray.wait(list(flying))
-                listed = flying.pop(done[0])
+                ready, _ = ray.wait(list(flying))
+                listed = flying.pop(ready[0])
                 try:
-                    packed = ray.get(done[0])
+                    packed = ray.get(ready[0])
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from error
                 except ray.exceptions.RayError:

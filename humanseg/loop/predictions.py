@@ -69,7 +69,7 @@ def predict(reader: Reader, encoder: Encoder, listed: Listed, window: Window) ->
     try:
         rows = reader.records.dataset([listed]).to_table(columns=COLUMNS, filter=where).to_pylist()
     except OSError as error:  # pyarrow's S3 client has no finer ones
-        if listed.key in (one.key for one in reader.records.listed(f"{listed.name.time:%Y-%m-%d}")):
+        if listed.key in (segment.key for segment in reader.records.listed(f"{listed.name.time:%Y-%m-%d}")):
             raise ArchiveError(f"{listed.key} can't be read: {error}") from error
         return None
 
@@ -79,8 +79,8 @@ def predict(reader: Reader, encoder: Encoder, listed: Listed, window: Window) ->
         except (Gone, Damaged) as error:
             return row, str(error)
 
-    found = [_predict(encoder, row, parts) for row, parts in parallel(fetch, rows)]
-    return pa.Table.from_pylist(found, schema=SCHEMA)
+    predictions = [_predict(encoder, row, parts) for row, parts in parallel(fetch, rows)]
+    return pa.Table.from_pylist(predictions, schema=SCHEMA)
 
 
 def _predict(encoder: Encoder, row: dict[str, Any], parts: tuple[bytes, bytes] | str) -> dict[str, Any]:

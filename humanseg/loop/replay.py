@@ -81,15 +81,15 @@ def replay(
     now = datetime.now(timezone.utc)
     until = min(window.until or now, now)
     register(reader, to, "replay", [], now, period=(window.since, until))  # before the first mask is stored here
-    done = Replayed()
+    result = Replayed()
     for again in range(TRIES):
         days = reader.records.days(window.since, window.until)
-        living = {one.name.text: one for day in days for one in reader.records.tables(day)}
+        living = {table.name.text: table for day in days for table in reader.records.tables(day)}
         _leave_only(to, set(living))
-        todo = [one for text, one in living.items() if not _file(to, text).is_file()]
+        todo = [table for text, table in living.items() if not _file(to, text).is_file()]
         if not again:
-            done = replace(done, skipped=len(living) - len(todo))
-        missing = {one.name.text for one in todo}
+            result = replace(result, skipped=len(living) - len(todo))
+        missing = {table.name.text for table in todo}
         rewritten = False
         for listed, rows in work(todo):
             missing.discard(listed.name.text)
@@ -98,26 +98,26 @@ def replay(
                 continue
             _write(to, listed, rows)
             problems = len(rows) - rows["problem"].null_count
-            done = replace(
-                done,
-                segments=done.segments + 1,
-                photos=done.photos + len(rows),
-                problems=done.problems + problems,
+            result = replace(
+                result,
+                segments=result.segments + 1,
+                photos=result.photos + len(rows),
+                problems=result.problems + problems,
             )
-            progress(done.skipped + done.segments, len(living))
+            progress(result.skipped + result.segments, len(living))
         if not rewritten:
-            return replace(done, failed=tuple(sorted(missing)), seconds=time.monotonic() - started)
+            return replace(result, failed=tuple(sorted(missing)), seconds=time.monotonic() - started)
     raise ArchiveError("the archive is being rewritten continuously; run this again later to resume")
 
 
 def resumed(to: Path, asked: str) -> Window | None:
     """The window of the replay in `to` if it was started with the same text: the meaning of 7d changes daily."""
     path = to / ABOUT
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    if found.get("asked") != asked:
+    notes = json.loads(path.read_text()) if path.is_file() else {}
+    if notes.get("asked") != asked:
         return None
-    until = found["until"] and datetime.fromisoformat(found["until"])
-    return Window(datetime.fromisoformat(found["since"]), until)
+    until = notes["until"] and datetime.fromisoformat(notes["until"])
+    return Window(datetime.fromisoformat(notes["since"]), until)
 
 
 def summary(to: Path) -> dict[str, Any]:
@@ -137,10 +137,10 @@ def _claim(to: Path, weights_sha256: str, window: Window, asked: str) -> None:
     if not path.is_file():
         write_whole(path, json.dumps({**about, "asked": asked}, indent=1))
         return
-    found = json.loads(path.read_text())
+    note = json.loads(path.read_text())
     for name, value in about.items():
-        if found.get(name) != value:
-            raise ValueError(f"{to} contains a replay with {name} {found.get(name)}; use another folder")
+        if note.get(name) != value:
+            raise ValueError(f"{to} contains a replay with {name} {note.get(name)}; use another folder")
 
 
 def _leave_only(to: Path, names: set[str]) -> None:

@@ -45,7 +45,10 @@ def as_pattern(text: str) -> str:
     """
     plain = "/_-"
     return "".join(
-        one if (one.isascii() and one.isalnum()) or one in plain else f"\\x{{{ord(one):x}}}" for one in text
+        character
+        if (character.isascii() and character.isalnum()) or character in plain
+        else f"\\x{{{ord(character):x}}}"
+        for character in text
     )
 
 

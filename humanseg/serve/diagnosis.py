@@ -32,7 +32,7 @@ class Finding:
 
     check: str
     state: State
-    found: str
+    details: str
     fix: str = ""
 
 
@@ -51,7 +51,7 @@ def diagnose(
 
     def ask() -> Finding:
         finding = server(url, api_key)
-        answered["server"] = finding.state == "ok" or "API key" in finding.found
+        answered["server"] = finding.state == "ok" or "API key" in finding.details
         return finding
 
     checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
@@ -125,10 +125,10 @@ def cpu(cpuinfo: str) -> Finding:
 def memory(meminfo: str, workers: int) -> Finding:
     """Whether one worker per core fits into memory. `meminfo` is /proc/meminfo."""
     free = int(re.findall(r"MemAvailable:\s+(\d+) kB", meminfo)[0]) * 1024
-    found = f"{free / 1e9:.1f} GB available for {workers} workers"
+    details = f"{free / 1e9:.1f} GB available for {workers} workers"
     if free < workers * WORKER_MEMORY + 1_000_000_000:
-        return Finding("memory", "warning", found, f"WORKERS={max(1, int(free // 1e9) - 1)} ./serve.sh")
-    return Finding("memory", "ok", found)
+        return Finding("memory", "warning", details, f"WORKERS={max(1, int(free // 1e9) - 1)} ./serve.sh")
+    return Finding("memory", "ok", details)
 
 
 def disk(state_dir: Path) -> Finding:
@@ -137,12 +137,12 @@ def disk(state_dir: Path) -> Finding:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    found = f"{free / 1e9:.1f} GB free at {place}"
+    details = f"{free / 1e9:.1f} GB free at {place}"
     if not os.access(place, os.W_OK):
         return Finding("disk", "problem", f"{place} is not writable", "set STATE_DIR to a writable folder")
     if free < (LEAST_SPOOL if state_dir.exists() else LEAST_DISK):
-        return Finding("disk", "problem", found, "free some space, or set STATE_DIR to another disk")
-    return Finding("disk", "ok", found)
+        return Finding("disk", "problem", details, "free some space, or set STATE_DIR to another disk")
+    return Finding("disk", "ok", details)
 
 
 def server(url: str, api_key: str | None) -> Finding:
@@ -153,7 +153,7 @@ def server(url: str, api_key: str | None) -> Finding:
     started = time.monotonic()
     try:
         with Client(url, api_key=api_key, retries=0, timeout=15) as client:
-            found = client.segment(PROBE, archive=False)
+            result = client.segment(PROBE, archive=False)
     except UnauthorizedError:
         return Finding("server", "warning", f"{url} requires an API key", "HUMANSEG_API_KEY=KEY humanseg doctor")
     except UnreachableError:
@@ -161,7 +161,7 @@ def server(url: str, api_key: str | None) -> Finding:
     except HumansegError as error:
         return Finding("server", "problem", f"{url}: {error}", "see STATE_DIR/logs/model_log.log")
     took = 1000 * (time.monotonic() - started)
-    return Finding("server", "ok", f"{url} answers with {MODEL_NAME} {found.model_version} in {took:.0f} ms")
+    return Finding("server", "ok", f"{url} answers with {MODEL_NAME} {result.model_version} in {took:.0f} ms")
 
 
 def port(url: str, answered: bool) -> Finding:
@@ -204,9 +204,9 @@ def archive(environment: Mapping[str, str], state_dir: Path) -> Finding:
     backlog = open_spool(state_dir).backlog()
     minutes = backlog.oldest_seconds / 60
     size = f"{backlog.bytes / 1e6:.1f} MB"
-    found = (
+    details = (
         f"{where}; {size} in the spool, the oldest record is {minutes:.0f} minutes old" if backlog.bytes else where
     )
     if backlog.bytes and minutes > 30:
-        return Finding("archive", "warning", found, "run humanseg archive ship --drain, and see the runbook")
-    return Finding("archive", "ok", found)
+        return Finding("archive", "warning", details, "run humanseg archive ship --drain, and see the runbook")
+    return Finding("archive", "ok", details)

@@ -70,9 +70,9 @@ def write_golden(graph: Path, spec: Spec, folder: Path) -> None:
     engine = OpenVinoEngine(graph, spec, threads=1, precision="float32")
     made = []
     for name, data in pictures().items():
-        found = probability(engine, spec, read_photo(data).pixels)
+        predicted = probability(engine, spec, read_photo(data).pixels)
         # Rounded, so that differences in the last bit between CPUs rarely change the .mar's bytes.
-        rows = tuple(tuple(round(float(cell), 2) for cell in row) for row in cells(found))
+        rows = tuple(tuple(round(float(cell), 2) for cell in row) for row in cells(predicted))
         made.append(Golden(name, base64.b64encode(data).decode(), rows))
     (folder / NAME).write_text(json.dumps([asdict(item) for item in made], indent=1) + "\n")
 

@@ -45,4 +45,4 @@ def _limits(groups: Path, root: Path) -> Iterator[Path]:
             continue
         base, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
         place = base / path.lstrip("/")  # inside a container it may be the host's, and not be there
-        yield from (each / name for each in (place, *place.parents) if each.is_relative_to(base))
+        yield from (parent / name for parent in (place, *place.parents) if parent.is_relative_to(base))

@@ -23,4 +23,4 @@ def build_page(folder: Path) -> str:
 
 def _expanded(part: Path) -> str:
     text = part.read_text(encoding="utf-8")
-    return INCLUDE.sub(lambda found: _expanded(part.parent / (found[1] or found[2])), text)
+    return INCLUDE.sub(lambda match: _expanded(part.parent / (match[1] or match[2])), text)

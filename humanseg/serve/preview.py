@@ -34,12 +34,12 @@ def write_preview(model: Weights | Graph, photo: Path, destination: Path) -> lis
     engine = reference(model)
     frame = preprocess(read.pixels, model.spec)
     raw = engine.output(frame[None])
-    found = segment(engine, model.spec, read.pixels)
-    mask = np.repeat(found.mask[:, :, None], 3, axis=2)
-    image = Image.fromarray(np.hstack((draw(read, found, "overlay"), mask)))
+    segmentation = segment(engine, model.spec, read.pixels)
+    mask = np.repeat(segmentation.mask[:, :, None], 3, axis=2)
+    image = Image.fromarray(np.hstack((draw(read, segmentation, "overlay"), mask)))
     image.thumbnail((2 * LARGEST, LARGEST))
     image.save(destination)
-    return doubts(raw, found.probability_map, model.spec)
+    return doubts(raw, segmentation.probability_map, model.spec)
 
 
 def doubts(raw: NDArray[np.float32], probability: NDArray[np.float32], spec: Spec) -> list[str]:

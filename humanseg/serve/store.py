@@ -57,7 +57,7 @@ def drain(settings: ServeSettings, seconds: float) -> None:
         f"{seconds:.0f}",
     ]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             env={**os.environ, "STATE_DIR": str(settings.state_dir)},
             stdin=subprocess.DEVNULL,
@@ -65,12 +65,12 @@ def drain(settings: ServeSettings, seconds: float) -> None:
             timeout=seconds + 2,
             check=False,
         )
-        finished = done.returncode == 0
+        finished = result.returncode == 0
     except subprocess.TimeoutExpired:
         finished = False
-    left = spool.backlog().segments
-    if not finished or left:
-        message = {"segments_left_in_spool": left, "spool": str(spool.root)}
+    segments = spool.backlog().segments
+    if not finished or segments:
+        message = {"segments_left_in_spool": segments, "spool": str(spool.root)}
         print(
             f"serve: the drain is incomplete; the next start ships the rest: {json.dumps(message)}",
             file=sys.stderr,

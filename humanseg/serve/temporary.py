@@ -27,9 +27,9 @@ def temporary_folder(settings: ServeSettings) -> Iterator[Path]:
     """
     mine = f"humanseg-{os.getuid()}-"
     folder = Path(tempfile.gettempdir()) / f"{mine}{settings.ports['INFERENCE_PORT']}"
-    for left in folder.parent.glob(f"{mine}*"):
-        if _is_ours(left) and (descriptor := _lock(left)) is not None:
-            shutil.rmtree(left, ignore_errors=True)
+    for stale in folder.parent.glob(f"{mine}*"):
+        if _is_ours(stale) and (descriptor := _lock(stale)) is not None:
+            shutil.rmtree(stale, ignore_errors=True)
             os.close(descriptor)
     if folder.is_symlink() or folder.exists():
         raise StartError(f"{folder} belongs to another user. Remove it, or set TMPDIR to another folder.")
@@ -43,11 +43,11 @@ def temporary_folder(settings: ServeSettings) -> Iterator[Path]:
 
 def clear(folder: Path) -> None:
     """Delete what an earlier frontend of this server left in its folder."""
-    for left in folder.iterdir():
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            entry.unlink(missing_ok=True)
 
 
 def _made(folder: Path) -> int:

@@ -38,12 +38,12 @@ class Row:
 def kinds(photo: Path, pixels: Pixels, true: Mask) -> dict[str, str]:
     """The slices of a photo, uint8 [H, W, 3] RGB, whose ground truth, bool [H, W], has a person."""
     quality, leaning = jpeg_quality(photo), tilt(true)
-    found = kinds_of(pixels, true, Facts())
+    kinds = kinds_of(pixels, true, Facts())
     if quality is not None:
-        found["JPEG quality"] = "below 75" if quality < 75 else "75 to 92" if quality <= 92 else "above 92"
+        kinds["JPEG quality"] = "below 75" if quality < 75 else "75 to 92" if quality <= 92 else "above 92"
     if leaning is not None:
-        found["tilt"] = "below 10°" if leaning < 10 else "10 to 35°" if leaning <= 35 else "above 35°"
-    return found
+        kinds["tilt"] = "below 10°" if leaning < 10 else "10 to 35°" if leaning <= 35 else "above 35°"
+    return kinds
 
 
 def tilt(true: Mask) -> float | None:
@@ -69,8 +69,8 @@ def jpeg_quality(photo: Path) -> float | None:
 def table(photos: Iterable[tuple[dict[str, str], Score]]) -> list[Row]:
     """One row per slice, in order of first occurrence."""
     by_kind: dict[str, dict[str, list[Score]]] = {}
-    for found, score in photos:
-        for kind, name in found.items():
+    for kinds, score in photos:
+        for kind, name in kinds.items():
             by_kind.setdefault(kind, {}).setdefault(name, []).append(score)
     return [
         Row(f"{kind}: {name}", len(scores), _mean_iou(scores), *metrics.interval(scores, _mean_iou))

@@ -72,15 +72,15 @@ CHANGES: dict[str, Change] = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class MeasuredPhoto:
     """One photo: its pixels, the predicted mask, and the ground truth, all [H, W]."""
 
     pixels: Pixels
-    found: Mask
+    predicted: Mask
     true: Mask
 
 
-def agreement(segment: Callable[[Pixels], Mask], photos: Sequence[Seen]) -> dict[str, tuple[float, float]]:
+def agreement(segment: Callable[[Pixels], Mask], photos: Sequence[MeasuredPhoto]) -> dict[str, tuple[float, float]]:
     """For each change: the mean IoU with the unchanged photos' masks, and with the ground truth.
 
     segment: RGB uint8 [H, W, 3] to a mask bool [H, W].
@@ -94,8 +94,8 @@ def agreement(segment: Callable[[Pixels], Mask], photos: Sequence[Seen]) -> dict
             mask = segment(change(photo.pixels))
             if change is mirrored:
                 mask = np.ascontiguousarray(mask[:, ::-1])
-            mask = _like(mask, photo.found)
-            pairs.append((iou(mask, photo.found), iou(mask, photo.true)))
+            mask = _like(mask, photo.predicted)
+            pairs.append((iou(mask, photo.predicted), iou(mask, photo.true)))
         with_own, with_true = np.mean(pairs, axis=0)
         figures[name] = (float(with_own), float(with_true))
     return figures

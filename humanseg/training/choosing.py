@@ -104,18 +104,18 @@ def choose(
             why = names[int(random.choice(len(names), p=stacked[:, place] / stacked[:, place].sum()))]
             index = int(rest[place])
             chosen.append(Chosen(index, why, float(chances[place]), int(alike[index])))
-    return sorted(chosen, key=lambda one: one.index)
+    return sorted(chosen, key=lambda choice: choice.index)
 
 
 def near_duplicates(hashes: NDArray[np.uint64], known: NDArray[np.uint64] | None = None) -> NDArray[np.intp]:
     """The number of photos that each one represents, [N]: 0 for a near-duplicate of an earlier or known photo."""
     alike = np.zeros(len(hashes), np.intp)
     kept: list[int] = []
-    for index, one in enumerate(hashes):
-        if known is not None and len(known) and int(np.bitwise_count(known ^ one).min()) <= NEAR:
+    for index, value in enumerate(hashes):
+        if known is not None and len(known) and int(np.bitwise_count(known ^ value).min()) <= NEAR:
             continue
         if kept:
-            distances = np.bitwise_count(hashes[kept] ^ one)
+            distances = np.bitwise_count(hashes[kept] ^ value)
             nearest = int(distances.argmin())
             if int(distances[nearest]) <= NEAR:
                 alike[kept[nearest]] += 1
@@ -184,9 +184,9 @@ def calibrated_doubt(confidence: Floats, known: Sequence[Pair] = ()) -> Floats:
 
 def disagreement(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
     """1 - IoU of two masks [H, W], a person where not 0: of two versions, or of a photo and its mirror image."""
-    one, two = np.asarray(first) > 0, np.asarray(second) > 0
-    either = int(np.count_nonzero(one | two))
-    return 1 - int(np.count_nonzero(one & two)) / either if either else 0.0
+    old, new = np.asarray(first) > 0, np.asarray(second) > 0
+    union = int(np.count_nonzero(old | new))
+    return 1 - int(np.count_nonzero(old & new)) / union if union else 0.0
 
 
 def _evenly(scores: Floats) -> Floats:
@@ -198,4 +198,4 @@ def _evenly(scores: Floats) -> Floats:
 def why_counts(chosen: Sequence[Chosen]) -> dict[str, int]:
     """The number of choices by reason."""
     names = ("new", "doubt", "disagreement", "random")
-    return {name: sum(one.why == name for one in chosen) for name in names}
+    return {name: sum(choice.why == name for choice in chosen) for name in names}

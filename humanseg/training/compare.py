@@ -66,18 +66,18 @@ def measure(
                 seen.add(shape)
                 candidate.segment(pixels)
             started = clock()
-            found = candidate.segment(pixels)
+            segmentation = candidate.segment(pixels)
             seconds[index, side] = max(1e-9, clock() - started)
-            scored = score(found.mask > 0, true)
+            scored = score(segmentation.mask > 0, true)
             values[side, index] = [getattr(scored, name) for name in MEASURES]
-            bins[side, index] = reliability(found.probability, true)
+            bins[side, index] = reliability(segmentation.probability, true)
         progress(index + 1, len(samples))
     names = sorted({name for row in kinds for name in row})
     paired = Paired(
         old={name: values[0, :, place] for place, name in enumerate(MEASURES)},
         new={name: values[1, :, place] for place, name in enumerate(MEASURES)},
         people=people,
-        weights=np.array([1 / one.probability for one in facts]),
+        weights=np.array([1 / photo.probability for photo in facts]),
         old_bins=bins[0],
         new_bins=bins[1],
         seconds=seconds,

@@ -184,12 +184,12 @@ def _extremes(old: Candidate, new: Candidate, measured: Measured) -> list[Raw]:
     return parts
 
 
-def _tile(pixels: Pixels, found: Mask, true: Mask) -> Pixels:
+def _tile(pixels: Pixels, predicted: Mask, true: Mask) -> Pixels:
     """The photo with its predicted mask: BGR, with a long side of TILE pixels."""
     scale = TILE / max(pixels.shape[:2])
     size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)[..., ::-1].astype(np.float32)
-    shown = [cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0 for mask in (found, true)]
+    shown = [cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0 for mask in (predicted, true)]
     for where, colour in (
         (shown[0] & shown[1], (0, 200, 0)),
         (~shown[0] & shown[1], (255, 0, 0)),

@@ -39,14 +39,14 @@ class EncoderEngine(OpenVinoEngine):
         self.features: Features = np.zeros(0, np.float32)  # of the last frame, [channels]
 
     def _one(self, frame: Batch) -> Batch:
-        said = super()._one(frame)
+        output = super()._one(frame)
         self.features = self._request.get_output_tensor(1).data[0].astype(np.float32)
-        return said
+        return output
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The network's view of a photo.
+class Prediction:
+    """The network's answer for a photo.
 
     features: float32 [D], of length 1. confidence, disagreement (with its mirror): 0..1. mask: uint8 [H, W], 0/255.
     """
@@ -66,16 +66,16 @@ class Encoder:
 
     def segment(self, pixels: Pixels) -> tuple[Segmentation, Features]:
         """Segment a photo, uint8 [H, W, 3] RGB: the answer, and its features, float32 [D] of length 1."""
-        found = self.candidate.segment(pixels)
+        segmentation = self.candidate.segment(pixels)
         vector = self.engine.features
-        return found, vector / np.float32(max(1e-12, float(np.linalg.norm(vector))))
+        return segmentation, vector / np.float32(max(1e-12, float(np.linalg.norm(vector))))
 
-    def look(self, pixels: Pixels) -> Seen:
+    def predict(self, pixels: Pixels) -> Prediction:
         """Process a photo, uint8 [H, W, 3] RGB, and its mirror image."""
-        found, features = self.segment(pixels)
+        segmentation, features = self.segment(pixels)
         mirrored = self.candidate.segment(np.ascontiguousarray(pixels[:, ::-1])).mask[:, ::-1]
-        confidence = found.summary(self.candidate.spec.calibration).confidence
-        return Seen(features, confidence, disagreement(found.mask, mirrored), found.mask)
+        confidence = segmentation.summary(self.candidate.spec.calibration).confidence
+        return Prediction(features, confidence, disagreement(segmentation.mask, mirrored), segmentation.mask)
 
 
 def load_encoder(path: Path, scratch: Path, *, threads: int = 1) -> Encoder:
@@ -120,9 +120,9 @@ def _with_deepest(model: Any, spec: Spec) -> Any:
         raise ValueError("the network has no layer with a spatial output; its features can't be used")
     smallest = min(pictures.values())
     deepest = [name for name, size in pictures.items() if size == smallest][-1]
-    node = next(each for each in model.get_ordered_ops() if each.get_friendly_name() == deepest)
+    node = next(op for op in model.get_ordered_ops() if op.get_friendly_name() == deepest)
     # OpenVINO fuses a layer with its upsampling: an output in between changes bfloat16 rounding, and the mask.
-    grown = [one.get_node() for one in node.output(0).get_target_inputs()]
+    grown = [target.get_node() for target in node.output(0).get_target_inputs()]
     if len(grown) == 1 and grown[0].get_type_name() == "Interpolate":
         node = grown[0]
     mean = openvino.opset13.reduce_mean(node.output(0), np.array([2, 3]), keep_dims=False)
@@ -133,7 +133,7 @@ def _from_input(model: Any) -> Iterator[Any]:
     """The nodes of a graph that depend on the photo, in topological order, without weights and other constants."""
     reached = {parameter.get_friendly_name() for parameter in model.get_parameters()}
     for node in model.get_ordered_ops():
-        if any(one.get_node().get_friendly_name() in reached for one in node.input_values()):
+        if any(value.get_node().get_friendly_name() in reached for value in node.input_values()):
             reached.add(node.get_friendly_name())
             if node.get_type_name() != "Result":
                 yield node

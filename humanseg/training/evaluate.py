@@ -20,7 +20,7 @@ from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.weights import Weights
 from humanseg.training import by_kind, metrics, reliability
 from humanseg.training.by_kind import Row
-from humanseg.training.changes import Mask, Seen, agreement
+from humanseg.training.changes import Mask, MeasuredPhoto, agreement
 from humanseg.training.measure import Engine, Result, measure_samples
 from humanseg.training.metrics import Score
 from humanseg.training.reliability import Pair
@@ -53,7 +53,7 @@ class SetReport:
     @property
     def pairs(self) -> list[Pair]:
         """(confidence, IoU) of the photos with a detected person."""
-        return [(result.confidence, result.iou) for result in self.results if result.found.any()]
+        return [(result.confidence, result.iou) for result in self.results if result.predicted.any()]
 
 
 def evaluate(
@@ -83,8 +83,10 @@ def evaluate(
     for name, samples in sets:
         if samples:
             results = measure_samples(weights, samples, threshold, run, quality)
-            seen = [Seen(result.pixels, result.found, result.true) for result in results] if changed else []
-            reports.append(report_set(name, results, agreement(mask, seen)))
+            photos = (
+                [MeasuredPhoto(result.pixels, result.predicted, result.true) for result in results] if changed else []
+            )
+            reports.append(report_set(name, results, agreement(mask, photos)))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for report in reports:

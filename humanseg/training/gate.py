@@ -29,13 +29,13 @@ class Gate:
 def read_gate(path: Path) -> Gate:
     """Read a report. Raises ValueError if it is not one, OSError if it can't be read."""
     try:
-        found = embedded(path.read_text(), NAME)
-        listed = {one for row in found["per_photo"] for one in row["request_ids"]}
+        report = embedded(path.read_text(), NAME)
+        listed = {request_id for row in report["per_photo"] for request_id in row["request_ids"]}
         return Gate(
-            found["verdict"],
-            found["old"]["weights_sha256"],
-            found["new"]["weights_sha256"],
-            found["photos"],
+            report["verdict"],
+            report["old"]["weights_sha256"],
+            report["new"]["weights_sha256"],
+            report["photos"],
             frozenset(listed),
         )
     except (KeyError, TypeError, ValueError) as error:

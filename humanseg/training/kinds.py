@@ -26,7 +26,7 @@ def kinds_of(pixels: Pixels, true: Mask, facts: Facts, people: int | None = None
     """
     look = appearance_of(pixels)
     number = regions(true) if people is None else people
-    found = {
+    kinds = {
         "light": _step(look.brightness, (0.25, 0.65), ("dark", "middle", "bright")),
         "contrast": _step(look.contrast, (0.12,), ("flat", "normal")),
         "sharpness": _step(look.sharpness, (0.08,), ("blurred", "sharp")),
@@ -35,10 +35,10 @@ def kinds_of(pixels: Pixels, true: Mask, facts: Facts, people: int | None = None
         "person size": _step(float(true.mean()), (0.05, 0.3), ("under 5 %", "5 to 30 %", "over 30 %")),
     }
     if facts.label:
-        found["label"] = facts.label
+        kinds["label"] = facts.label
     if facts.week:
-        found["week"] = facts.week
-    return found
+        kinds["week"] = facts.week
+    return kinds
 
 
 def regions(mask: Mask) -> int:

@@ -97,15 +97,15 @@ def gather(settings: Settings) -> tuple[Pools, list[Sample]]:
     problems: list[str] = []
     for source in settings.data:
         try:
-            found = find_samples(source)
+            samples = find_samples(source)
         except DataError as error:
             problems.append(str(error))
             continue
-        problems += check(found)
+        problems += check(samples)
         share = settings.hold_out_empty if source.kind == "empty" else settings.hold_out
         share = share if source.hold_out is None else source.hold_out
         share = 0.0 if source.kind == "distractors" else share  # they are not used for validation
-        training, kept = split(found, share)
+        training, kept = split(samples, share)
         if training:
             kinds = {"empty": pools.empty, "distractors": pools.distractors}
             kinds.get(source.kind, pools.people).append((training, source.weight))

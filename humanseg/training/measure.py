@@ -22,14 +22,14 @@ Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # [N, 3, H, W] in
 
 @dataclass(frozen=True)
 class Result:
-    """A measured photo. `found` and `true` are masks bool `[H, W]` at the photo's own size.
+    """A measured photo. `predicted` and `true` are masks bool `[H, W]` at the photo's own size.
 
     confidence: as served, 0..1.
     """
 
     photo: Path
     pixels: NDArray[np.uint8]
-    found: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
     true: NDArray[np.bool_]
     score: Score
     confidence: float
@@ -53,7 +53,7 @@ def measure_samples(
     for sample in samples:
         photo = read_photo(sample.photo.read_bytes())
         segmentation = segment(engine, weights.spec, photo.pixels, threshold=threshold, quality=quality)
-        found, true = segmentation.mask > 0, sample.read()[1] > 127
+        predicted, true = segmentation.mask > 0, sample.read()[1] > 127
         confidence = segmentation.summary(weights.spec.calibration).confidence
-        results.append(Result(sample.photo, photo.pixels, found, true, score(found, true), confidence))
+        results.append(Result(sample.photo, photo.pixels, predicted, true, score(predicted, true), confidence))
     return results

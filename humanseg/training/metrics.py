@@ -33,10 +33,10 @@ class Score:
     coverage: float  # share of the photo that is predicted
 
 
-def iou(found: Mask, true: Mask) -> float:
+def iou(predicted: Mask, true: Mask) -> float:
     """Intersection over union of two masks `[H, W]`; 1 when both are empty."""
-    either = int(np.count_nonzero(found | true))
-    return int(np.count_nonzero(found & true)) / either if either else 1.0
+    either = int(np.count_nonzero(predicted | true))
+    return int(np.count_nonzero(predicted & true)) / either if either else 1.0
 
 
 def edge(mask: Mask) -> Mask:
@@ -50,27 +50,27 @@ def edge(mask: Mask) -> Mask:
     return rim
 
 
-def boundary_f(found: Mask, true: Mask, tolerance: float = TOLERANCE) -> float:
+def boundary_f(predicted: Mask, true: Mask, tolerance: float = TOLERANCE) -> float:
     """Harmonic mean of the shares of predicted edge pixels near a true edge, and the reverse.
 
     Near is within `tolerance` of the diagonal (Csurka et al., "What is a good evaluation measure for
     semantic segmentation?", 2013). 1 when neither mask has an edge, 0 when only one has.
     """
-    edge_found, edge_true = edge(found), edge(true)
+    edge_found, edge_true = edge(predicted), edge(true)
     if not edge_found.any() and not edge_true.any():
         return 1.0
     if not edge_found.any() or not edge_true.any():
         return 0.0
-    reach = tolerance * float(np.hypot(found.shape[0], found.shape[1]))
+    reach = tolerance * float(np.hypot(predicted.shape[0], predicted.shape[1]))
     precision = float((_distance(edge_true)[edge_found] <= reach).mean())
     recall = float((_distance(edge_found)[edge_true] <= reach).mean())
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def score(found: Mask, true: Mask) -> Score:
+def score(predicted: Mask, true: Mask) -> Score:
     """All measures of a predicted mask `[H, W]` against the true one."""
-    both, either = int(np.count_nonzero(found & true)), int(np.count_nonzero(found | true))
-    return Score(both, either, both / either if either else 1.0, boundary_f(found, true), float(found.mean()))
+    both, either = int(np.count_nonzero(predicted & true)), int(np.count_nonzero(predicted | true))
+    return Score(both, either, both / either if either else 1.0, boundary_f(predicted, true), float(predicted.mean()))
 
 
 def summary(scores: Sequence[Score]) -> dict[str, float]:

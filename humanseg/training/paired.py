@@ -151,21 +151,21 @@ def _mean(paired: Paired, margins: Margins, draws: int, seed: int) -> Check:
     if keep.sum() < 2:
         nothing = Interval(int(keep.sum()), np.nan, np.nan, 0.0, -1.0, 1.0)
         return Check(name, "can't tell", nothing, "there are no photos with people")
-    found = interval(paired, "iou", keep, draws, seed)
-    if found.photos < margins.least_photos:
+    result = interval(paired, "iou", keep, draws, seed)
+    if result.photos < margins.least_photos:
         return Check(
             name,
             "can't tell",
-            found,
-            f"{found.photos} photos with people; at least {margins.least_photos} are needed",
+            result,
+            f"{result.photos} photos with people; at least {margins.least_photos} are needed",
         )
-    if found.high < -margins.mean:
-        return Check(name, "worse", found, f"significantly worse by more than {margins.mean:g}")
-    if found.low >= -margins.mean:
-        better = found.low > 0
+    if result.high < -margins.mean:
+        return Check(name, "worse", result, f"significantly worse by more than {margins.mean:g}")
+    if result.low >= -margins.mean:
+        better = result.low > 0
         says = "significantly better" if better else f"significantly not worse by more than {margins.mean:g}"
-        return Check(name, "better" if better else "not worse", found, says)
-    return Check(name, "can't tell", found, f"undecided whether it is worse by more than {margins.mean:g}")
+        return Check(name, "better" if better else "not worse", result, says)
+    return Check(name, "can't tell", result, f"undecided whether it is worse by more than {margins.mean:g}")
 
 
 def _kinds(paired: Paired, margins: Margins, draws: int, seed: int) -> list[Check]:
@@ -187,10 +187,10 @@ def _kinds(paired: Paired, margins: Margins, draws: int, seed: int) -> list[Chec
         weights = paired.weights[keep]
         old, new = (float(np.average(side["iou"][keep], weights=weights)) for side in (paired.old, paired.new))
         low, high = np.nanquantile(drawn, (tail, 1 - tail))
-        found = Interval(int(keep.sum()), old, new, new - old, float(low), float(high))
-        bad = found.difference < -margins.kind and found.high < 0
+        result = Interval(int(keep.sum()), old, new, new - old, float(low), float(high))
+        bad = result.difference < -margins.kind and result.high < 0
         says = f"significantly worse by more than {margins.kind:g}" if bad else ""
-        checks.append(Check(name, "worse" if bad else "not worse", found, says))
+        checks.append(Check(name, "worse" if bad else "not worse", result, says))
     return checks
 
 
@@ -201,10 +201,10 @@ def _calibration(paired: Paired, margins: Margins, draws: int, seed: int) -> Che
     errors = calibration_error(drawn)  # [draws, 2]
     old, new = calibration_error(np.average(both, axis=0, weights=paired.weights).reshape(2, BINS, 3))
     low, high = np.quantile(errors[:, 1] - errors[:, 0], (0.025, 0.975))
-    found = Interval(count, float(old), float(new), float(new - old), float(low), float(high))
-    bad = found.difference > margins.calibration and found.low > 0
+    result = Interval(count, float(old), float(new), float(new - old), float(low), float(high))
+    bad = result.difference > margins.calibration and result.low > 0
     says = f"the error grows significantly by more than {margins.calibration:g}" if bad else ""
-    return Check("calibration error", "worse" if bad else "not worse", found, says)
+    return Check("calibration error", "worse" if bad else "not worse", result, says)
 
 
 def _false_people(paired: Paired, margins: Margins, draws: int, seed: int) -> Check:
@@ -219,10 +219,10 @@ def _false_people(paired: Paired, margins: Margins, draws: int, seed: int) -> Ch
         paired.seconds,
         paired.kinds,
     )
-    found = interval(empty, "over", ~paired.people, draws, seed)
-    bad = found.low > margins.false_people
+    result = interval(empty, "over", ~paired.people, draws, seed)
+    bad = result.low > margins.false_people
     says = "significantly more empty photos with false people" if bad else ""
-    return Check("empty photos with false people", "worse" if bad else "not worse", found, says)
+    return Check("empty photos with false people", "worse" if bad else "not worse", result, says)
 
 
 def _time(paired: Paired, margins: Margins, draws: int, seed: int) -> Check:
@@ -231,7 +231,7 @@ def _time(paired: Paired, margins: Margins, draws: int, seed: int) -> Check:
     medians = [np.median(ratios[random.integers(0, len(ratios), len(ratios))]) for _ in range(min(draws, 1000))]
     low, high = np.quantile(medians, (0.025, 0.975))
     old, new = np.median(paired.seconds, axis=0)
-    found = Interval(len(ratios), float(old), float(new), float(np.median(ratios)), float(low), float(high))
-    bad = found.low > margins.time
+    result = Interval(len(ratios), float(old), float(new), float(np.median(ratios)), float(low), float(high))
+    bad = result.low > margins.time
     says = f"a photo takes more than {margins.time:g} times as long" if bad else ""
-    return Check("time per photo, ratio", "worse" if bad else "not worse", found, says)
+    return Check("time per photo, ratio", "worse" if bad else "not worse", result, says)

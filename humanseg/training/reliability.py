@@ -51,9 +51,9 @@ def bins(pairs: Sequence[Pair]) -> list[Bin]:
 
 def calibration_error(pairs: Sequence[Pair]) -> float:
     """Expected calibration error (Naeini et al. 2015): mean distance of confidence and IoU over the bins."""
-    found = bins(pairs)
-    total = sum(item.photos for item in found)
-    return sum(item.photos * abs(item.confidence - item.iou) for item in found) / total if total else 0.0
+    groups = bins(pairs)
+    total = sum(item.photos for item in groups)
+    return sum(item.photos * abs(item.confidence - item.iou) for item in groups) / total if total else 0.0
 
 
 def learn(pairs: Sequence[Pair]) -> Calibration:

@@ -161,15 +161,15 @@ def _clips(manifest: Path) -> dict[str, bytes]:
     """SHA-256 of the clip of each photo that is a frame of one, by the photo's name."""
     if not manifest.is_file():
         return {}
-    found = {}
+    samples = {}
     try:
         for line in manifest.read_text().splitlines():
             row = json.loads(line)
             if row.get("clip_sha256"):
-                found[row["name"]] = bytes.fromhex(row["clip_sha256"])
+                samples[row["name"]] = bytes.fromhex(row["clip_sha256"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{manifest}: not a manifest of `humanseg archive export` ({error})") from None
-    return found
+    return samples
 
 
 def _folder(source: Source) -> list[Sample]:
@@ -194,8 +194,8 @@ def _folder(source: Source) -> list[Sample]:
 def _coco_file(path: Path) -> Path | None:
     if path.suffix == ".json":
         return path
-    found = sorted(path.glob("*.json")) if path.is_dir() and not (path / "mask").is_dir() else []
-    return found[0] if found else None
+    files = sorted(path.glob("*.json")) if path.is_dir() and not (path / "mask").is_dir() else []
+    return files[0] if files else None
 
 
 def _coco(annotation: Path) -> list[Sample]:
@@ -215,8 +215,8 @@ def _coco(annotation: Path) -> list[Sample]:
         for item in content["annotations"]:
             if item["category_id"] in persons and item["image_id"] in samples:
                 sample = samples[item["image_id"]]
-                found = item["segmentation"]
-                shapes = tuple(found) if isinstance(found, list) else (found,)
+                shape = item["segmentation"]
+                shapes = tuple(shape) if isinstance(shape, list) else (shape,)
                 samples[item["image_id"]] = replace(sample, shapes=sample.shapes + shapes)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{annotation}: not a COCO annotation file ({type(error).__name__}: {error})") from None

@@ -19,9 +19,9 @@ def tile(result: Result) -> NDArray[np.uint8]:
     """BGR uint8 `[TILE, TILE, 3]`: right pixels green, missed ones blue, false ones red, and the IoU."""
     picture = result.pixels[..., ::-1].astype(np.float32)
     for where, colour in (
-        (result.found & result.true, (0, 255, 0)),
-        (~result.found & result.true, (255, 0, 0)),
-        (result.found & ~result.true, (0, 0, 255)),
+        (result.predicted & result.true, (0, 255, 0)),
+        (~result.predicted & result.true, (255, 0, 0)),
+        (result.predicted & ~result.true, (0, 0, 255)),
     ):
         picture[where] = 0.6 * picture[where] + 0.4 * np.array(colour, np.float32)
     scale = TILE / max(picture.shape[:2])

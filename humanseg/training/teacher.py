@@ -39,16 +39,18 @@ class Teacher:
             shown = photo[:, ::-1] if mirror else photo
             self._interpreter.set_tensor(self._input, np.ascontiguousarray(shown[None]))
             self._interpreter.invoke()
-            found = self._interpreter.get_tensor(self._output).reshape(SIDE, SIDE).copy()
-            passes.append(found[:, ::-1] if mirror else found)
+            probability = self._interpreter.get_tensor(self._output).reshape(SIDE, SIDE).copy()
+            passes.append(probability[:, ::-1] if mirror else probability)
         mean: NDArray[np.float32] = (passes[0] + passes[1]) / 2
         return mean
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probability float32 `[H, W]` of an RGB photo uint8 `[H, W, 3]`, in one pass over the whole photo."""
         height, width = pixels.shape[:2]
-        found: NDArray[np.float32] = cv2.resize(self._square(pixels), (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-        return found
+        probability: NDArray[np.float32] = cv2.resize(
+            self._square(pixels), (width, height), interpolation=cv2.INTER_LINEAR
+        )  # type: ignore[assignment]
+        return probability
 
     def label(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
         """Soft mask uint8 `[H, W]` (255 = certainly person) and the agreement (IoU, 0..1) of the two passes."""

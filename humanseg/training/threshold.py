@@ -39,11 +39,11 @@ def sweep(weights_file: Path, recipe: Path) -> list[tuple[float, float, float]]:
         training, kept = split(find_samples(source), settings.hold_out_empty if nobody else share)
         for sample in training if nobody and source.hold_out is None else kept:
             pixels = read_photo(sample.photo.read_bytes()).pixels
-            found = probability(engine, weights.spec, pixels)
+            predicted = probability(engine, weights.spec, pixels)
             true = sample.read()[1] > 127
             for threshold in THRESHOLDS:
                 kind = empty if nobody else people
-                kind[threshold].append(score(binary_mask(found, threshold) > 0, true))
+                kind[threshold].append(score(binary_mask(predicted, threshold) > 0, true))
     return [
         (
             threshold,

@@ -180,6 +180,7 @@ def test_an_export_has_each_photo_once_and_trains(tmp_path: Path, bucket: Bucket
     assert split == {row["photo"]: row["split"] for row in rows}, "training would split differently"
 
 
+@pytest.mark.slow
 def test_an_export_resumes_and_fetches_nothing_twice(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 5)
     to = tmp_path / "data"
@@ -224,6 +225,7 @@ def test_an_export_never_overwrites_or_deletes_masks_that_somebody_corrected(
     assert broken.is_file()
 
 
+@pytest.mark.slow
 def test_an_export_leaves_nothing_there_that_it_did_not_choose(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 3, time=NOON - timedelta(days=5))
     archive_photos(tmp_path, bucket, 1)  # the first of them, sent again
@@ -238,6 +240,7 @@ def test_an_export_leaves_nothing_there_that_it_did_not_choose(tmp_path: Path, b
     assert {path.stem for path in (to / "mask").iterdir()} == {row["name"] for row in rows}
 
 
+@pytest.mark.slow
 def test_a_segment_that_is_gone_is_left_out_and_named(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 2)
     archive_photos(tmp_path, bucket, 1, time=NOON + timedelta(hours=1))
@@ -257,6 +260,7 @@ def test_deep_grey_photos_train_as_they_were_served(tmp_path: Path) -> None:
         assert np.abs(exported.astype(int) - read_photo(file.getvalue()).pixels).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_record_that_changed_in_the_bucket_is_left_out_and_named(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 3)
     row = bucket.rows()[1]
@@ -289,6 +293,7 @@ def test_an_export_takes_chosen_records_and_is_for_its_owner_alone(tmp_path: Pat
     assert to.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_sql_is_answered_from_the_tables_and_changes_nothing(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 3, confidence=0.2)
     archive_photos(tmp_path, bucket, 2, time=NOON + timedelta(days=1))
@@ -329,6 +334,7 @@ def inverted(path: Path) -> None:
     Image.fromarray(pixels).save(path)
 
 
+@pytest.mark.slow
 def test_corrected_masks_go_back_and_win(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 3)
     archive_photos(tmp_path, bucket, 3, time=NOON + timedelta(hours=2))  # the same photos again
@@ -567,6 +573,7 @@ def test_a_wrong_argument_is_named(run: Run, arguments: tuple[str, ...], said: s
     assert said in str(run(*arguments, status=1).exception)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
     environment = {
         **os.environ,

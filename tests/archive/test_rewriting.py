@@ -93,6 +93,7 @@ def test_compaction_merges_the_segments_of_closed_hours(tmp_path: Path, bucket: 
     assert not [key for key in versions(bucket) if "rewriting" in key], "the lease is given back"
 
 
+@pytest.mark.slow
 def test_compaction_keeps_to_its_size_and_to_its_days(tmp_path: Path, bucket: Bucket) -> None:
     acknowledged = ship_many(tmp_path, bucket)
     size = len(bucket.reader.get(f"{bucket.store.destination.prefix}/{tars(bucket)[0]}"))
@@ -326,6 +327,7 @@ def test_erase_in_a_versioned_bucket_leaves_no_old_version(tmp_path: Path, bucke
     assert answer.get("Versions", []) == answer.get("DeleteMarkers", []) == []
 
 
+@pytest.mark.slow
 def test_a_reader_in_the_middle_of_an_erasure_gets_the_right_photo_or_asks_again(
     tmp_path: Path, bucket: Bucket
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_tail_that_is_cut_at_any_byte_takes_only_its_own_record() -> None:
         assert found(data) == IDS[:-1]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(at=st.integers(0, len(SEGMENT) - 1), value=st.integers(1, 255))
 def test_a_damaged_byte_takes_only_its_own_record(at: int, value: int) -> None:

@@ -52,6 +52,7 @@ def test_it_ships_and_counts(archive: Archive, bucket: Bucket, numbers: Numbers)
     bucket.assert_holds(acknowledged)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_started_again(archive: Archive, bucket: Bucket) -> None:
     wait_for(lambda: bool(uploaders_of(psutil.Process().pid)))
     (first,) = uploaders_of(psutil.Process().pid)

@@ -119,7 +119,7 @@ def test_a_terminal_gets_no_bytes_and_gives_none(server: Server, astronaut_jpeg:
         (("-", "-", "-o", "out"), "use - once"),
         (("a.jpg", "-o", "-", "--json"), "both write to standard output"),
         (("a.jpg", "b.jpg", "-o", "s3://bucket/out"), "end it in /"),
-        (("a.jpg", "-o", "s3:///key"), "names no bucket"),
+        (("a.jpg", "-o", "s3:///key"), "has no bucket name"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -167,6 +167,7 @@ def test_addresses_go_into_a_folder_and_a_second_run_skips_them(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
+@pytest.mark.slow
 def test_a_clip_comes_from_a_web_address(
     humanseg: Run, server: Server, site: Web, clip: Path, tmp_path: Path
 ) -> None:
@@ -176,6 +177,7 @@ def test_a_clip_comes_from_a_web_address(
     assert len(shown(tmp_path / "out.mp4")) == 4
 
 
+@pytest.mark.slow
 def test_redirects_are_followed_so_far_and_no_further(
     humanseg: Run, server: Server, site: Web, mask: bytes, tmp_path: Path
 ) -> None:
@@ -195,6 +197,7 @@ def test_redirects_are_followed_so_far_and_no_further(
         assert not (tmp_path / "no.png").exists()
 
 
+@pytest.mark.slow
 def test_what_is_too_large_too_slow_or_no_photo_is_refused(
     humanseg: Run, server: Server, site: Web, tmp_path: Path
 ) -> None:
@@ -256,6 +259,7 @@ def test_one_object_becomes_another(
     assert found["ContentType"] == "image/png"
 
 
+@pytest.mark.slow
 def test_a_folder_of_objects_goes_into_another_and_on_where_it_stopped(
     humanseg: Run, server: Server, store: dict[str, str], objects: Any, astronaut_jpeg: bytes, clip: Path
 ) -> None:
@@ -280,6 +284,7 @@ def test_a_folder_of_objects_goes_into_another_and_on_where_it_stopped(
     assert objects.get_object(Bucket=bucket, Key="out/sub/b.png")["Body"].read() == b"precious"
 
 
+@pytest.mark.slow
 def test_objects_go_into_a_folder_here_and_files_into_a_bucket(
     humanseg: Run, server: Server, store: dict[str, str], objects: Any, astronaut_jpeg: bytes, tmp_path: Path
 ) -> None:
@@ -295,6 +300,7 @@ def test_objects_go_into_a_folder_here_and_files_into_a_bucket(
     assert json.loads(done.stdout)["done"][0]["result"] == f"{out}b.png"
 
 
+@pytest.mark.slow
 def test_what_the_store_refuses_is_said(
     humanseg: Run, server: Server, store: dict[str, str], astronaut_jpeg: bytes, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_a_cutout_with_sound(humanseg: Run, server: Server, portrait: Path, tmp_
     assert probe(out).sound == "opus"
 
 
+@pytest.mark.slow
 def test_the_first_mask_is_the_one_that_the_server_makes_of_the_frame(
     humanseg: Run, server: Server, portrait: Path, tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_folder_of_photos_and_clips_goes_on_with_what_is_missing(
     assert other["clips"][0]["frames"] == 12
 
 
+@pytest.mark.slow
 def test_a_picture_behind_a_photo_and_behind_a_clip(
     humanseg: Run, server: Server, portrait: Path, astronaut_jpeg: bytes, tmp_path: Path
 ) -> None:
@@ -89,6 +91,7 @@ def test_a_picture_behind_a_photo_and_behind_a_clip(
     assert np.abs(shown(tmp_path / "b.mp4")[0][1][3, 3].astype(int) - (0, 255, 0)).max() < 8
 
 
+@pytest.mark.slow
 def test_a_broken_clip_gives_what_came_before_and_says_so(
     humanseg: Run, server: Server, portrait: Path, tmp_path: Path
 ) -> None:
@@ -150,6 +153,7 @@ def test_what_no_clip_takes_is_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_photo_that_is_named_like_a_clip(humanseg: Run, server: Server, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "photo.mp4", "PNG")
     done = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.png", "--url", server.url)

@@ -157,6 +157,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_without_a_server_it_stops_early_and_says_so(humanseg: Run, photos: Path, tmp_path: Path) -> None:
     done = humanseg("segment", photos, "-o", tmp_path / "out", "-j", "1", "--url", "http://127.0.0.1:9")
     assert done.returncode == 1
@@ -164,6 +165,7 @@ def test_without_a_server_it_stops_early_and_says_so(humanseg: Run, photos: Path
     assert "1 failed, 2 not tried" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_stopped_run_leaves_no_half_files_and_goes_on(
     humanseg: Run, server: Server, photos: Path, tmp_path: Path
 ) -> None:

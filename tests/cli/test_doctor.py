@@ -26,7 +26,7 @@ def test_a_running_server_is_healthy(server: Server, monkeypatch: pytest.MonkeyP
     ]
     for check in ("python", "packages", "java", "server", "port", "clock"):
         assert found[check]["state"] == "ok", found[check]
-    assert "in" in found["server"]["found"]
+    assert "in" in found["server"]["details"]
     assert done.exit_code == 0
 
 

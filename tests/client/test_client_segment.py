@@ -207,6 +207,7 @@ def clip(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames)
 
 
+@pytest.mark.slow
 def test_a_clip_is_cut_out_and_its_progress_told(client: Client, clip: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     found = client.segment_clip(clip, output="cutout", progress=lambda done, of: told.append((done, of)))
@@ -219,6 +220,7 @@ def test_a_clip_is_cut_out_and_its_progress_told(client: Client, clip: Path, tmp
     assert 0.3 < (shown(tmp_path / "person.webm", "rgba")[20][1][..., 3] > 127).mean() < 0.8
 
 
+@pytest.mark.slow
 def test_a_clip_as_a_photo_and_a_photo_as_a_clip(client: Client, clip: Path, astronaut_jpeg: bytes) -> None:
     with pytest.raises(AnswerError, match="use segment_clip"):
         client.segment(clip)

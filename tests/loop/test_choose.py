@@ -72,7 +72,7 @@ def test_near_duplicates_are_chosen_once_and_say_how_many_they_stand_for(
     ids = keep(tmp_path, bucket, pictures)
     keep(tmp_path, bucket, pictures[:2], quality=40)  # the same, saved once more
     picked = choose(bucket, encoder, 20)
-    assert picked.photos == picked.looked_at == 8, "by their bytes these are eight photos"
+    assert picked.photos == picked.scored == 8, "by their bytes these are eight photos"
     assert len(picked.chosen) == 6
     assert sorted(one["alike"] for one in picked.chosen.values()) == [1, 1, 1, 1, 2, 2]
     assert {one["probability"] for one in picked.chosen.values()} == {1.0}
@@ -82,7 +82,7 @@ def test_near_duplicates_are_chosen_once_and_say_how_many_they_stand_for(
 def test_a_pool_is_part_of_the_probability(tmp_path: Path, bucket: Bucket, encoder: Encoder) -> None:
     keep(tmp_path, bucket, figures(12))
     picked = choose(bucket, encoder, 3, pool=6)
-    assert (picked.photos, picked.looked_at, len(picked.chosen)) == (12, 6, 3)
+    assert (picked.photos, picked.scored, len(picked.chosen)) == (12, 6, 3)
     new = [one for one in picked.chosen.values() if one["why"] == "new"]
     assert [one["probability"] for one in new] == [0.5], "one in two photos was looked at"
     assert all(0 < one["probability"] <= 0.5 for one in picked.chosen.values())

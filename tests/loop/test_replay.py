@@ -110,6 +110,7 @@ def test_a_replay_that_was_cut_off_goes_on_and_counts_each_photo_once(
         run(bucket, other, to)
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_with_the_same_words_though_the_time_they_mean_has_moved(
     tmp_path: Path, local_store: LocalStore, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_segment_that_is_rewritten_during_a_replay_is_done_under_its_new_name(
     assert sorted(row["request_id"] for row in rows_in(tmp_path / "replay")) == sorted(ids)
 
 
+@pytest.mark.slow
 def test_a_segment_that_ends_its_workers_is_named_and_tried_again_by_the_next_run(
     tmp_path: Path, local_store: LocalStore, weights: Path
 ) -> None:

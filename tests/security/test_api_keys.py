@@ -194,6 +194,7 @@ def humanseg(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={**environment, "NO_COLOR": "1"}, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     made = humanseg("new", "alice", "--file", file, "--days", 30)

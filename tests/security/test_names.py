@@ -10,7 +10,7 @@ import pytest
 
 from humanseg.archive.capture.record import check_request_id, extension_of
 from humanseg.archive.errors import ArchiveError
-from humanseg.archive.read.export import Choice
+from humanseg.archive.read.export import Entry
 from humanseg.cli.console import CommandError
 from humanseg.cli.modelstore import read_mar
 from humanseg.labels.drawn import file_of
@@ -24,8 +24,8 @@ LONG = ["A" * 64, "a" * 63 + "/"]
 def test_a_record_s_hash_that_is_none_becomes_no_file_s_name(name: str) -> None:
     """Who may put into the bucket may write a table of records; an export names files by the photo's hash."""
     with pytest.raises(ArchiveError, match="not a SHA-256"):
-        _ = Choice({"photo_sha256": name, "request_id": "r"}, None, []).name
-    assert Choice({"photo_sha256": "0a" * 32, "request_id": "r"}, None, []).name == "0a" * 10
+        _ = Entry({"photo_sha256": name, "request_id": "r"}, None, []).name
+    assert Entry({"photo_sha256": "0a" * 32, "request_id": "r"}, None, []).name == "0a" * 10
     assert extension_of(name) == "bin"
 
 

@@ -197,6 +197,7 @@ def test_a_windows_path_is_read_on_linux(tmp_path: Path, network: TutorialUNet) 
     answers_alike(tmp_path / "a.pt", network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickled_module_is_refused_with_its_class_and_the_way_out(tmp_path: Path, zipped: bool) -> None:
     network = trained([4, 8])
@@ -331,6 +332,7 @@ def test_smp_s_unet_is_recognised_with_its_encoder(tmp_path: Path, encoder: str,
             torch.testing.assert_close(weights.network(photo), network(photo))
 
 
+@pytest.mark.slow
 def test_smp_s_other_networks_are_refused_by_name(tmp_path: Path) -> None:
     smp = import_smp()
     smp.UnetPlusPlus("resnet18", encoder_weights=None).save_pretrained(tmp_path / "folder")

@@ -161,6 +161,7 @@ assert sys.modules["openvino_telemetry"] is None
     assert not list(home.iterdir())
 
 
+@pytest.mark.slow
 def test_engines_that_come_and_go_leave_signals_alone(graph: Path) -> None:
     """Each Core of its own put a freed signal stack back when it went: the next SIGCHLD was a segmentation fault."""
     code = f"""

@@ -70,6 +70,9 @@ def by_torch(network: nn.Module, batch: np.ndarray) -> np.ndarray:
     return answer
 
 
+SLOW = pytest.mark.slow
+
+
 class Scripted(nn.Module):
     """With what tracing has not: a branch, a loop, and a function of PyTorch's with branches of its own."""
 
@@ -87,7 +90,10 @@ class Scripted(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.load. is:DeprecationWarning")
-@pytest.mark.parametrize("kind", ["onnx", "dynamic onnx", "pt2", "traced", "scripted", "xml"])
+@pytest.mark.parametrize(
+    "kind",
+    ["onnx", "xml", *(pytest.param(kind, marks=SLOW) for kind in ("dynamic onnx", "pt2", "traced", "scripted"))],
+)
 def test_a_graph_of_every_format_answers_as_torch_does(tmp_path: Path, network: CopiedUNet, kind: str) -> None:
     options = {} if kind in ("onnx", "pt2") else {"input_size": f"{SIZE}x{SIZE}"}
     if kind == "onnx":
@@ -121,6 +127,7 @@ def test_a_graph_of_any_size_takes_a_photo_of_any_shape(tmp_path: Path, network:
         assert np.abs(engine(batch) - by_torch(network, batch)).max() < SAME
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.pt", "a.pt2", "a.onnx"])
 def test_what_a_gpu_would_run_answers_as_the_cpu_s_graph(tmp_path: Path, network: CopiedUNet, name: str) -> None:
     """The engines that a worker with a GPU starts, here on the CPU."""

@@ -47,6 +47,7 @@ def test_a_clip_is_answered_with_a_clip(server: Server, portrait: Path, tmp_path
     assert sound_packets(tmp_path / "out.mp4") == sound_packets(portrait)
 
 
+@pytest.mark.slow
 def test_a_cutout_has_alpha_and_the_body_may_be_the_clip_itself(
     server: Server, portrait: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "status", "words"), BAD.values(), ids=BAD)
 def test_odd_clips_are_done_or_refused_with_the_reason(
     server: Server, tmp_path: Path, make: Callable[[Path], object], status: int, words: str
@@ -124,6 +126,7 @@ def test_odd_clips_are_done_or_refused_with_the_reason(
     assert words in (answer.headers["x-frames"] if status == 200 else answer.json()["message"])
 
 
+@pytest.mark.slow
 def test_a_clip_that_breaks_off_is_answered_up_to_there_with_a_warning(server: Server, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     noise = [random.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(40)]

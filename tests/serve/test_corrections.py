@@ -76,6 +76,7 @@ def test_nothing_but_pixels_is_kept(server: Server) -> None:
         assert b"behind the end" not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_server_with_keys_asks_for_one(make_server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     keys = tmp_path / "keys"
     keys.write_text("0" * 64 + " ada 2099-01-01\n")

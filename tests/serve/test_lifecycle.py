@@ -53,7 +53,8 @@ def gone(processes: list[psutil.Process], seconds: float = 30) -> bool:
     return not alive
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_that_was_started(
     make_server: Callable[..., Server], number: int, temporary: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_several_instances_are_answered_in_order_each_by_itself(server: Server) 
     assert len({each["request_id"] for each in predictions}) == 6
 
 
+@pytest.mark.slow
 def test_the_instances_of_a_request_have_together_as_many_pixels_as_one_photo_may(server: Server) -> None:
     large = base64.b64encode(encoded(np.full((6000, 5000, 3), 120, np.uint8), "PNG")).decode()
     small = base64.b64encode(PHOTO).decode()

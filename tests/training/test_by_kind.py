@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from humanseg.training.by_kind import jpeg_quality, kinds, table, tilt
-from humanseg.training.changes import CHANGES, Seen, agreement
+from humanseg.training.changes import CHANGES, MeasuredPhoto, agreement
 from humanseg.training.metrics import score
 
 
@@ -67,7 +67,7 @@ def test_changes_move_the_masks_of_a_method_that_they_disturb() -> None:
     def by_brightness(photo: np.ndarray) -> np.ndarray:
         return photo.mean(axis=2) > 145
 
-    found = agreement(by_brightness, [Seen(pixels, by_brightness(pixels), true)])
+    found = agreement(by_brightness, [MeasuredPhoto(pixels, by_brightness(pixels), true)])
     assert set(found) == set(CHANGES)
     assert found["mirrored"] == found["grey"] == (1.0, 1.0)
     assert found["half size"][0] > 0.9

@@ -42,6 +42,7 @@ def pool(count: int, seed: int = 0) -> Pool:
     )
 
 
+@pytest.mark.slow
 def test_figures_of_the_chosen_photos_are_unbiased_though_doubtful_ones_are_preferred() -> None:
     photos = pool(400)
     iou = 1 - photos.doubt  # the more doubtful, the worse: a plain mean of the chosen would be too low
@@ -134,7 +135,7 @@ def photo() -> np.ndarray:
     return cv2.cvtColor(cv2.imread(str(PHOTOS / "astronaut.jpg")), cv2.COLOR_BGR2RGB)
 
 
-@pytest.mark.parametrize("kind", ["unet", "efficient_unet"])
+@pytest.mark.parametrize("kind", ["unet", pytest.param("efficient_unet", marks=pytest.mark.slow)])
 def test_the_encoder_puts_like_photos_close_and_says_where_mirror_and_photo_differ(
     kind: str, photo: np.ndarray, tmp_path: Path
 ) -> None:
@@ -143,14 +144,14 @@ def test_the_encoder_puts_like_photos_close_and_says_where_mirror_and_photo_diff
     weights = tmp_path / "some.safetensors"
     save_weights(weights, network.eval(), architecture=kind, input_size=64, threshold=0.5)
     encoder = load_encoder(weights, tmp_path)
-    seen = encoder.look(photo)
-    again = encoder.look(photo)
+    seen = encoder.predict(photo)
+    again = encoder.predict(photo)
     assert seen.features.tolist() == again.features.tolist()
     assert np.linalg.norm(seen.features) == pytest.approx(1, abs=1e-5)
-    near = encoder.look(cv2.resize(photo, (300, 300), interpolation=cv2.INTER_AREA)).features
+    near = encoder.predict(cv2.resize(photo, (300, 300), interpolation=cv2.INTER_AREA)).features
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
-    assert np.linalg.norm(seen.features - near) < np.linalg.norm(seen.features - encoder.look(noise).features)
-    mirrored = encoder.look(np.ascontiguousarray(photo[:, ::-1])).mask[:, ::-1]
+    assert np.linalg.norm(seen.features - near) < np.linalg.norm(seen.features - encoder.predict(noise).features)
+    mirrored = encoder.predict(np.ascontiguousarray(photo[:, ::-1])).mask[:, ::-1]
     assert seen.disagreement == pytest.approx(disagreement(seen.mask, mirrored))
 
 

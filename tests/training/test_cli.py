@@ -42,6 +42,7 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_evaluate_prints_a_table_and_writes_json_and_sheets(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     folder = make_data()
@@ -62,6 +63,7 @@ def test_evaluate_prints_a_table_and_writes_json_and_sheets(make_data: MakeData,
     assert (out / "data.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_evaluate_measures_a_graph_as_it_measures_weights(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     graph = tmp_path / "start.xml"
     weights = load_weights(start)
@@ -75,6 +77,7 @@ def test_evaluate_measures_a_graph_as_it_measures_weights(make_data: MakeData, s
     assert by_graph == pytest.approx(by_weights, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_evaluate_says_what_changes_to_a_photo_do(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     result = call(
@@ -154,6 +157,7 @@ def test_pseudo_labels_keep_only_what_the_labeller_is_sure_of(make_data: MakeDat
         assert [row["kept"] for row in csv.DictReader(file)] == ["1", "0"] * 4
 
 
+@pytest.mark.slow
 def test_our_own_network_has_a_say_in_the_soft_masks() -> None:
     photo = read_photo((ROOT / "tests" / "photos" / "astronaut.jpg").read_bytes()).pixels
     own = ROOT / "model_store" / "human_segmentation.safetensors"

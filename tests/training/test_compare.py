@@ -102,6 +102,7 @@ def test_a_model_worse_only_on_dark_photos_is_found_and_shown(people: Path, tmp_
         pass_gate(report, tmp_path / "any.mar", [])
 
 
+@pytest.mark.slow
 def test_the_same_model_passes_and_the_report_opens_the_gate_for_its_weights_alone(
     people: Path, tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_the_same_model_passes_and_the_report_opens_the_gate_for_its_weights_alo
         read_gate(tmp_path / "page.html")
 
 
+@pytest.mark.slow
 def test_noise_is_told_from_a_change(make_data: MakeData, tmp_path: Path) -> None:
     old, new = network(tmp_path / "old.safetensors", 9, 0.5), network(tmp_path / "new.safetensors", 9, 0.52)
     result = call(old, new, "--data", make_data(photos=12), "--report", tmp_path / "r.html", "--slower", 5)

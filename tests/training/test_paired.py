@@ -67,6 +67,7 @@ def test_noise_is_not_enough_to_tell_and_the_number_said_is_enough() -> None:
     assert judge(paired(noise(int(1.1 * verdict.needed), 0.03)), draws=1000).state == "not worse"
 
 
+@pytest.mark.slow
 def test_chance_makes_no_kind_worse() -> None:
     random = np.random.default_rng(0)
     wrong = 0

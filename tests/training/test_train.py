@@ -88,6 +88,7 @@ def test_a_resumed_run_ends_with_the_same_weights_as_an_unbroken_one(
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.slow
 def test_a_teacher_counts_by_its_share_of_the_target(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     settings = tiny(make_data(), start, samples=16, scenes=0.0, empty=0.0)
     alone = load_file(train(settings, tmp_path / "alone", quiet=True))
@@ -160,6 +161,7 @@ def test_a_file_that_lacks_more_than_what_starts_anew_is_refused(start: Path) ->
         start_network(str(start), ("finest",))
 
 
+@pytest.mark.slow
 def test_the_run_folder_says_what_was_done(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     settings = tiny(make_data(photos=12), start, hold_out=0.4)
     weights = train(settings, tmp_path / "run", quiet=True)
@@ -231,6 +233,7 @@ def test_the_trainer_overfits_eight_photos(make_data: MakeData, start: Path, tmp
     assert min(result.iou for result in results) > 0.98
 
 
+@pytest.mark.slow
 def test_the_imagenet_start_fills_the_whole_encoder() -> None:
     network, random = loop.start_network("imagenet"), loop.start_network("random")
     encoder = [name for name, _ in network.named_parameters() if name.startswith(("stem.", "stages."))]

@@ -1,11 +1,11 @@
-"""A corrected mask that somebody sent back: a proposal, until a person accepts it as a label.
+"""A corrected mask that a user sent back: a proposal until a reviewer accepts it as a label.
 
-    CORRECTION_ID.mask.png     what was sent, 0/255, one channel
-    CORRECTION_ID.json         which photo it is of, by the request id of its record (`StoredCorrection`)
+    CORRECTION_ID.mask.png     the mask, 0/255, one channel
+    CORRECTION_ID.json         `StoredCorrection`, with the request id of the photo's record
 
-It lies in the same segments of the spool as records, and goes to a place of its own in the bucket. Whoever can send a
-photo can send a correction, and the id of a record is no secret: so it is never taken for truth unseen.
-correction.schema.json next to this file is the JSON Schema of the JSON.
+The spool stores corrections in the same segments as records; the bucket stores them under a separate prefix. Every
+client can send a correction, and record ids are not secret, so a correction is untrusted until it is reviewed.
+correction.schema.json in this folder is the JSON Schema.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Correction:
-    """What the handler hands over: a mask, the request id of the photo's record, and its own request's id.
+    """The handler's input: a mask, the id of its own request, and `of`, the request id of the photo's record.
 
     time: timezone-aware. mask: PNG, one channel, 0/255, `width` x `height`.
     """
@@ -58,41 +58,41 @@ class StoredCorrection:
     mask_bytes: int
 
     def to_json(self) -> str:
-        """One line of JSON, after correction.schema.json."""
+        """One line of JSON, valid under correction.schema.json."""
         values = {"correction_version": SCHEMA_VERSION, **asdict(self), "time": rfc3339(self.time)}
         return json.dumps(values, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> StoredCorrection:
-        """The correction that `to_json` wrote; raises ValueError for anything else."""
-        found = parsed(text, _NAMES, "correction_version", SCHEMA_VERSION)
-        check_request_id(str(found["of"]))
-        return cls(**found)
+        """Parse the output of `to_json`; raises ValueError for anything else."""
+        values = parsed(text, _NAMES, "correction_version", SCHEMA_VERSION)
+        check_request_id(str(values["of"]))
+        return cls(**values)
 
     def parts(self) -> dict[str, tuple[int, str]]:
-        """Size and SHA-256 of the member before the JSON."""
+        """Size and SHA-256 of the mask."""
         return {MASK: (self.mask_bytes, self.mask_sha256)}
 
     @property
     def photo_id(self) -> str:
-        """The request id of the photo: whoever erases that erases this."""
+        """The request id of the photo; erasing the photo erases its corrections."""
         return self.of
 
 
-_NAMES = {one.name for one in fields(StoredCorrection)}
+_NAMES = {field.name for field in fields(StoredCorrection)}
 
 Stored = StoredRecord | StoredCorrection
 
 
 def decode(text: str | bytes) -> Stored:
-    """The record or correction that a JSON member of the spool holds; raises ValueError for anything else."""
-    found = json.loads(text)
-    is_correction = isinstance(found, dict) and "correction_version" in found
+    """Parse a JSON member of the spool as a record or a correction; raises ValueError for anything else."""
+    content = json.loads(text)
+    is_correction = isinstance(content, dict) and "correction_version" in content
     return StoredCorrection.from_json(text) if is_correction else StoredRecord.from_json(text)
 
 
 def build_correction(correction: Correction) -> Record:
-    """The correction as it lies in a segment. Raises ValueError: an id or a time that can't be."""
+    """The correction in a segment's layout. Raises ValueError if an id or the time is invalid."""
     stored = StoredCorrection(
         request_id=check_request_id(correction.request_id),
         of=check_request_id(correction.of),

@@ -54,52 +54,52 @@ def strip_isobmff(photo: bytes) -> bytes:
     Raises:
         NotStrippable: a box runs past its parent, or the items are stored in a way not known here.
     """
-    brands, found = b"", _File()
+    brands, file = b"", _File()
     metas = 0
     for kind, body, end in _boxes(photo, 0, len(photo)):
         if kind == b"ftyp":
             brands = photo[body:end]
         elif kind == b"meta":
             metas += 1
-            _read_meta(photo, body + 4, end, found)
+            _read_meta(photo, body + 4, end, file)
         elif kind in (b"moov", b"moof"):
             raise NotStrippable("an image sequence")
-    if metas != 1 or found.primary not in found.items:
+    if metas != 1 or file.primary not in file.items:
         raise NotStrippable("not one meta box with a primary item")
-    kept = _reachable(found)
-    bodies = [_body(photo, found, found.items[number]) for number in kept]
-    return _written(brands, found, kept, bodies)
+    kept = _reachable(file)
+    bodies = [_body(photo, file, file.items[number]) for number in kept]
+    return _written(brands, file, kept, bodies)
 
 
-def _reachable(found: _File) -> list[int]:
+def _reachable(file: _File) -> list[int]:
     """The primary item, its parts, its transparency, and the parts of that, in this order."""
     kept: list[int] = []
 
-    def add(number: int) -> None:
-        waiting = [number]
+    def add(first: int) -> None:
+        waiting = [first]
         while waiting:
-            one = waiting.pop(0)
-            if one in kept:
+            number = waiting.pop(0)
+            if number in kept:
                 continue
-            if one not in found.items or found.items[one].kind not in _CODED | _DERIVED:
+            if number not in file.items or file.items[number].kind not in _CODED | _DERIVED:
                 raise NotStrippable("a picture made of something unknown")
-            kept.append(one)
-            waiting += found.items[one].parts
+            kept.append(number)
+            waiting += file.items[number].parts
 
-    add(found.primary)
-    for number, targets in found.auxiliary:
-        if found.primary in targets and number in found.items and _is_alpha(found, found.items[number]):
+    add(file.primary)
+    for number, targets in file.auxiliary:
+        if file.primary in targets and number in file.items and _is_alpha(file, file.items[number]):
             add(number)
     return kept
 
 
-def _is_alpha(found: _File, item: _Item) -> bool:
-    return any(kind == b"auxC" and body[4:].startswith(_ALPHA) for kind, body in _properties_of(found, item))
+def _is_alpha(file: _File, item: _Item) -> bool:
+    return any(kind == b"auxC" and body[4:].startswith(_ALPHA) for kind, body in _properties_of(file, item))
 
 
-def _properties_of(found: _File, item: _Item) -> list[tuple[bytes, bytes]]:
+def _properties_of(file: _File, item: _Item) -> list[tuple[bytes, bytes]]:
     try:
-        return [found.properties[index - 1] for _, index in item.properties if index]
+        return [file.properties[index - 1] for _, index in item.properties if index]
     except IndexError:
         raise NotStrippable("a property that is not there") from None
 
@@ -107,40 +107,40 @@ def _properties_of(found: _File, item: _Item) -> list[tuple[bytes, bytes]]:
 # ------------------------------------------------------------------------------------------- reading
 
 
-def _read_meta(data: bytes, at: int, stop: int, found: _File) -> None:
+def _read_meta(data: bytes, at: int, stop: int, file: _File) -> None:
     boxes = {kind: (body, end) for kind, body, end in _boxes(data, at, stop)}
     for needed in (b"iinf", b"iloc", b"pitm", b"iprp"):
         if needed not in boxes:
             raise NotStrippable("no items")
-    found.items = {number: _Item(kind) for number, kind in _item_types(data, *boxes[b"iinf"])}
+    file.items = {number: _Item(kind) for number, kind in _item_types(data, *boxes[b"iinf"])}
     body, _ = boxes[b"pitm"]
-    (found.primary,) = struct.unpack_from(">I" if data[body] else ">H", data, body + 4)
+    (file.primary,) = struct.unpack_from(">I" if data[body] else ">H", data, body + 4)
     inside, inside_end = boxes.get(b"idat", (0, 0))
     for number, method, extents in _item_places(data, *boxes[b"iloc"]):
-        if number in found.items:
+        if number in file.items:
             if method not in (0, 1):
                 raise NotStrippable("an item stored by reference")
             base, limit = (inside, inside_end) if method else (0, len(data))
             for offset, length in extents:
                 if not length or base + offset + length > limit:
                     raise NotStrippable("an item runs past the end")
-            found.items[number].extents = [(base + offset, length) for offset, length in extents]
+            file.items[number].extents = [(base + offset, length) for offset, length in extents]
     for kind, body, end in _boxes(data, *boxes[b"iprp"]):
         if kind == b"ipco":
-            found.properties = [(name, data[start:stop]) for name, start, stop in _boxes(data, body, end)]
+            file.properties = [(name, data[start:stop]) for name, start, stop in _boxes(data, body, end)]
         elif kind == b"ipma":
             for number, properties in _associations(data, body, end):
-                if number in found.items:
-                    found.items[number].properties += properties
+                if number in file.items:
+                    file.items[number].properties += properties
     if b"iref" in boxes:
         body, end = boxes[b"iref"]
         for kind, number, targets in _references(data, body, end):
-            if kind == b"dimg" and number in found.items:
-                found.items[number].parts = targets
+            if kind == b"dimg" and number in file.items:
+                file.items[number].parts = targets
             elif kind == b"auxl":
-                found.auxiliary.append((number, targets))
+                file.auxiliary.append((number, targets))
             elif kind == b"prem":
-                found.premultiplied.append((number, targets))
+                file.premultiplied.append((number, targets))
 
 
 def _boxes(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
@@ -228,7 +228,7 @@ def _references(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, l
 # ------------------------------------------------------------------------------------------- what is kept
 
 
-def _body(photo: bytes, found: _File, item: _Item) -> bytes:
+def _body(photo: bytes, file: _File, item: _Item) -> bytes:
     """The bytes of an item, without data between or after the pixels."""
     raw = b"".join(photo[start : start + length] for start, length in item.extents)
     if item.kind == b"iden":
@@ -242,7 +242,7 @@ def _body(photo: bytes, found: _File, item: _Item) -> bytes:
         return raw[: 10 + width * 2 * (1 + len(item.parts))]
     if item.kind == b"av01":
         return b"".join(obu for kind, obu in _obus(raw) if kind in _OBU_KEPT)
-    configuration = next((body for kind, body in _properties_of(found, item) if kind == b"hvcC"), b"")
+    configuration = next((body for kind, body in _properties_of(file, item) if kind == b"hvcC"), b"")
     if len(configuration) < 23:
         raise NotStrippable("HEVC without its configuration")
     width = (configuration[21] & 3) + 1
@@ -319,7 +319,7 @@ def _hevc_configuration(body: bytes) -> bytes:
 # ------------------------------------------------------------------------------------------- writing
 
 
-def _written(brands: bytes, found: _File, kept: list[int], bodies: list[bytes]) -> bytes:
+def _written(brands: bytes, file: _File, kept: list[int], bodies: list[bytes]) -> bytes:
     """The new file. Items are numbered from 1 in the order of `kept`, properties in the order of their first use."""
     numbers = {old: new for new, old in enumerate(kept, 1)}
     if len(kept) > 0xFFFF:
@@ -329,9 +329,9 @@ def _written(brands: bytes, found: _File, kept: list[int], bodies: list[bytes]) 
     associations = bytearray()
     for old in kept:
         mine = []
-        for essential, index in found.items[old].properties:
+        for essential, index in file.items[old].properties:
             if index and index not in properties:
-                kind, body = _properties_of(found, _Item(b"", properties=[(essential, index)]))[0]
+                kind, body = _properties_of(file, _Item(b"", properties=[(essential, index)]))[0]
                 clean = _property(kind, body)
                 if clean is None:
                     if essential and kind not in (b"colr",):
@@ -347,16 +347,16 @@ def _written(brands: bytes, found: _File, kept: list[int], bodies: list[bytes]) 
     references = b"".join(
         _box(b"dimg", struct.pack(f">HH{len(parts)}H", numbers[old], len(parts), *(numbers[part] for part in parts)))
         for old in kept
-        if (parts := found.items[old].parts)
+        if (parts := file.items[old].parts)
     )
-    for kind, links in ((b"auxl", found.auxiliary), (b"prem", found.premultiplied)):
+    for kind, links in ((b"auxl", file.auxiliary), (b"prem", file.premultiplied)):
         for number, targets in links:
             mine = [numbers[target] for target in targets if target in numbers]
             if number in numbers and mine:
                 references += _box(kind, struct.pack(f">HH{len(mine)}H", numbers[number], len(mine), *mine))
 
     infos = b"".join(
-        _box(b"infe", struct.pack(">IHH4sB", 2 << 24 | (number > 1), number, 0, found.items[old].kind, 0))
+        _box(b"infe", struct.pack(">IHH4sB", 2 << 24 | (number > 1), number, 0, file.items[old].kind, 0))
         for old, number in numbers.items()
     )
 

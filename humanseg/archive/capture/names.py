@@ -65,11 +65,11 @@ def replacement_name(replaced: Iterable[Name]) -> Name:
 
 def parse_name(text: str) -> Name | None:
     """Parse `text`, which may be a key or path with a suffix; None if it is not a segment's name."""
-    found = _NAME.fullmatch(text.rsplit("/", 1)[-1].removesuffix(SUFFIX).removesuffix(".parquet"))
-    if not found:
+    match = _NAME.fullmatch(text.rsplit("/", 1)[-1].removesuffix(SUFFIX).removesuffix(".parquet"))
+    if not match:
         return None
-    time = datetime.strptime(found.group(1), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=timezone.utc)
-    return Name(found.group(0), time, found.group(2))
+    time = datetime.strptime(match.group(1), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=timezone.utc)
+    return Name(match.group(0), time, match.group(2))
 
 
 def partition_of(time: datetime) -> str:

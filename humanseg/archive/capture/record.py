@@ -140,18 +140,18 @@ class StoredRecord:
         }
 
 
-_NAMES = {one.name for one in fields(StoredRecord)}
+_NAMES = {field.name for field in fields(StoredRecord)}
 
 
 def parsed(text: str | bytes, names: set[str], version_key: str, version: int) -> dict[str, Any]:
     """The fields `names` of a stored JSON, with `time` as a datetime; raises ValueError for anything else."""
-    found = json.loads(text)
-    if not isinstance(found, dict) or found.pop(version_key, None) != version:
+    content = json.loads(text)
+    if not isinstance(content, dict) or content.pop(version_key, None) != version:
         raise ValueError(f"no JSON with {version_key} {version}")
-    if set(found) != names:
-        raise ValueError(f"a JSON with other fields: {sorted(names ^ set(found))}")
-    check_request_id(str(found["request_id"]))
-    return {**found, "time": parse_time(found["time"])}
+    if set(content) != names:
+        raise ValueError(f"a JSON with other fields: {sorted(names ^ set(content))}")
+    check_request_id(str(content["request_id"]))
+    return {**content, "time": parse_time(content["time"])}
 
 
 class Timed(Protocol):

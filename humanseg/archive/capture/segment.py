@@ -72,15 +72,15 @@ def scan(
     view = memoryview(data)
     at, end = 0, _end_of_records(view)
     while at < end:
-        found = _sample_at(view, at, end, decode, verify)
-        if isinstance(found, Damaged):
-            at, found = _next_sample(view, found, end, decode, verify)
-            yield found
+        item = _sample_at(view, at, end, decode, verify)
+        if isinstance(item, Damaged):
+            at, item = _next_sample(view, item, end, decode, verify)
+            yield item
             continue
-        yield found
-        if isinstance(found, Torn):
+        yield item
+        if isinstance(item, Torn):
             return
-        at = found.end
+        at = item.end
 
 
 def _end_of_records(view: memoryview) -> int:
@@ -100,8 +100,8 @@ def _next_sample(
     at = first.start + BLOCK
     while at < end:
         if parse_header(view[at : at + BLOCK]) is not None:
-            found = _sample_at(view, at, end, decode, verify)
-            if not isinstance(found, Damaged):
+            item = _sample_at(view, at, end, decode, verify)
+            if not isinstance(item, Damaged):
                 break
         at += BLOCK
     at = min(at, end)

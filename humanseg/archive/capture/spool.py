@@ -136,15 +136,15 @@ def _recover(path: Path, sealed: Path) -> bool:
 
 def whole_end(data: memoryview | bytes) -> int:
     """The start of a torn record at the end of a segment; the segment's size if there is none."""
-    torn = [found.start for found in scan(data, decode, verify=False) if isinstance(found, Torn)]
+    torn = [item.start for item in scan(data, decode, verify=False) if isinstance(item, Torn)]
     return torn[0] if torn else len(data)
 
 
 def records_of(path: Path) -> list[Stored]:
     """The complete records and corrections of one segment in the spool. Reads only headers and JSON from disk."""
     with mapped(path) as data:
-        found = scan(data, decode, verify=False)
-        return [one.sample for one in found if isinstance(one, Whole)]
+        items = scan(data, decode, verify=False)
+        return [item.sample for item in items if isinstance(item, Whole)]
 
 
 @contextlib.contextmanager
@@ -214,11 +214,11 @@ def sync_folder(path: Path) -> None:
 def same_file(descriptor: int, path: Path) -> bool:
     """Whether `path` is still the open file of `descriptor`."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     held = os.fstat(descriptor)
-    return (held.st_ino, held.st_dev) == (found.st_ino, found.st_dev)
+    return (held.st_ino, held.st_dev) == (stat.st_ino, stat.st_dev)
 
 
 def segment_name(path: Path) -> Name:

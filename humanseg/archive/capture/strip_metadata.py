@@ -109,10 +109,10 @@ def strip_jpeg(photo: bytes, orientation: int | None = None) -> bytes:
 
 def _end_of_scan(photo: bytes, at: int) -> int:
     """The end of the entropy-coded data that starts at `at`: the first real marker."""
-    found = _JPEG_MARKER.search(photo, at)
-    if found is None:
+    match = _JPEG_MARKER.search(photo, at)
+    if match is None:
         raise NotStrippable("no end of image")
-    return found.start()
+    return match.start()
 
 
 def strip_png(photo: bytes, orientation: int | None = None) -> bytes:

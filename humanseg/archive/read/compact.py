@@ -52,12 +52,12 @@ def compact(
 
 
 def _compact_day(reader: Reader, shelf: Shelf, day: str, held: Lease, segment_bytes: int, result: Compacted) -> None:
-    segments = {one.name.text: one for one in shelf.listed(day, "segments")}
+    segments = {segment.name.text: segment for segment in shelf.listed(day, "segments")}
     tables = shelf.listed(day)
     result.leftovers += len(finish(reader, shelf, tables, segments, held).versions)
-    living = [one for one in shelf.living(tables) if one.name.text in segments]
-    for _, hour in groupby(living, key=lambda one: one.name.partition):
-        for batch in _batches(list(hour), {name: one.size for name, one in segments.items()}, segment_bytes):
+    living = [table for table in shelf.living(tables) if table.name.text in segments]
+    for _, hour in groupby(living, key=lambda table: table.name.partition):
+        for batch in _batches(list(hour), {name: segment.size for name, segment in segments.items()}, segment_bytes):
             try:
                 rewrite(reader, shelf, batch, held)
             except (Damaged, Gone) as error:
@@ -71,10 +71,10 @@ def _batches(tables: list[Listed], sizes: dict[str, int], most: int) -> list[lis
     """Groups of two or more neighbours that fit into one segment."""
     batches: list[list[Listed]] = [[]]
     size = 0
-    for one in tables:
-        if batches[-1] and size + sizes[one.name.text] > most:
+    for table in tables:
+        if batches[-1] and size + sizes[table.name.text] > most:
             batches.append([])
             size = 0
-        batches[-1].append(one)
-        size += sizes[one.name.text]
+        batches[-1].append(table)
+        size += sizes[table.name.text]
     return [batch for batch in batches if len(batch) > 1]

@@ -57,23 +57,23 @@ def variables(table: Columns) -> dict[str, NDArray[Any]]:
 
     Expects numpy columns: numbers, texts ("" for null), `time` as datetime64[us], `embedding` as float [N, D].
     """
-    found: dict[str, NDArray[Any]] = {}
+    columns: dict[str, NDArray[Any]] = {}
     for name in ("coverage", "confidence", "brightness", "contrast", "sharpness"):
         if name in table:
-            found[name] = table[name].astype(np.float64)
+            columns[name] = table[name].astype(np.float64)
     if "width" in table and "height" in table:
         width, height = table["width"].astype(np.float64), table["height"].astype(np.float64)
-        found["megapixels"] = width * height / 1e6
-        found["shape (width / height)"] = width / height
+        columns["megapixels"] = width * height / 1e6
+        columns["shape (width / height)"] = width / height
     for name, title in (("sent_format", "format"), ("label", "label")):
         if name in table:
-            found[title] = np.array(["" if value is None else str(value) for value in table[name]], dtype=str)
+            columns[title] = np.array(["" if value is None else str(value) for value in table[name]], dtype=str)
     if "time" in table:
         hours = table["time"].astype("datetime64[h]").astype(np.int64) % 24
-        found["hour"] = np.array([f"{hour:02d}" for hour in hours], dtype=str)
+        columns["hour"] = np.array([f"{hour:02d}" for hour in hours], dtype=str)
     if "embedding" in table:
-        found["embedding"] = table["embedding"]
-    return found
+        columns["embedding"] = table["embedding"]
+    return columns
 
 
 def weights_of(table: Columns) -> NDArray[np.float64]:
@@ -95,13 +95,13 @@ def drift(
     first, second = variables(reference), variables(current)
     findings = [_finding(name, first[name], second[name], weights, seed) for name in first if name in second]
     findings += _declined(reference, current, seed)
-    tested = [one for one in findings if not one.note]
-    rest = [one for one in findings if one.note]
+    tested = [finding for finding in findings if not finding.note]
+    rest = [finding for finding in findings if finding.note]
     adjusted = [
-        replace(one, q=q, alarm=q < LEVEL and one.effect >= least_effect)
-        for one, q in zip(tested, adjust([one.p for one in tested]), strict=True)
+        replace(finding, q=q, alarm=q < LEVEL and finding.effect >= least_effect)
+        for finding, q in zip(tested, adjust([finding.p for finding in tested]), strict=True)
     ]
-    return sorted(adjusted, key=lambda one: (not one.alarm, -one.effect)) + rest
+    return sorted(adjusted, key=lambda finding: (not finding.alarm, -finding.effect)) + rest
 
 
 def _finding(
@@ -131,7 +131,7 @@ def _finding(
     numbers = before.dtype.kind == "f"
     test: Callable[[Sample, Sample, int], Outcome] = compare_numbers if numbers else compare_categories
     outcome = test(first, second, seed)
-    says = [_median(one) if numbers else _commonest(one) for one in samples]
+    says = [_median(sample) if numbers else _commonest(sample) for sample in samples]
     bars = _histogram(first, second) if numbers else _counts(first, second)
     return Finding(name, outcome.effect, outcome.p, 1.0, False, says[0], says[1], counts, bars)
 
@@ -187,23 +187,23 @@ def _counts(first: Sample, second: Sample) -> tuple[list[str], list[float], list
     if all(name.isdecimal() for name in names):
         names.sort()
     names = names[: max(BARS, 24)]
-    found = [[float(side.get(name, 0)) for name in names] for side in shares]
-    return [name or "(none)" for name in names], found[0], found[1]
+    counts = [[float(side.get(name, 0)) for name in names] for side in shares]
+    return [name or "(none)" for name in names], counts[0], counts[1]
 
 
 def as_gauges(findings: list[Finding], time: float) -> str:
     """The findings in the Prometheus text format, for node_exporter's textfile collector. `time`: Unix seconds."""
     lines = []
     for gauge, says, value in (
-        ("effect", "How much a variable of the photos has changed, 0 to 1.", lambda one: one.effect),
-        ("q", "Its p value, adjusted for the number of variables.", lambda one: one.q),
-        ("alarm", "1 if the change is large and significant.", lambda one: float(one.alarm)),
+        ("effect", "How much a variable of the photos has changed, 0 to 1.", lambda finding: finding.effect),
+        ("q", "Its p value, adjusted for the number of variables.", lambda finding: finding.q),
+        ("alarm", "1 if the change is large and significant.", lambda finding: float(finding.alarm)),
     ):
         lines += [f"# HELP humanseg_archive_drift_{gauge} {says}", f"# TYPE humanseg_archive_drift_{gauge} gauge"]
         lines += [
-            f'humanseg_archive_drift_{gauge}{{variable="{one.name}"}} {value(one):g}'
-            for one in findings
-            if not one.note
+            f'humanseg_archive_drift_{gauge}{{variable="{finding.name}"}} {value(finding):g}'
+            for finding in findings
+            if not finding.note
         ]
     name = "humanseg_archive_drift_time_seconds"
     lines += [f"# HELP {name} Unix time of the last comparison.", f"# TYPE {name} gauge", f"{name} {time:.0f}"]

@@ -26,10 +26,10 @@ def columns_of(tables: Iterable[pa.Table], predictions: pa.Table | None = None) 
     Frames of clips are excluded, too: the frames of one clip are not independent samples.
     predictions: columns `request_id` and `embedding` of a replay; other photos have NaN in `embedding`.
     """
-    found = list(tables)
-    if not found:
+    parts = list(tables)
+    if not parts:
         return {}
-    whole = pa.concat_tables(found, promote_options="default")
+    whole = pa.concat_tables(parts, promote_options="default")
     if "clip_id" in whole.column_names:
         whole = whole.filter(pc.field("clip_id").is_null()).drop_columns("clip_id")
     columns = {name: _numpy(whole.column(name)) for name in NAMES if name in whole.column_names}

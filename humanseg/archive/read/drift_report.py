@@ -8,7 +8,7 @@ from humanseg.common.html import Raw, bars_plot, heading, page, paragraph, table
 
 def as_html(findings: list[Finding], reference: str, current: str) -> str:
     """The report on `findings`; `reference` and `current` name the two windows."""
-    alarms = [one.name for one in findings if one.alarm]
+    alarms = [finding.name for finding in findings if finding.alarm]
     says = f"Changed: {', '.join(alarms)}." if alarms else "No large and significant change."
     parts = [
         paragraph(says, "bad" if alarms else "good"),
@@ -22,21 +22,21 @@ def as_html(findings: list[Finding], reference: str, current: str) -> str:
             ("", "before", "now", "effect", "p", "q", "photos before", "photos now", ""),
             [
                 (
-                    one.name,
-                    one.before,
-                    one.now,
-                    f"{one.effect:.3f}",
-                    f"{one.p:.4f}",
-                    f"{one.q:.4f}",
-                    one.photos[0],
-                    one.photos[1],
-                    Raw('<span class="bad">changed</span>') if one.alarm else one.note,
+                    finding.name,
+                    finding.before,
+                    finding.now,
+                    f"{finding.effect:.3f}",
+                    f"{finding.p:.4f}",
+                    f"{finding.q:.4f}",
+                    finding.photos[0],
+                    finding.photos[1],
+                    Raw('<span class="bad">changed</span>') if finding.alarm else finding.note,
                 )
-                for one in findings
+                for finding in findings
             ],
         ),
     ]
-    for one in findings:
-        if one.bars[0]:
-            parts += [heading(one.name), bars_plot(*one.bars, legend=("before", "now"))]
+    for finding in findings:
+        if finding.bars[0]:
+            parts += [heading(finding.name), bars_plot(*finding.bars, legend=("before", "now"))]
     return page("Data drift report", *parts)

@@ -75,7 +75,7 @@ def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
         check_request_id(request_id): [f"{request_id}-{number}" for number in range(MOST_PARTS)]
         for request_id in request_ids
     }
-    results = {one: Erased(one) for request_id in parts for one in (request_id, *parts[request_id])}
+    results = {name: Erased(name) for request_id in parts for name in (request_id, *parts[request_id])}
     times: dict[str, datetime] = {}
     half_put = _from_spool(spool, results)
     with lease(reader) as held:
@@ -84,12 +84,12 @@ def erase(reader: Reader, spool: Spool, request_ids: list[str]) -> list[Erased]:
         for shelf in (reader.records, reader.labels, reader.corrections):
             times |= _from_shelf(reader, shelf, results, held)
     _note_exports(reader, results, times)
-    return [one for request_id in parts for one in _of_request(results, request_id, parts[request_id])]
+    return [result for request_id in parts for result in _of_request(results, request_id, parts[request_id])]
 
 
 def _of_request(results: dict[str, Erased], request_id: str, parts: list[str]) -> list[Erased]:
-    found = [one for one in (results[name] for name in (request_id, *parts)) if one.found]
-    return found or [results[request_id]]
+    erased = [part for part in (results[name] for name in (request_id, *parts)) if part.found]
+    return erased or [results[request_id]]
 
 
 # ---------------------------------------------------------------------- the spool
@@ -116,16 +116,18 @@ def _from_spool(spool: Spool, results: dict[str, Erased]) -> list[str]:
         time.sleep(0.05)
     for folder in spool.rejected():
         damaged = folder / "damaged.bin"
-        if damaged.is_file() and (ids := [one for one in results if one.encode() in damaged.read_bytes()]):
+        if damaged.is_file() and (
+            ids := [photo_id for photo_id in results if photo_id.encode() in damaged.read_bytes()]
+        ):
             remove_folder(folder)
-            for one in ids:
-                results[one].spooled.append(folder.name)
+            for photo_id in ids:
+                results[photo_id].spooled.append(folder.name)
     return half_put
 
 
 def _holds(path: Path, results: dict[str, Erased]) -> bool:
     try:
-        return any(one.photo_id in results for one in records_of(path))
+        return any(record.photo_id in results for record in records_of(path))
     except FileNotFoundError:
         return False
 
@@ -152,14 +154,16 @@ def _from_group(folder: Path, results: dict[str, Erased]) -> list[str]:
 
 def _cut_out(path: Path, results: dict[str, Erased]) -> None:
     named = {
-        one.request_id: photo_name(one.photo_sha256) for one in records_of(path) if isinstance(one, StoredRecord)
+        record.request_id: photo_name(record.photo_sha256)
+        for record in records_of(path)
+        if isinstance(record, StoredRecord)
     }
     kept, gone = groups.without(path.read_bytes(), set(results))
     if gone:
         groups.replace_or_remove(path, kept)
-    for one in gone:
-        results[one].spooled.append(path.name)
-        results[one].photo = named.get(one, "")
+    for photo_id in gone:
+        results[photo_id].spooled.append(path.name)
+        results[photo_id].photo = named.get(photo_id, "")
 
 
 # ---------------------------------------------------------------------- the bucket
@@ -232,12 +236,12 @@ def _commit(reader: Reader, shelf: Shelf, there: _Inventory, results: dict[str, 
     """
     committed = False
     for text in there.segments.keys() - there.tables.keys():
-        one = there.segments[text]
-        found = [part for part in scan(reader.get(one.key), decode) if isinstance(part, Whole)]
-        if any(part.sample.photo_id in results for part in found):
+        segment = there.segments[text]
+        samples = [part for part in scan(reader.get(segment.key), decode) if isinstance(part, Whole)]
+        if any(part.sample.photo_id in results for part in samples):
             row = next(kind.row for kind in KINDS if kind.schema is shelf.schema)
-            rows = [row(part, one.key) for part in found]
-            reader.store.put_new(table_key(shelf.root, one.name), to_parquet(rows, shelf.schema))
+            rows = [row(part, segment.key) for part in samples]
+            reader.store.put_new(table_key(shelf.root, segment.name), to_parquet(rows, shelf.schema))
             committed = True
     return committed
 
@@ -255,19 +259,19 @@ def _from_old_versions(reader: Reader, shelf: Shelf, there: _Inventory, results:
         if gone:
             deleted = Deleted()
             keys = (key, segment_key(shelf.root, name))
-            for each in keys if name.text not in there.tables else keys[:1]:
-                found = [one for one in versions_under(reader, each) if one[0] == each]
+            for candidate in keys if name.text not in there.tables else keys[:1]:
+                existing = [version for version in versions_under(reader, candidate) if version[0] == candidate]
                 if name.text in there.tables:
-                    found = [one for one in found if one[1] in versions]
-                delete_versions(reader, found)
-                deleted.versions[each] = len(found)
+                    existing = [version for version in existing if version[1] in versions]
+                delete_versions(reader, existing)
+                deleted.versions[candidate] = len(existing)
             _note(results, gone, deleted)
 
 
 def _note(results: dict[str, Erased], ids: set[str], deleted: Deleted) -> None:
-    for one in ids:
+    for photo_id in ids:
         for key, number in deleted.versions.items():
-            results[one].versions[key] = results[one].versions.get(key, 0) + number
+            results[photo_id].versions[key] = results[photo_id].versions.get(key, 0) + number
 
 
 def _note_exports(reader: Reader, results: dict[str, Erased], times: dict[str, datetime]) -> None:
@@ -275,6 +279,6 @@ def _note_exports(reader: Reader, results: dict[str, Erased], times: dict[str, d
         shown = set(note["request_ids"])
         if "since" in note:
             since, until = parse_time(note["since"]), parse_time(note["until"])
-            shown |= {one for one, time in times.items() if since <= time < until}
-        for one in shown & results.keys():
-            results[one].exports.append({name: value for name, value in note.items() if name != "request_ids"})
+            shown |= {photo_id for photo_id, time in times.items() if since <= time < until}
+        for photo_id in shown & results.keys():
+            results[photo_id].exports.append({name: value for name, value in note.items() if name != "request_ids"})

@@ -66,7 +66,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Choice:
+class Entry:
     """One photo of the export: its record's row, and its correction, if any."""
 
     row: dict[str, Any]
@@ -114,22 +114,22 @@ class _Place:
     masks: Path
     upright: bool
 
-    def photo(self, choice: Choice) -> Path:
+    def photo(self, entry: Entry) -> Path:
         """The photo's path. Formats that training can't read are converted to PNG."""
-        kept = self.as_sent(choice) or choice.row["photo_format"] == "jpeg"
-        suffix = extension_of(choice.row["photo_format"]) if kept else "png"
-        return self.photos / f"{choice.name}.{suffix}"
+        kept = self.as_sent(entry) or entry.row["photo_format"] == "jpeg"
+        suffix = extension_of(entry.row["photo_format"]) if kept else "png"
+        return self.photos / f"{entry.name}.{suffix}"
 
-    def mask(self, choice: Choice) -> Path:
+    def mask(self, entry: Entry) -> Path:
         """The mask's path."""
-        return self.masks / f"{choice.name}.png"
+        return self.masks / f"{entry.name}.png"
 
-    def as_sent(self, choice: Choice) -> bool:
+    def as_sent(self, entry: Entry) -> bool:
         """Whether the photo's bytes stay as they are."""
-        return choice.row["photo_format"] in TRAINABLE and not self.upright
+        return entry.row["photo_format"] in TRAINABLE and not self.upright
 
 
-def choose(table: pa.Table, labels: dict[str, Label], *, corrected_only: bool = False) -> list[Choice]:
+def distinct_photos(table: pa.Table, labels: dict[str, Label], *, corrected_only: bool = False) -> list[Entry]:
     """One entry per distinct photo, by name; a corrected mask takes precedence, then the newest record."""
     if corrected_only:
         table = table.filter(pc.field("photo_sha256").isin(pa.array(list(labels), pa.string())))
@@ -141,7 +141,7 @@ def choose(table: pa.Table, labels: dict[str, Label], *, corrected_only: bool = 
     rows = table.take(pa.array(firsts, pa.int64())).to_pylist()
     ends = [*firsts[1:], len(digests)]
     return [
-        Choice(row, labels.get(row["photo_sha256"]), ids[first:end])
+        Entry(row, labels.get(row["photo_sha256"]), ids[first:end])
         for row, first, end in zip(rows, firsts, ends, strict=True)
     ]
 
@@ -182,9 +182,9 @@ def export(
     where = None if only is None else pc.field("request_id").isin(pa.array(sorted(only), pa.string()))
     days = reader.records.days_rows(since, until, columns=COLUMNS, where=where)
     empty = pa.schema([reader.records.schema.field(name) for name in COLUMNS]).empty_table()
-    chosen = choose(pa.concat_tables([empty, *days]), labels, corrected_only=corrected_only)
+    entries = distinct_photos(pa.concat_tables([empty, *days]), labels, corrected_only=corrected_only)
     # before the first copy is written
-    register(reader, to, fmt, [one for choice in chosen for one in choice.request_ids], now)
+    register(reader, to, fmt, [request_id for entry in entries for request_id in entry.request_ids], now)
     to.mkdir(parents=True, exist_ok=True)
     to.chmod(0o700)  # photos of people
     parts = to if fmt == "folder" else to / ".parts"
@@ -196,13 +196,13 @@ def export(
     )
     for folder in (place.photos, place.masks):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _leave_only(folder, {choice.name for choice in chosen})
-    problems, fetched = _fetch(reader, chosen, place, progress)
+        _leave_only(folder, {entry.name for entry in entries})
+    problems, fetched = _fetch(reader, entries, place, progress)
     why = chosen_as or {}
     rows = [
-        {**_row(one, place.photo(one), held_out_share), "chosen": why.get(one.request_ids[0])}
-        for one in chosen
-        if one.name not in problems
+        {**_row(entry, place.photo(entry), held_out_share), "chosen": why.get(entry.request_ids[0])}
+        for entry in entries
+        if entry.name not in problems
     ]
     pack(fmt, to, parts, rows)
     write_whole(to / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -215,7 +215,7 @@ def export(
         corrected=corrected,
         train=len(rows) - held_out,
         held_out=held_out,
-        problems=[f"{one.request_ids[0]}: {problems[one.name]}" for one in chosen if one.name in problems],
+        problems=[f"{entry.request_ids[0]}: {problems[entry.name]}" for entry in entries if entry.name in problems],
     )
 
 
@@ -223,8 +223,7 @@ def _leave_only(folder: Path, names: set[str]) -> None:
     """Deletes files of an earlier export into the same folder that this one does not select.
 
     Training uses every file in the folder, so an erased photo or an uncorrected mask must not stay. Only files that
-    an
-    export can have written are deleted: their names are prefixes of a SHA-256.
+    an export can have written are deleted: their names are prefixes of a SHA-256.
     """
     for path in folder.iterdir():
         if path.stem not in names and re.fullmatch(rf"[0-9a-f]{{{NAME_LENGTH}}}", path.stem):
@@ -240,40 +239,40 @@ def is_held_out(digest: bytes, share: float) -> bool:
 
 
 def _fetch(
-    reader: Reader, chosen: list[Choice], place: _Place, progress: Callable[[int, int], None]
+    reader: Reader, entries: list[Entry], place: _Place, progress: Callable[[int, int], None]
 ) -> tuple[dict[str, str], int]:
     """Fetches missing files. Returns problems by name, and the number of photos fetched."""
-    missing = [one for one in chosen if not _is_there(one, place)]
-    done = len(chosen) - len(missing)
+    missing = [entry for entry in entries if not _is_there(entry, place)]
+    done = len(entries) - len(missing)
     problems: dict[str, str] = {}
     for results in parallel(lambda run: _fetch_run(reader, run, place), _runs(missing), RUNS_AT_A_TIME):
         problems |= {name: problem for name, problem in results.items() if problem}
         done += len(results)
-        progress(done, len(chosen))
+        progress(done, len(entries))
     return problems, len(missing) - len(problems)
 
 
-def _is_there(choice: Choice, place: _Place) -> bool:
-    mask = place.mask(choice)
+def _is_there(entry: Entry, place: _Place) -> bool:
+    mask = place.mask(entry)
     return (  # the photo was written by rename, so it is complete
-        place.photo(choice).is_file()
+        place.photo(entry).is_file()
         and mask.is_file()
-        and hashlib.sha256(mask.read_bytes()).hexdigest() == choice.mask_sha256
+        and hashlib.sha256(mask.read_bytes()).hexdigest() == entry.mask_sha256
     )
 
 
-def _runs(chosen: list[Choice]) -> Iterator[list[Choice]]:
+def _runs(entries: list[Entry]) -> Iterator[list[Entry]]:
     """Groups neighbouring records of one segment, to be read with one request."""
-    run: list[Choice] = []
-    for one in sorted(chosen, key=lambda one: (one.row["segment"], one.row["photo_offset"])):
+    run: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: (entry.row["segment"], entry.row["photo_offset"])):
         if run:
             first, last = run[0].row, run[-1].row
-            gap = one.row["photo_offset"] - _end(last)
-            near = one.row["segment"] == first["segment"] and gap <= RUN_GAP
-            if not near or _end(one.row) - first["photo_offset"] > RUN_BYTES:
+            gap = entry.row["photo_offset"] - _end(last)
+            near = entry.row["segment"] == first["segment"] and gap <= RUN_GAP
+            if not near or _end(entry.row) - first["photo_offset"] > RUN_BYTES:
                 yield run
                 run = []
-        run.append(one)
+        run.append(entry)
     if run:
         yield run
 
@@ -282,7 +281,7 @@ def _end(row: dict[str, Any]) -> int:
     return int(row["mask_offset"] + row["mask_bytes"])
 
 
-def _fetch_run(reader: Reader, run: list[Choice], place: _Place) -> dict[str, str]:
+def _fetch_run(reader: Reader, run: list[Entry], place: _Place) -> dict[str, str]:
     """Writes the files of a group; returns each one's problem, or ""."""
     start = run[0].row["photo_offset"]
     try:
@@ -291,25 +290,25 @@ def _fetch_run(reader: Reader, run: list[Choice], place: _Place) -> dict[str, st
         if not is_gone(error):
             raise  # a problem of the store, not of these photos
         data = None
-    return {one.name: _write(reader, one, data, start, place) for one in run}
+    return {entry.name: _write(reader, entry, data, start, place) for entry in run}
 
 
-def _write(reader: Reader, choice: Choice, data: bytes | None, start: int, place: _Place) -> str:
+def _write(reader: Reader, entry: Entry, data: bytes | None, start: int, place: _Place) -> str:
     try:
         if data is None:
-            photo, mask = reader.photo_and_mask(choice.row)
+            photo, mask = reader.photo_and_mask(entry.row)
         else:
-            photo, mask = cut(choice.row, data, start, "photo"), cut(choice.row, data, start, "mask")
-        if choice.label:
-            mask = _label_mask(reader, choice.label)
-        if not place.as_sent(choice):
-            jpeg = choice.row["photo_format"] == "jpeg"
+            photo, mask = cut(entry.row, data, start, "photo"), cut(entry.row, data, start, "mask")
+        if entry.label:
+            mask = _label_mask(reader, entry.label)
+        if not place.as_sent(entry):
+            jpeg = entry.row["photo_format"] == "jpeg"
             photo = rewrite_as_jpeg(photo) if jpeg else rewrite_as_png(photo)
     except (Gone, Damaged, NotStrippable) as error:
         return str(error)
-    if not place.photo(choice).is_file():
-        write_whole(place.photo(choice), photo)
-    write_whole(place.mask(choice), mask)
+    if not place.photo(entry).is_file():
+        write_whole(place.photo(entry), photo)
+    write_whole(place.mask(entry), mask)
     return ""
 
 
@@ -323,19 +322,19 @@ def _label_mask(reader: Reader, label: Label) -> bytes:
     return cut({**vars(label)}, data, label.mask_offset, "mask")
 
 
-def _row(choice: Choice, photo: Path, share: float) -> dict[str, Any]:
-    record = choice.row
+def _row(entry: Entry, photo: Path, share: float) -> dict[str, Any]:
+    record = entry.row
     clip = record["clip_sha256"]
     held_out = is_held_out(bytes.fromhex(clip) if clip else hashlib.sha256(photo.read_bytes()).digest(), share)
     return {
-        "name": choice.name,
+        "name": entry.name,
         "photo": photo.name,
         "photo_sha256": record["photo_sha256"],
         "photo_format": record["photo_format"],
-        "mask_sha256": choice.mask_sha256,
-        "mask_source": "corrected" if choice.label else "model",
-        "corrected_by": choice.label.corrected_by if choice.label else None,
-        "request_ids": choice.request_ids,
+        "mask_sha256": entry.mask_sha256,
+        "mask_source": "corrected" if entry.label else "model",
+        "corrected_by": entry.label.corrected_by if entry.label else None,
+        "request_ids": entry.request_ids,
         "split": "val" if held_out else "train",
         "width": record["width"],
         "height": record["height"],

@@ -64,7 +64,7 @@ def _coco(to: Path, parts: Path, rows: list[Row]) -> None:
             json.dumps(
                 {
                     "images": [image for image in images if image["id"] in ids],
-                    "annotations": [one for one in annotations if one["image_id"] in ids],
+                    "annotations": [annotation for annotation in annotations if annotation["image_id"] in ids],
                     "categories": [{"id": 1, "name": "person"}],
                 }
             )

@@ -71,7 +71,7 @@ def redact(reader: Reader, request_ids: Collection[str]) -> int:
             if not gone & set(note["request_ids"]):
                 continue
             changed += 1
-            kept = [one for one in note["request_ids"] if one not in gone]
+            kept = [name for name in note["request_ids"] if name not in gone]
             if kept or "since" in note:
                 _put(reader, {**note, "request_ids": kept})  # under a new key: an interrupted run is repeatable
             held.check()

@@ -64,8 +64,8 @@ def import_labels(
     except LabelError as error:
         raise ArchiveError(str(error)) from error
     result = Imported(
-        skipped=[f"{one.source}: {one.reason}" for one in reading.skipped],
-        problems=[str(one) for one in reading.refused],
+        skipped=[f"{item.source}: {item.reason}" for item in reading.skipped],
+        problems=[str(item) for item in reading.refused],
     )
     groups = []
     for photo, masks in by_photo(reading):
@@ -120,8 +120,8 @@ def _records(reader: Reader, photos: list[PhotoRef]) -> dict[str, Row]:
     if not len(keys):
         return {}
     name = pc.utf8_slice_codeunits(pc.field("photo_sha256"), 0, NAME_LENGTH)
-    found: dict[str, Row] = {}
+    rows: dict[str, Row] = {}
     for table in reader.records.days_rows(columns=COLUMNS, where=pc.field("request_id").isin(keys) | name.isin(keys)):
         for row in table.sort_by("time").to_pylist():
-            found[row["request_id"]] = found[row["photo_sha256"][:NAME_LENGTH]] = row
-    return found
+            rows[row["request_id"]] = rows[row["photo_sha256"][:NAME_LENGTH]] = row
+    return rows

@@ -108,6 +108,6 @@ def upload(reader: Reader, labels: list[tuple[StoredLabel, bytes]], now: datetim
         names = (*label.parts(), JSON)
         data += b"".join(sample_blocks(label.request_id, now, names, (mask, label.to_json().encode())))
     key = segment_key(reader.labels.root, name)
-    rows = [label_row(one, key) for one in scan(data, StoredLabel.from_json) if isinstance(one, Whole)]
+    rows = [label_row(item, key) for item in scan(data, StoredLabel.from_json) if isinstance(item, Whole)]
     reader.store.put_new(key, data + END)
     reader.store.put_new(table_key(reader.labels.root, name), to_parquet(rows, LABELS))

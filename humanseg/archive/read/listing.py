@@ -51,10 +51,10 @@ class Filter:
             conditions.append(pc.field("label") == self.label)
         if self.clip:
             conditions.append(pc.field("clip_id") == self.clip)
-        found: pc.Expression | None = None
+        where: pc.Expression | None = None
         for condition in conditions:
-            found = condition if found is None else found & condition
-        return found
+            where = condition if where is None else where & condition
+        return where
 
 
 def rows(records: Shelf, wanted: Filter, limit: int, *, whole: bool) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Corrected masks that were sent back from the page: proposals, until a person looks and accepts them as labels."""
+"""Corrected masks that users sent back: proposals, until a person reviews and accepts them as labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Proposal:
 
 
 STATES = {
-    "proposed": "waits for a person",
+    "proposed": "waits for review",
     "accepted": "is the photo's label",
     "no photo": "no committed record has this id",
     "other size": "its photo has another size",
@@ -44,14 +44,14 @@ STATES = {
 
 @dataclass
 class Accepted:
-    """Photos whose correction is a label now, and those where it can't be one, with the reason."""
+    """Photos whose correction became a label, and problems: why the others did not."""
 
     accepted: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 def read_proposals(reader: Reader, ids: Collection[str] | None = None) -> list[Proposal]:
-    """The newest correction of each photo, by time; `ids` of records keeps it to these."""
+    """The newest correction of each photo, by time; `ids` limits them to these records."""
     where = None if ids is None else pc.field("of").isin(pa.array(sorted(ids), pa.string()))
     tables = list(reader.corrections.days_rows(where=where))
     order = [("time", "ascending"), ("request_id", "ascending")]
@@ -66,8 +66,8 @@ def read_proposals(reader: Reader, ids: Collection[str] | None = None) -> list[P
         for row in table.to_pylist()
     }
     accepted = {digest: label.mask_sha256 for digest, label in read_labels(reader).items()}
-    found = [_proposal(row, records.get(row["of"]), accepted) for row in newest.values()]
-    return sorted(found, key=lambda one: (one.time, one.of))
+    proposals = [_proposal(row, records.get(row["of"]), accepted) for row in newest.values()]
+    return sorted(proposals, key=lambda proposal: (proposal.time, proposal.of))
 
 
 def _proposal(row: dict[str, Any], record: dict[str, Any] | None, accepted: dict[str, str]) -> Proposal:
@@ -82,44 +82,50 @@ def _proposal(row: dict[str, Any], record: dict[str, Any] | None, accepted: dict
 
 
 def proposed_mask(reader: Reader, proposal: Proposal) -> bytes:
-    """The mask as a PNG. Raises Damaged: it is not what the table says."""
+    """The mask as a PNG.
+
+    Raises:
+        Damaged: its hash is not the one in the table.
+    """
     row = proposal.row
     data = reader.get_range(row["segment"], row["mask_offset"], row["mask_offset"] + row["mask_bytes"])
     return cut(row, data, row["mask_offset"], "mask")
 
 
 def accept(reader: Reader, ids: Collection[str], *, by: str, now: datetime) -> Accepted:
-    """Make labels of the proposals of these records, which `by` has looked at: all of them, or with a problem none.
+    """Make labels of the proposals of these records, which `by` has reviewed. If one has a problem, none is accepted.
 
     A label has the mask's own bytes, so that accepting twice changes nothing.
     """
-    proposals = {one.of: one for one in read_proposals(reader, ids)}
+    proposals = {proposal.of: proposal for proposal in read_proposals(reader, ids)}
     result = Accepted()
     labels: list[tuple[StoredLabel, bytes]] = []
-    for one in dict.fromkeys(ids):
-        proposal = proposals.get(one)
+    for request_id in dict.fromkeys(ids):
+        proposal = proposals.get(request_id)
         if proposal is None:
-            result.problems.append(f"{one}: no correction of this photo was sent")
+            result.problems.append(f"{request_id}: no correction of this photo was sent")
         elif proposal.photo_sha256 is None or proposal.state == "other size":
-            result.problems.append(f"{one}: {STATES[proposal.state]}")
+            result.problems.append(f"{request_id}: {STATES[proposal.state]}")
         elif proposal.state == "accepted":
-            result.accepted.append(one)
+            result.accepted.append(request_id)
         else:
             try:
                 data = _checked(proposed_mask(reader, proposal), proposal)
             except ArchiveError as error:
-                result.problems.append(f"{one}: {error}")
+                result.problems.append(f"{request_id}: {error}")
                 continue
             digest = hashlib.sha256(data).hexdigest()
-            labels.append((StoredLabel(one, now, proposal.photo_sha256, digest, len(data), f"page, {by}"), data))
-            result.accepted.append(one)
+            labels.append(
+                (StoredLabel(request_id, now, proposal.photo_sha256, digest, len(data), f"page, {by}"), data)
+            )
+            result.accepted.append(request_id)
     if labels and not result.problems:
         upload(reader, labels, now)
     return result
 
 
 def _checked(data: bytes, proposal: Proposal) -> bytes:
-    """A mask that is one: whoever may write into the bucket need not have been a server of ours."""
+    """Validate the mask: not only our servers can write to the bucket."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.mode != "L" or image.size != (proposal.width, proposal.height):
@@ -128,5 +134,5 @@ def _checked(data: bytes, proposal: Proposal) -> bytes:
     except (OSError, ValueError, SyntaxError) as error:
         raise ArchiveError(f"its mask can't be read: {error}") from error
     if any(levels[1:255]):
-        raise ArchiveError("its mask has other values than 0 and 255")
+        raise ArchiveError("its mask has values other than 0 and 255")
     return data

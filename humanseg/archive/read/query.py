@@ -35,7 +35,9 @@ def query(reader: Reader, sql: str, since: datetime | None = None, until: dateti
         QueryError: it is not a single SELECT, or DuckDB rejects it.
     """
     shelves = _shelves(reader)
-    wanted = [(one, one.days(since, until) if one is reader.records else one.days()) for one in shelves.values()]
+    wanted = [
+        (shelf, shelf.days(since, until) if shelf is reader.records else shelf.days()) for shelf in shelves.values()
+    ]
 
     def run(tables: list[list[Listed]]) -> Answer:
         return _run(sql, dict(zip(shelves, zip(shelves.values(), tables, strict=True), strict=True)))
@@ -69,10 +71,10 @@ def _run(sql: str, tables: dict[str, tuple[Shelf, list[Listed]]]) -> Answer:
                 duckdb.StatementType.EXPLAIN,
             ):
                 raise QueryError("a query must be one SELECT over `records`, `labels` and `corrections`")
-            found = connection.execute(statements[0]).to_arrow_table()
+            table = connection.execute(statements[0]).to_arrow_table()
         except duckdb.Error as error:
             if "get_next failed" in str(error):  # pyarrow could not read a table; it may have been rewritten
                 raise OSError(str(error)) from error
             raise QueryError(str(error).strip()) from error
-    rows = zip(*(column.to_pylist() for column in found.columns), strict=True)
-    return Answer(found.column_names, list(rows))
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return Answer(table.column_names, list(rows))

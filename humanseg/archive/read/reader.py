@@ -53,8 +53,8 @@ class Reader:
     def find(self, request_id: str, day: str | None = None) -> dict[str, Any] | None:
         """The row of a committed record; without a day, days are searched from the newest."""
         where = pc.field("request_id") == check_request_id(request_id)
-        for one in [day] if day else self.records.days()[::-1]:
-            rows = self.records.day_rows(one, where=where).to_pylist()
+        for candidate in [day] if day else self.records.days()[::-1]:
+            rows = self.records.day_rows(candidate, where=where).to_pylist()
             if rows:
                 return dict(rows[0])
         return None
@@ -107,10 +107,10 @@ class Reader:
 def cut(row: Row, data: bytes | memoryview, start: int, part: str) -> bytes:
     """Extract a row's photo or mask from `data`, which begins at byte `start` of its segment; raises Damaged."""
     at = row[f"{part}_offset"] - start
-    found = bytes(data[at : at + row[f"{part}_bytes"]])
-    if hashlib.sha256(found).hexdigest() != row[f"{part}_sha256"]:
+    content = bytes(data[at : at + row[f"{part}_bytes"]])
+    if hashlib.sha256(content).hexdigest() != row[f"{part}_sha256"]:
         raise Damaged(f"the {part} in {row['segment']} does not have the SHA-256 of its record")
-    return found
+    return content
 
 
 def is_gone(error: ClientError) -> bool:
@@ -144,12 +144,12 @@ def parse_moment(text: str, now: datetime) -> datetime:
         unit = {"d": "days", "h": "hours", "m": "minutes"}[ago.group(2)]
         return now - timedelta(**{unit: int(ago.group(1))})
     try:
-        found = datetime.fromisoformat(text.removesuffix("Z"))
+        time = datetime.fromisoformat(text.removesuffix("Z"))
     except ValueError:
         raise ValueError(
             f"{text!r} is not a time: use 2026-11-20, 2026-11-20T15:00 (UTC), or 7d, 12h, 30m for that long ago"
         ) from None
-    return found.replace(tzinfo=timezone.utc) if found.tzinfo is None else found.astimezone(timezone.utc)
+    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
 
 
 def parse_day(text: str) -> str:

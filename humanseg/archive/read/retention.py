@@ -52,12 +52,12 @@ def get_rules(store: Store) -> list[dict[str, Any]]:
     from botocore.exceptions import ClientError
 
     try:
-        found = store.client.get_bucket_lifecycle_configuration(Bucket=store.destination.bucket)
+        lifecycle = store.client.get_bucket_lifecycle_configuration(Bucket=store.destination.bucket)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") == "NoSuchLifecycleConfiguration":
             return []
         raise
-    return list(found["Rules"])
+    return list(lifecycle["Rules"])
 
 
 def _is_ours(rule: dict[str, Any], prefix: str) -> bool:

@@ -87,12 +87,12 @@ class Lease:
 
     def _held(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = json.loads(self._reader.get(self._key))
+            plan: dict[str, Any] = json.loads(self._reader.get(self._key))
         except ClientError as error:
             if not is_gone(error):
                 raise
             return {}
-        return found
+        return plan
 
     def _renew(self) -> None:
         store = self._reader.store
@@ -166,22 +166,24 @@ def remove(reader: Reader, shelf: Shelf, names: Iterable[str]) -> Deleted:
     for key_of in (table_key, segment_key):
         keys = {key_of(shelf.root, name) for name in parsed}
         places = {key.rpartition("/")[0] + "/" for key in keys} if len(keys) > 1 else keys
-        found = [one for place in sorted(places) for one in versions_under(reader, place) if one[0] in keys]
-        delete_versions(reader, found)
-        for key, _ in found:
+        versions = [
+            version for place in sorted(places) for version in versions_under(reader, place) if version[0] in keys
+        ]
+        delete_versions(reader, versions)
+        for key, _ in versions:
             deleted.versions[key] = deleted.versions.get(key, 0) + 1
     return deleted
 
 
 def finish(reader: Reader, shelf: Shelf, tables: list[Listed], segments: Iterable[str], held: Lease) -> Deleted:
     """Deletes what a killed run replaced or wrote without committing, given all names of some days."""
-    committed, there = {one.name.text for one in tables}, set(segments)
-    left = {name for name in shelf.replaced(tables) if name in committed | there}
-    left |= {name for name in there - committed if (parsed := parse_name(name)) and parsed.rewritten}
-    if not left:
+    committed, there = {table.name.text for table in tables}, set(segments)
+    replaced = {name for name in shelf.replaced(tables) if name in committed | there}
+    replaced |= {name for name in there - committed if (parsed := parse_name(name)) and parsed.rewritten}
+    if not replaced:
         return Deleted()
     held.check()
-    return remove(reader, shelf, left)
+    return remove(reader, shelf, replaced)
 
 
 def _copy(
@@ -210,7 +212,7 @@ def _last_version(reader: Reader, key: str) -> bytes:
         if not is_gone(error):
             raise
         answer = reader.store.client.list_object_versions(Bucket=reader.store.destination.bucket, Prefix=key)
-        versions = [one["VersionId"] for one in answer.get("Versions", []) if one["Key"] == key]
+        versions = [version["VersionId"] for version in answer.get("Versions", []) if version["Key"] == key]
         if not versions:
             raise Gone(f"{key} is gone") from error
         return reader.get(key, versions[0])

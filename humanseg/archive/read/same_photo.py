@@ -30,7 +30,7 @@ LIGHT_DIFFERS = 0.02
 
 
 @dataclass(frozen=True)
-class Sought:
+class Fingerprint:
     """A photo: SHA-256 of what the archive keeps of it and of its upright RGB pixels, sides, mean luma (0..1)."""
 
     photo_sha256: str
@@ -40,8 +40,8 @@ class Sought:
     light: float
 
 
-def look_at(photo: bytes) -> Sought:
-    """The search criteria for a photo, given its bytes.
+def fingerprint(photo: bytes) -> Fingerprint:
+    """The fingerprint of a photo, given its bytes.
 
     Raises:
         ArchiveError: the photo cannot be decoded.
@@ -56,29 +56,29 @@ def look_at(photo: bytes) -> Sought:
         raise ArchiveError(f"the photo can't be read: {error}") from error
     histogram = pixels.convert("L").histogram()
     light = sum(level * count for level, count in enumerate(histogram)) / sum(histogram) / 255
-    return Sought(_sha256(kept), _sha256(pixels.tobytes()), pixels.width, pixels.height, light)
+    return Fingerprint(_sha256(kept), _sha256(pixels.tobytes()), pixels.width, pixels.height, light)
 
 
-def look_up(reader: Reader, spool: Spool, request_id: str) -> Sought:
-    """The search criteria for the photo of a record in the bucket or the spool.
+def fingerprint_of_record(reader: Reader, spool: Spool, request_id: str) -> Fingerprint:
+    """The fingerprint of the photo of a record in the bucket or the spool.
 
     Raises:
         ArchiveError: the record does not exist, or its photo cannot be decoded.
     """
     row = reader.find(request_id)
     if row is not None:
-        return replace(look_at(reader.photo_and_mask(row)[0]), photo_sha256=row["photo_sha256"])
+        return replace(fingerprint(reader.photo_and_mask(row)[0]), photo_sha256=row["photo_sha256"])
     for record, photo in _spooled(spool):
         if record.request_id == request_id:
-            return replace(look_at(photo()), photo_sha256=record.photo_sha256)
+            return replace(fingerprint(photo()), photo_sha256=record.photo_sha256)
     raise ArchiveError(f"no record {request_id} is in the archive or in this spool")
 
 
-def records_of_photo(reader: Reader, spool: Spool, sought: Sought) -> list[str]:
+def records_of_photo(reader: Reader, spool: Spool, sought: Fingerprint) -> list[str]:
     """Request ids of all records of the photo `sought`: in the bucket, committed or not, and in the spool."""
-    found = {record.request_id for record, photo in _spooled(spool) if _is_it(record, photo, sought)}
+    request_ids = {record.request_id for record, photo in _spooled(spool) if _is_it(record, photo, sought)}
     for data in parallel(reader.get, _uncommitted(reader), 2):
-        found |= {record.request_id for record, photo in _records_in(data) if _is_it(record, photo, sought)}
+        request_ids |= {record.request_id for record, photo in _records_in(data) if _is_it(record, photo, sought)}
     same = pc.field("photo_sha256") == sought.photo_sha256
     light = pc.field("brightness")
     alike = (pc.field("width") == sought.width) & (pc.field("height") == sought.height)
@@ -86,14 +86,18 @@ def records_of_photo(reader: Reader, spool: Spool, sought: Sought) -> list[str]:
     for day in reader.records.days():
         rows = reader.records.day_rows(day, columns=COLUMNS, where=same | alike).to_pylist()
         unknown = [row for row in rows if row["photo_sha256"] != sought.photo_sha256]
-        found |= {row["request_id"] for row in rows if row["photo_sha256"] == sought.photo_sha256}
-        found |= {one for one in parallel(lambda row: _compared(reader, row, sought), unknown, 4) if one}
+        request_ids |= {row["request_id"] for row in rows if row["photo_sha256"] == sought.photo_sha256}
+        request_ids |= {
+            request_id
+            for request_id in parallel(lambda row: _compared(reader, row, sought), unknown, 4)
+            if request_id
+        }
     for day in reader.labels.days():
-        found |= set(reader.labels.day_rows(day, columns=["request_id"], where=same)["request_id"].to_pylist())
-    return sorted(found)
+        request_ids |= set(reader.labels.day_rows(day, columns=["request_id"], where=same)["request_id"].to_pylist())
+    return sorted(request_ids)
 
 
-def _compared(reader: Reader, row: dict[str, Any], sought: Sought) -> str:
+def _compared(reader: Reader, row: dict[str, Any], sought: Fingerprint) -> str:
     try:
         photo, _ = reader.photo_and_mask(row)
     except (Gone, Damaged):  # erased or damaged meanwhile
@@ -101,14 +105,14 @@ def _compared(reader: Reader, row: dict[str, Any], sought: Sought) -> str:
     return str(row["request_id"]) if _same_pixels(photo, sought) else ""
 
 
-def _is_it(record: StoredRecord, photo: Callable[[], bytes], sought: Sought) -> bool:
+def _is_it(record: StoredRecord, photo: Callable[[], bytes], sought: Fingerprint) -> bool:
     if record.photo_sha256 == sought.photo_sha256:
         return True
     alike = (record.width, record.height) == (sought.width, sought.height)
     return alike and abs(record.brightness - sought.light) < LIGHT_DIFFERS and _same_pixels(photo(), sought)
 
 
-def _same_pixels(photo: bytes, sought: Sought) -> bool:
+def _same_pixels(photo: bytes, sought: Fingerprint) -> bool:
     try:
         return _sha256(upright_rgb(photo).tobytes()) == sought.pixels_sha256
     except NotStrippable:
@@ -125,11 +129,11 @@ def _spooled(spool: Spool) -> Iterator[tuple[StoredRecord, Callable[[], bytes]]]
 
 
 def _records_in(data: bytes | memoryview) -> Iterator[tuple[StoredRecord, Callable[[], bytes]]]:
-    for one in scan(data, StoredRecord.from_json, verify=False):
-        if isinstance(one, Whole):
-            start = one.offsets[extension_of(one.sample.photo_format)]
-            end = start + one.sample.photo_bytes
-            yield one.sample, lambda start=start, end=end: bytes(data[start:end])  # type: ignore[misc]
+    for item in scan(data, StoredRecord.from_json, verify=False):
+        if isinstance(item, Whole):
+            start = item.offsets[extension_of(item.sample.photo_format)]
+            end = start + item.sample.photo_bytes
+            yield item.sample, lambda start=start, end=end: bytes(data[start:end])  # type: ignore[misc]
 
 
 def _uncommitted(reader: Reader) -> list[str]:
@@ -137,8 +141,8 @@ def _uncommitted(reader: Reader) -> list[str]:
     shelf, keys = reader.records, []
     for day in shelf.days(kind="segments"):
         segments = shelf.listed(day, "segments")  # first: a table follows its segment
-        committed = {one.name.text for one in shelf.listed(day)}
-        keys += [one.key for one in segments if one.name.text not in committed]
+        committed = {table.name.text for table in shelf.listed(day)}
+        keys += [segment.key for segment in segments if segment.name.text not in committed]
     return keys
 
 

@@ -57,23 +57,23 @@ class Shelf:
         pages = self.store.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.store.destination.bucket, Prefix=start, Delimiter="/"
         )
-        found = [one["Prefix"][len(start) : -1] for page in pages for one in page.get("CommonPrefixes", [])]
+        days = [prefix["Prefix"][len(start) : -1] for page in pages for prefix in page.get("CommonPrefixes", [])]
         first = since.date().isoformat() if since else ""
         # `until` is exclusive, so that midnight does not include its whole day
         last = (until - timedelta(microseconds=1)).date().isoformat() if until else "9"
-        return sorted(day for day in found if first <= day <= last)
+        return sorted(day for day in days if first <= day <= last)
 
     def listed(self, day: str, kind: str = "records") -> list[Listed]:
         """The tables of a day, or with "segments" its tars, sorted by key. Lists no other day."""
         pages = self.store.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.store.destination.bucket, Prefix=f"{self.root}/{kind}/dt={day}/"
         )
-        found = (
+        objects = (
             (item["Key"], int(item["Size"]), parse_name(item["Key"]))
             for page in pages
             for item in page.get("Contents", [])
         )
-        return [Listed(key, size, name) for key, size, name in found if name]
+        return [Listed(key, size, name) for key, size, name in objects if name]
 
     def tables(self, day: str) -> list[Listed]:
         """The current tables of a day: those that no other one replaces."""
@@ -82,23 +82,23 @@ class Shelf:
     def living(self, tables: list[Listed]) -> list[Listed]:
         """The `tables` that no other one of them replaces."""
         gone = self.replaced(tables)
-        return [one for one in tables if one.name.text not in gone]
+        return [table for table in tables if table.name.text not in gone]
 
     def replaced(self, tables: Iterable[Listed]) -> frozenset[str]:
         """The names of the segments that these tables replace."""
-        rewritten = [one for one in tables if one.name.rewritten]
-        unknown = [one for one in rewritten if one.key not in self._replaces]
-        for one in unknown:
-            texts = self.dataset([one]).head(1, columns=["replaces"])["replaces"].to_pylist()
-            self._replaces[one.key] = frozenset(",".join(texts).split(","))
-        return frozenset().union(*(self._replaces[one.key] for one in rewritten))
+        rewritten = [table for table in tables if table.name.rewritten]
+        unknown = [table for table in rewritten if table.key not in self._replaces]
+        for table in unknown:
+            texts = self.dataset([table]).head(1, columns=["replaces"])["replaces"].to_pylist()
+            self._replaces[table.key] = frozenset(",".join(texts).split(","))
+        return frozenset().union(*(self._replaces[table.key] for table in rewritten))
 
     # ------------------------------------------------------------------ rows
 
     def dataset(self, tables: Iterable[Listed]) -> ds.Dataset:
         """These tables as one lazy dataset, with `dt` and `hour` as columns."""
         return ds.FileSystemDataset(
-            [self._fragment(one) for one in tables],
+            [self._fragment(table) for table in tables],
             pa.schema([*self.schema, *_PARTITION]),
             _FORMAT,
             self._files(),
@@ -127,13 +127,13 @@ class Shelf:
 
         return consistent([(self, [day])], read)
 
-    def _fragment(self, one: Listed) -> ds.Fragment:
-        day, hour = (part.partition("=")[2] for part in one.name.partition.split("/"))
+    def _fragment(self, table: Listed) -> ds.Fragment:
+        day, hour = (part.partition("=")[2] for part in table.name.partition.split("/"))
         return _FORMAT.make_fragment(
-            f"{self.store.destination.bucket}/{one.key}",
+            f"{self.store.destination.bucket}/{table.key}",
             self._files(),
             partition_expression=(pc.field("dt") == day) & (pc.field("hour") == hour),
-            file_size=one.size,
+            file_size=table.size,
         )
 
     def _files(self) -> pafs.FileSystem:
@@ -159,7 +159,7 @@ def consistent(wanted: list[tuple[Shelf, list[str]]], read: Callable[[list[list[
 
 
 def _list(wanted: list[tuple[Shelf, list[str]]]) -> list[list[Listed]]:
-    return [[one for day in days for one in shelf.listed(day)] for shelf, days in wanted]
+    return [[table for day in days for table in shelf.listed(day)] for shelf, days in wanted]
 
 
 def filesystem(store: Store) -> pafs.FileSystem:

@@ -52,9 +52,9 @@ def compare_numbers(first: Sample, second: Sample, seed: int = 0) -> Outcome:
     cuts = np.unique(np.quantile(both, np.linspace(0, 1, CELLS + 1), method="inverted_cdf"))
     cells = [np.searchsorted(cuts, sample.values.astype(np.float64), side="left") for sample in (first, second)]
     shares, spreads = _cells(cells, (first, second), len(cuts) + 1)
-    found = np.abs(np.cumsum(shares[0] - shares[1])).max()
+    statistic = np.abs(np.cumsum(shares[0] - shares[1])).max()
     null = np.abs(np.cumsum(_null(shares, spreads, seed), axis=1)).max(axis=1)
-    return Outcome(float(found), _p(found, null))
+    return Outcome(float(statistic), _p(statistic, null))
 
 
 def compare_categories(first: Sample, second: Sample, seed: int = 0) -> Outcome:
@@ -67,20 +67,20 @@ def compare_categories(first: Sample, second: Sample, seed: int = 0) -> Outcome:
         places = rank[places]
     cells = [places[: len(first.values)], places[len(first.values) :]]
     shares, spreads = _cells(cells, (first, second), min(len(names), CATEGORIES))
-    found = 0.5 * np.abs(shares[0] - shares[1]).sum()
+    statistic = 0.5 * np.abs(shares[0] - shares[1]).sum()
     null = 0.5 * np.abs(_null(shares, spreads, seed)).sum(axis=1)
-    return Outcome(float(found), _p(found, null))
+    return Outcome(float(statistic), _p(statistic, null))
 
 
 def compare_shares(first: tuple[Floats, Floats], second: tuple[Floats, Floats], seed: int = 0) -> Outcome:
     """The difference of two ratios sum(part) / sum(whole), each photo with a part and a whole, [N] each."""
-    found, spread = [], 0.0
+    statistics, spread = [], 0.0
     for part, whole in (first, second):
         total = whole.sum()
         ratio = part.sum() / total
-        found.append(float(ratio))
+        statistics.append(float(ratio))
         spread += float(((part - ratio * whole) ** 2).sum() / total**2)
-    difference = abs(found[0] - found[1])
+    difference = abs(statistics[0] - statistics[1])
     null = np.abs(np.random.default_rng(seed).normal(0, np.sqrt(spread), DRAWS))
     return Outcome(difference, _p(difference, null))
 
@@ -102,15 +102,15 @@ def compare_embeddings(first: Sample, second: Sample, seed: int = 0) -> Outcome:
     points -= points.mean(axis=0)  # float32 has too few digits for a large common mean
     squares = (points**2).sum(1)
     distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * points @ points.T, 0))
-    found = float(-sign @ distances @ sign)
+    statistic = float(-sign @ distances @ sign)
     drawn = random.standard_normal((DRAWS // 2, len(sign)), np.float32)
     for part in (slice(0, len(parts[0])), slice(len(parts[0]), None)):
         drawn[:, part] -= (drawn[:, part] @ np.abs(sign[part]))[:, None]
     drawn *= sign
     null = -np.einsum("bi,bi->b", drawn @ distances, drawn)
     between = float(signs[0] @ distances[: len(parts[0]), len(parts[0]) :] @ -signs[1])
-    effect = np.sqrt(max(0.0, found - float(null.mean())) / (2 * between)) if between else 0.0
-    return Outcome(float(effect), _p(found, null))
+    effect = np.sqrt(max(0.0, statistic - float(null.mean())) / (2 * between)) if between else 0.0
+    return Outcome(float(effect), _p(statistic, null))
 
 
 def adjust(chances: list[float]) -> list[float]:
@@ -156,5 +156,5 @@ def _normals(seed: int) -> Floats:
     return np.random.default_rng(seed).normal(size=(2, DRAWS, CELLS + 2))
 
 
-def _p(found: float, null: Floats) -> float:
-    return float((1 + np.count_nonzero(null >= found - 1e-12)) / (1 + len(null)))
+def _p(statistic: float, null: Floats) -> float:
+    return float((1 + np.count_nonzero(null >= statistic - 1e-12)) / (1 + len(null)))

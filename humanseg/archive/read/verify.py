@@ -59,13 +59,14 @@ def _verify_shelf(
     check = partial(_check, reader, shelf, kind)
     days = set(shelf.days(since, until)) | set(shelf.days(since, until, "segments"))
     for day in sorted(days):
-        segments = {one.key for one in shelf.listed(day, "segments")}  # first: a table is uploaded after its segment
+        # The segments first: a table is uploaded after its segment.
+        segments = {segment.key for segment in shelf.listed(day, "segments")}
         tables = shelf.listed(day)
         gone = shelf.replaced(tables)
-        committed = {segment_key(shelf.root, one.name) for one in tables}
+        committed = {segment_key(shelf.root, table.name) for table in tables}
         replaced = {key for key in segments if key.rsplit("/", 1)[-1].removesuffix(".tar") in gone}
         result.uncommitted += sorted(segments - committed - replaced)
-        living = [one for one in tables if one.name.text not in gone]
+        living = [table for table in tables if table.name.text not in gone]
         for key, records, size, problems in parallel(check, living, SEGMENTS_AT_A_TIME):
             result.records += records
             result.bytes += size
@@ -83,17 +84,19 @@ def _check(reader: Reader, shelf: Shelf, kind: Kind, table: Listed) -> tuple[str
         return key, 0, 0, ["is missing" if is_gone(error) else f"can't be read: {error}"]
     except Exception as error:  # an unreadable segment must not hide the state of the others
         return key, 0, 0, [f"can't be read: {error!r}"]
-    found = {}
-    for one in scan(data, kind.stored.from_json):
-        if isinstance(one, Whole):
-            found[one.sample.request_id] = kind.row(one, key)
-    problems = [f"{one} is damaged or missing" for one in rows.keys() - found.keys()]
-    problems += [f"{one} is not in the table" for one in found.keys() - rows.keys()]
+    stored = {}
+    for item in scan(data, kind.stored.from_json):
+        if isinstance(item, Whole):
+            stored[item.sample.request_id] = kind.row(item, key)
+    problems = [f"{photo_id} is damaged or missing" for photo_id in rows.keys() - stored.keys()]
+    problems += [f"{photo_id} is not in the table" for photo_id in stored.keys() - rows.keys()]
     problems += [
-        f"{one} differs from its row" for one in rows.keys() & found.keys() if _differs(found[one], rows[one])
+        f"{photo_id} differs from its row"
+        for photo_id in rows.keys() & stored.keys()
+        if _differs(stored[photo_id], rows[photo_id])
     ]
     return key, len(rows), len(data), sorted(problems)
 
 
-def _differs(found: dict[str, Any], row: dict[str, Any]) -> bool:
-    return any(row[name] != value for name, value in found.items() if name != "replaces")
+def _differs(stored: dict[str, Any], row: dict[str, Any]) -> bool:
+    return any(row[name] != value for name, value in stored.items() if name != "replaces")

@@ -19,18 +19,18 @@ def as_json(line: str) -> str:
     >>> as_json('{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "message": "{\\"status\\": 200}"}')
     '{"time": "t", "level": "INFO", "logger": "MODEL_LOG", "status": 200}'
     """
-    found = _object(line)
-    if found is None:
+    fields = _object(line)
+    if fields is None:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         level = "ERROR" if "Traceback" in line or "Error" in line else "INFO"
-        found = {"time": now, "level": level, "logger": "container", "message": line}
-    inner = _object(str(found.get("message", "")))
+        fields = {"time": now, "level": level, "logger": "container", "message": line}
+    inner = _object(str(fields.get("message", "")))
     if inner is not None:  # the handler's line about a request
-        del found["message"]
-        found |= inner
-    elif "request_id" not in found and (match := REQUEST_ID.search(str(found.get("message", "")))):
-        found["request_id"] = match.group()
-    return json.dumps(found, ensure_ascii=False)
+        del fields["message"]
+        fields |= inner
+    elif "request_id" not in fields and (match := REQUEST_ID.search(str(fields.get("message", "")))):
+        fields["request_id"] = match.group()
+    return json.dumps(fields, ensure_ascii=False)
 
 
 def _object(text: str) -> dict[str, object] | None:

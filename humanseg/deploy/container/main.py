@@ -164,9 +164,9 @@ def finish(environment: Mapping[str, str], state: Path) -> None:
     """Complete the lifecycle hook if the spool is empty; otherwise the hook holds the instance until its timeout."""
     from humanseg.archive.capture.hook import open_spool
 
-    left = open_spool(state).backlog().segments
-    if left:
-        say(f"{left} segments are left in the spool: the lifecycle hook is not completed early")
+    segments = open_spool(state).backlog().segments
+    if segments:
+        say(f"{segments} segments are left in the spool: the lifecycle hook is not completed early")
         return
     command = [sys.executable, "-m", "humanseg.deploy.container.instance"]
     completed = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=60)

@@ -40,11 +40,11 @@ def scrape(environment: Mapping[str, str], *, timeout: float = 5.0) -> str:
 
 def totals(page: str) -> dict[str, float]:
     """Each metric of a page in Prometheus' text format, summed over its labels."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for line in page.splitlines():
         if match := _SAMPLE.match(line):
-            found[match[1]] = found.get(match[1], 0.0) + float(match[2])
-    return found
+            values[match[1]] = values.get(match[1], 0.0) + float(match[2])
+    return values
 
 
 def answered(environment: Mapping[str, str]) -> float:
