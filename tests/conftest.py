@@ -1,17 +1,19 @@
-"""What all tests share: one running server, ways to start more, and the photograph that may be used here."""
+"""Fixtures of all tests: a shared server, further servers, and the test photo."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
-from tests.running import ROOT, Server, start_server
+from tests.running import MODEL, ROOT, Server, start_server
 
 # Two shared cores: a slow example is no finding. The same examples each time, so that CI can be repeated.
 hypothesis.settings.register_profile("ours", deadline=None, derandomize=True)
@@ -45,10 +47,39 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The one server that all tests share that only read: two workers, embedded store, defaults."""
+    """The server that all tests share: two workers, embedded store, defaults. Tests must not change it."""
     running = start_server(tmp_path_factory.mktemp("shared-server"), WORKERS="2")
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def server_at_start(server: Server) -> dict[str, Any]:
+    """The state of the shared server before the first test."""
+    return state_of(server)
+
+
+@pytest.fixture(autouse=True)
+def shared_server_is_unchanged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that changes the shared server: later tests would depend on the order."""
+    if "server" not in request.fixturenames:
+        yield
+        return
+    before = request.getfixturevalue("server_at_start")
+    yield
+    assert state_of(request.getfixturevalue("server")) == before, (
+        "the test changed the shared server: use make_server"
+    )
+
+
+def state_of(server: Server) -> dict[str, Any]:
+    """Models, versions and workers of a server, and the files in its model store."""
+    versions = requests.get(f"{server.management_url}/models/{MODEL}/all", timeout=60).json()
+    return {
+        "models": requests.get(f"{server.management_url}/models", timeout=60).json(),
+        "workers": {entry["modelVersion"]: [worker["pid"] for worker in entry["workers"]] for entry in versions},
+        "store": sorted((path.name, path.stat().st_size) for path in (server.state_dir / "model_store").iterdir()),
+    }
 
 
 @pytest.fixture(scope="session")

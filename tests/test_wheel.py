@@ -16,11 +16,9 @@ import requests
 from PIL import Image
 
 import humanseg
-from humanseg.serve.build_mar import DEFAULT_NAME, MODEL_STORE
 from tests.running import ROOT, Server
 
 ASTRONAUT = ROOT / "tests" / "photos" / "astronaut.jpg"
-DEFAULT_MAR = MODEL_STORE / f"{DEFAULT_NAME}.mar"
 pytestmark = pytest.mark.slow
 
 
@@ -165,10 +163,9 @@ def test_a_clip_without_the_extra_is_one_sentence_that_names_it(bare: Environmen
 
 
 def test_with_archive_the_cloud_is_planned(with_archive: Environment) -> None:
-    given = ("--stack", "photos", "--region", "eu-central-1", "--mar", str(DEFAULT_MAR))
-    said = with_archive.run("humanseg", "deploy", "aws", *given, "--dry-run")
-    assert "photos" in said
-    assert "AWS::" in said
+    output = with_archive.run("humanseg", "deploy", "photos", "--dry-run")
+    assert "photos" in output
+    assert "AWS::" in output
 
 
 def test_with_segmentation_a_photo_is_cut_out_as_the_server_does_it(

@@ -123,10 +123,10 @@ def list_records(
             (
                 f"{row['time']:%Y-%m-%dT%H:%M:%S}",
                 row["request_id"],
-                row["model_version"],
-                f"{row['width']}x{row['height']}",
-                f"{row['coverage']:.3f}",
                 f"{row['confidence']:.3f}",
+                f"{row['width']}x{row['height']}",
+                row["model_version"],
+                f"{row['coverage']:.3f}",
                 row["sampling_reason"],
                 row["label"] or "",
                 "" if row["clip_seconds"] is None else f"{row['clip_seconds']:.2f} s",
@@ -137,10 +137,10 @@ def list_records(
     columns = [
         "time (UTC)",
         "request id",
-        "version",
-        "photo",
-        "coverage",
         "confidence",
+        "photo",
+        "version",
+        "coverage",
         "kept for",
         "label",
         "in clip",
@@ -148,7 +148,7 @@ def list_records(
     if states:
         columns.append("correction")
         table = [(*row, states.get(row[1], "")) for row in table]
-    print_table(f"{len(table)} records", columns, table)
+    print_table(f"{len(table)} records", columns, table, essential=2)
     note_backlog()
 
 
@@ -248,7 +248,7 @@ def stats(
         return
     rows = [tuple(day.row().values()) for day in days]
     columns = tuple(days[0].row()) if days else ("day", "records")
-    print_table("the archive by day", [name.replace("_", " ") for name in columns], rows)
+    print_table("the archive by day", [name.replace("_", " ") for name in columns], rows, essential=6)
     note_backlog()
 
 

@@ -1,8 +1,9 @@
 """Tables that fit the terminal without truncating values that people copy.
 
-A single word (an id, a date, a number, a path) is never truncated or wrapped. If the terminal is too narrow, columns
-of prose wrap first; if that is not enough, each row becomes a block of `column  value` lines. Without a terminal
-nothing wraps, because other programs read it.
+A single word (an id, a date, a number, a path) is never truncated or wrapped. If the terminal is too narrow, empty
+columns are left out and columns of prose wrap. If that is not enough, a table with `essential` columns hides columns
+from the right and names them; otherwise each row becomes a block of `column  value` lines. Without a terminal nothing
+is hidden or wrapped, because other programs read it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,20 @@ NUMBER = re.compile(r"[-+]?[\d.,]+ ?(%|s|ms|[kKMGT]i?B|B|\$)?")
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], stream: TextIO | None = None
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    stream: TextIO | None = None,
+    *,
+    essential: int | None = None,
 ) -> None:
-    """Print rows under `columns` on `stream` (standard output); no cell is interpreted as markup."""
+    """Print rows under `columns` on `stream` (standard output); no cell is interpreted as markup.
+
+    essential: number of leading columns that are always shown; None: all.
+    """
     stream = stream or sys.stdout
-    print(table(title, columns, rows, terminal_width(stream), bold=stream.isatty()), file=stream)
+    text = table(title, columns, rows, terminal_width(stream), bold=stream.isatty(), essential=essential)
+    print(text, file=stream)
 
 
 def terminal_width(stream: TextIO) -> int | None:
@@ -37,18 +47,40 @@ def terminal_width(stream: TextIO) -> int | None:
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], width: int | None, *, bold: bool = False
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    width: int | None,
+    *,
+    bold: bool = False,
+    essential: int | None = None,
 ) -> str:
     """The table as text of at most `width` columns (None: as wide as it is), unless a single word is longer."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells: Sequence[Sequence[str]] = [["" if cell is None else str(cell) for cell in row] for row in rows]
     head = [f"\033[1m{title}\033[0m" if bold else title] if title else []
     widths = _fitted(columns, cells, width)
+    hidden: list[str] = []
     if widths is None:
-        return "\n".join([*head, *_blocks(columns, cells, width or 80)])
+        used = [at for at in range(len(columns)) if not cells or any(row[at] for row in cells)]
+        columns, cells = [columns[at] for at in used], [[row[at] for at in used] for row in cells]
+        shown = next(
+            (count for count in range(len(columns), 0, -1) if _fitted(columns[:count], _first(cells, count), width)),
+            0,
+        )
+        if shown < (len(columns) if essential is None else essential):
+            return "\n".join([*head, *_blocks(columns, cells, width or 80)])
+        columns, hidden, cells = columns[:shown], list(columns[shown:]), _first(cells, shown)
+        widths = _fitted(columns, cells, width) or []
     right = [all(NUMBER.fullmatch(row[at]) for row in cells if row[at]) for at in range(len(columns))]
     names = _row(columns, widths, right)
     lines = [f"\033[1m{line}\033[0m" for line in names] if bold else names
-    return "\n".join([*head, *lines, *(line for row in cells for line in _row(row, widths, right))])
+    body = (line for row in cells for line in _row(row, widths, right))
+    note = textwrap.wrap(f"Hidden: {', '.join(hidden)}. Use a wider terminal, or --json.", width or 80)
+    return "\n".join([*head, *lines, *body, *(note if hidden else [])])
+
+
+def _first(cells: Sequence[Sequence[str]], count: int) -> list[Sequence[str]]:
+    return [row[:count] for row in cells]
 
 
 def _fitted(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> list[int] | None:

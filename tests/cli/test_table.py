@@ -64,6 +64,22 @@ def test_a_narrow_terminal_gets_a_block_for_each_row() -> None:
     assert "" in lines
 
 
+def test_columns_that_are_not_essential_are_hidden_by_name() -> None:
+    lines = table("", COLUMNS, ROWS, 80, essential=2).splitlines()
+    assert lines[0].split() == ["request", "id", "time", "photo", "coverage"]
+    assert len(lines) == 1 + len(ROWS) + 1
+    assert lines[-1] == "Hidden: confidence, label. Use a wider terminal, or --json."
+    assert "Hidden" not in table("", COLUMNS, ROWS, 200, essential=2)
+    assert "Hidden" not in table("", COLUMNS, ROWS, None, essential=2)
+    assert table("", COLUMNS, ROWS, 50, essential=2) == table("", COLUMNS, ROWS, 50)  # the essential ones do not fit
+
+
+def test_an_empty_column_is_left_out_of_a_narrow_table() -> None:
+    rows = [("2026-11-21", "", 12), ("2026-11-22", None, 7)]
+    assert table("", ("day", "label", "records"), rows, 20).splitlines()[0].split() == ["day", "records"]
+    assert "label" in table("", ("day", "label", "records"), rows, 80)
+
+
 def test_numbers_stand_to_the_right() -> None:
     lines = table("", ("day", "records"), [("2026-11-21", 1204), ("2026-11-22", 12)], 80).splitlines()
     assert [line[-4:] for line in lines[1:]] == ["1204", "  12"]
