@@ -10,5 +10,5 @@ from tests.running import ROOT
 
 def test_the_drawing_of_the_architecture_is_fresh() -> None:
     command = [sys.executable, "docs/architecture.py", "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]

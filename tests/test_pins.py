@@ -28,8 +28,8 @@ GLIBC = 35  # what OpenVINO's wheel for aarch64 needs: Debian 12, Ubuntu 22.04 a
 
 
 def project() -> dict[str, object]:
-    found: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return found
+    table: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return table
 
 
 def pins() -> list[Requirement]:
@@ -54,11 +54,11 @@ def wheels() -> dict[str, list[str]]:
     def ask(name: str) -> tuple[str, list[str]]:
         command = [sys.executable, "-m", "pip", "index", "versions", "-vvv", "--pre", name]
         for _ in range(2):  # an index under load answers the second time
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-            found = set(re.findall(r"/([\w.+!-]+\.whl)", done.stdout + done.stderr))
-            if found:
+            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+            wheels = set(re.findall(r"/([\w.+!-]+\.whl)", result.stdout + result.stderr))
+            if wheels:
                 break
-        return name, sorted(found)
+        return name, sorted(wheels)
 
     names = sorted({canonicalize_name(pin.name) for pin in pins()})
     with ThreadPoolExecutor(4) as pool:

@@ -47,7 +47,7 @@ def test_block_runs(server: Server, folder: Path, language: str, text: str) -> N
     script = folder / f"block.{language}"
     script.write_text(text)
     runner = ["bash", "-euo", "pipefail"] if language == "sh" else [str(ROOT / ".venv" / "bin" / "python")]
-    done = subprocess.run(
+    result = subprocess.run(
         [*runner, str(script)],
         cwd=folder,
         env={**os.environ, **server.environment, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"},
@@ -56,7 +56,7 @@ def test_block_runs(server: Server, folder: Path, language: str, text: str) -> N
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     for made in re.findall(r"(?:-o |save\(\")([\w./]+)", text):
         assert (folder / made).exists(), made
 

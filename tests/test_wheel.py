@@ -34,8 +34,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     (built,) = folder.glob("*.whl")
     return built
 
@@ -58,17 +58,17 @@ class Environment:
             "--quiet",
             "--no-warn-script-location",
         ]
-        done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
+        result = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr[-2000:]
 
     def run(self, *command: str, status: int = 0) -> str:
         environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
         program = str(self.folder / "bin" / command[0])
-        done = subprocess.run(
+        result = subprocess.run(
             [program, *command[1:]], cwd=self.work, env=environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == status, done.stdout[-2000:] + done.stderr[-2000:]
-        return done.stdout + done.stderr
+        assert result.returncode == status, result.stdout[-2000:] + result.stderr[-2000:]
+        return result.stdout + result.stderr
 
     def modules(self) -> set[str]:
         listed = self.run("python", "-m", "pip", "list", "--format=freeze")
@@ -151,15 +151,15 @@ for line in sys.argv[1:]:
 def test_a_missing_extra_is_one_sentence_that_names_it(
     bare: Environment, command: tuple[str, ...], extra: str
 ) -> None:
-    said = bare.run("humanseg", *command, status=1).strip()
-    assert said.count("\n") == 0
-    assert re.fullmatch(rf"humanseg: .* needs? .*: pip install 'humanseg\[{extra}\]'", said), said
+    message = bare.run("humanseg", *command, status=1).strip()
+    assert message.count("\n") == 0
+    assert re.fullmatch(rf"humanseg: .* needs? .*: pip install 'humanseg\[{extra}\]'", message), message
 
 
 def test_a_clip_without_the_extra_is_one_sentence_that_names_it(bare: Environment) -> None:
     (bare.work / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(20))
-    said = bare.run("humanseg", "segment", "clip.mp4", "-o", "out.webm", status=1).strip()
-    assert said == "humanseg: this command needs av: pip install 'humanseg[video]'"
+    message = bare.run("humanseg", "segment", "clip.mp4", "-o", "out.webm", status=1).strip()
+    assert message == "humanseg: this command needs av: pip install 'humanseg[video]'"
 
 
 def test_with_archive_the_cloud_is_planned(with_archive: Environment) -> None:

@@ -34,11 +34,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk needs root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    done = subprocess.run(
+    result = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True, check=False
     )
-    if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
+    if result.returncode:
+        pytest.skip(f"mounting is not allowed here: {result.stderr.decode().strip()}")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)  # the spool holds its folder open
 
@@ -52,7 +52,7 @@ def run(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object, status: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(one) for one in arguments])
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
         assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
         return result
 

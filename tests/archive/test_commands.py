@@ -66,13 +66,13 @@ def test_ls_lists_committed_records_by_day_model_confidence_and_label(
     new = archive_photos(tmp_path, bucket, 2, confidence=0.2, model_version="2.0")
     put_uncommitted(bucket)
     whole = lines(run("ls", "--json"))
-    assert {one["request_id"] for one in whole[:2]} == set(old)
-    assert {one["request_id"] for one in whole} == {*old, *new}, "an uncommitted record is listed"
+    assert {record["request_id"] for record in whole[:2]} == set(old)
+    assert {record["request_id"] for record in whole} == {*old, *new}, "an uncommitted record is listed"
     assert (whole[0]["sampling_reason"], whole[0]["sampling_probability"]) == ("sample", 1.0)
     jsonschema.validate(whole[0], SCHEMA)
 
     def ids(*arguments: str) -> set[str]:
-        return {one["request_id"] for one in lines(run("ls", "--json", *arguments))}
+        return {line["request_id"] for line in lines(run("ls", "--json", *arguments))}
 
     assert ids("--date", "2026-11-17") == set(old)
     assert ids("--since", "2026-11-18") == set(new)
@@ -85,29 +85,31 @@ def test_ls_lists_committed_records_by_day_model_confidence_and_label(
 
 
 def test_show_draws_photo_mask_and_both(tmp_path: Path, bucket: Bucket, run: Run) -> None:
-    (one,) = archive_photos(tmp_path, bucket, 1)
-    result = run("show", one, "--to", tmp_path / "look.png")
-    assert json.loads(result.stdout)["request_id"] == one
+    (request_id,) = archive_photos(tmp_path, bucket, 1)
+    result = run("show", request_id, "--to", tmp_path / "look.png")
+    assert json.loads(result.stdout)["request_id"] == request_id
     with Image.open(tmp_path / "look.png") as sheet:
         assert sheet.size == (3 * 720 + 20, 480)
         sheet_pixels = np.asarray(sheet)
     assert (sheet_pixels[240, 730 + 360] == 255).all(), "the mask's middle is a person"
-    run("show", one, "--date", "2026-11-20")
-    assert (tmp_path / f"{one}.png").stat().st_mode & 0o077 == 0, "a photo of a person is for its reader's eyes"
+    run("show", request_id, "--date", "2026-11-20")
+    assert (tmp_path / f"{request_id}.png").stat().st_mode & 0o077 == 0, (
+        "a photo of a person is for its reader's eyes"
+    )
 
 
 def test_show_leaves_nothing_in_tmp_where_there_is_a_desktop(
     tmp_path: Path, bucket: Bucket, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (one,) = archive_photos(tmp_path, bucket, 1)
+    (request_id,) = archive_photos(tmp_path, bucket, 1)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setenv("DISPLAY", ":0")
     opened: list[str] = []
     monkeypatch.setattr("humanseg.cli.archive.typer.launch", lambda path: opened.append(path))
-    run("show", one)
-    assert opened == [f"{one}.png"]
+    run("show", request_id)
+    assert opened == [f"{request_id}.png"]
     assert list(temporary.iterdir()) == []
 
 
@@ -166,8 +168,8 @@ def test_an_export_has_each_photo_once_and_trains(tmp_path: Path, bucket: Bucket
         )
     put_uncommitted(bucket)
     to = tmp_path / "data"
-    done = json.loads(run("export", "--to", to, "--since", "2026-11-01", "--json").stdout)
-    assert (done["photos"], done["fetched"], done["problems"]) == (8, 8, [])
+    report = json.loads(run("export", "--to", to, "--since", "2026-11-01", "--json").stdout)
+    assert (report["photos"], report["fetched"], report["problems"]) == (8, 8, [])
     rows = [json.loads(line) for line in (to / "manifest.jsonl").read_text().splitlines()]
     assert sorted(len(row["request_ids"]) for row in rows) == [1, 1, 1, 1, 1, 2, 2, 2]
 
@@ -190,9 +192,9 @@ def test_an_export_resumes_and_fetches_nothing_twice(tmp_path: Path, bucket: Buc
     masks = sorted((to / "mask").iterdir())
     masks[0].write_bytes(b"cut off")
     (to / "manifest.jsonl").unlink()
-    done = json.loads(run("export", "--to", to, "--since", "2026-11-01", "--json").stdout)
-    assert done["photos"] == 5
-    assert 1 <= done["fetched"] <= 2
+    report = json.loads(run("export", "--to", to, "--since", "2026-11-01", "--json").stdout)
+    assert report["photos"] == 5
+    assert 1 <= report["fetched"] <= 2
     assert {path: path.read_bytes() for path in first} == first
 
 
@@ -208,10 +210,10 @@ def test_an_export_never_overwrites_or_deletes_masks_that_somebody_corrected(
     corrected = mask.read_bytes()
     before = sorted(to.rglob("*"))
     for since in ("2026-11-01", "2026-11-21"):  # chosen again, or no longer
-        said = str(run("export", "--to", to, "--since", since, status=1).exception)
-        assert "contains 1 corrected masks" in said
-        assert mask.name in said
-        assert "import-labels" in said
+        message = str(run("export", "--to", to, "--since", since, status=1).exception)
+        assert "contains 1 corrected masks" in message
+        assert mask.name in message
+        assert "import-labels" in message
         assert mask.read_bytes() == corrected
         assert sorted(to.rglob("*")) == before
     run("import-labels", to, "--by", "ada")
@@ -271,15 +273,15 @@ def test_a_record_that_changed_in_the_bucket_is_left_out_and_named(tmp_path: Pat
     assert row["request_id"] in result.stderr
     assert len(list((tmp_path / "data" / "img").iterdir())) == 2
     assert len((tmp_path / "data" / "manifest.jsonl").read_text().splitlines()) == 2
-    said = run("verify", status=1).stdout
-    assert f"{row['segment']}: {row['request_id']} is damaged or missing" in said
+    output = run("verify", status=1).stdout
+    assert f"{row['segment']}: {row['request_id']} is damaged or missing" in output
 
 
 def test_verify_reads_everything(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 4)
     key = put_uncommitted(bucket)
-    done = json.loads(run("verify", "--json").stdout)
-    assert (done["records"], done["uncommitted"], done["problems"]) == (4, [key], [])
+    report = json.loads(run("verify", "--json").stdout)
+    assert (report["records"], report["uncommitted"], report["problems"]) == (4, [key], [])
 
 
 def test_an_export_takes_chosen_records_and_is_for_its_owner_alone(tmp_path: Path, bucket: Bucket, run: Run) -> None:
@@ -288,8 +290,10 @@ def test_an_export_takes_chosen_records_and_is_for_its_owner_alone(tmp_path: Pat
     (tmp_path / "ids").write_text("\n".join(["request_id", *ids[:2]]))
     to = tmp_path / "data"
     to.mkdir(mode=0o755)
-    done = json.loads(run("export", "--to", to, "--since", "2026-11-01", "--ids", tmp_path / "ids", "--json").stdout)
-    assert (done["photos"], done["problems"]) == (2, [])
+    report = json.loads(
+        run("export", "--to", to, "--since", "2026-11-01", "--ids", tmp_path / "ids", "--json").stdout
+    )
+    assert (report["photos"], report["problems"]) == (2, [])
     assert to.stat().st_mode & 0o777 == 0o700
 
 
@@ -313,7 +317,7 @@ def test_sql_is_answered_from_the_tables_and_changes_nothing(tmp_path: Path, buc
 
 
 @pytest.mark.parametrize(
-    ("sql", "said"),
+    ("sql", "message"),
     [
         ("SELECT nothing FROM records", "nothing"),
         ("DROP VIEW records", "one SELECT"),
@@ -323,8 +327,8 @@ def test_sql_is_answered_from_the_tables_and_changes_nothing(tmp_path: Path, buc
         ("SELECT * FROM numbers", "numbers"),
     ],
 )
-def test_sql_that_is_no_question_is_refused(tmp_path: Path, bucket: Bucket, run: Run, sql: str, said: str) -> None:
-    assert re.search(said, str(run("query", sql, status=1).exception))
+def test_sql_that_is_no_question_is_refused(tmp_path: Path, bucket: Bucket, run: Run, sql: str, message: str) -> None:
+    assert re.search(message, str(run("query", sql, status=1).exception))
     assert not (tmp_path / "x.csv").exists()
 
 
@@ -342,8 +346,8 @@ def test_corrected_masks_go_back_and_win(tmp_path: Path, bucket: Bucket, run: Ru
     run("export", "--to", to, "--since", "2026-11-01")
     mask = sorted((to / "mask").iterdir())[0]
     inverted(mask)
-    done = json.loads(run("import-labels", to, "--by", "ada", "--json").stdout)
-    assert (len(done["uploaded"]), len(done["unchanged"])) == (1, 2)
+    report = json.loads(run("import-labels", to, "--by", "ada", "--json").stdout)
+    assert (len(report["uploaded"]), len(report["unchanged"])) == (1, 2)
 
     again = tmp_path / "again"
     run("export", "--to", again, "--since", "2026-11-01")
@@ -356,8 +360,8 @@ def test_corrected_masks_go_back_and_win(tmp_path: Path, bucket: Bucket, run: Ru
 
     run("export", "--to", to, "--since", "2026-11-01")  # an older export takes the correction when run again
     only = tmp_path / "only"
-    done = json.loads(run("export", "--to", only, "--since", "2026-11-01", "--corrected-only", "--json").stdout)
-    assert (done["photos"], done["corrected"]) == (1, 1)
+    report = json.loads(run("export", "--to", only, "--since", "2026-11-01", "--corrected-only", "--json").stdout)
+    assert (report["photos"], report["corrected"]) == (1, 1)
 
     inverted(mask)  # and a later correction wins over an earlier one
     run("import-labels", to, "--by", "bob")
@@ -415,9 +419,11 @@ def test_labels_lie_as_records_do(tmp_path: Path, bucket: Bucket, run: Run) -> N
     run("import-labels", to, "--by", "ada", "--accept-unchanged")
     (tar,) = [key for key in bucket.objects() if key.startswith("labels/v2/segments/")]
     with tarfile.open(fileobj=io.BytesIO(bucket.reader.get(f"{bucket.store.destination.prefix}/{tar}"))) as opened:
-        assert {one.name for one in opened} == {f"{one}.{end}" for one in ids for end in ("mask.png", "json")}
+        assert {member.name for member in opened} == {f"{name}.{end}" for name in ids for end in ("mask.png", "json")}
     asked = "SELECT request_id, corrected_by FROM labels JOIN records USING (request_id) ORDER BY 1"
-    assert lines(run("query", asked, "--json")) == [{"request_id": one, "corrected_by": "ada"} for one in sorted(ids)]
+    assert lines(run("query", asked, "--json")) == [
+        {"request_id": request_id, "corrected_by": "ada"} for request_id in sorted(ids)
+    ]
 
 
 def test_coco_is_read_by_pycocotools(tmp_path: Path, bucket: Bucket, run: Run) -> None:
@@ -456,12 +462,12 @@ def test_webdataset_shards_hold_photo_mask_and_record(tmp_path: Path, bucket: Bu
     members = []
     for path in sorted(to.glob("*.tar")):
         with tarfile.open(path) as tar:
-            for one in tar.getmembers():
-                members.append((path.name.split("-")[0], one.name))
-                data = tar.extractfile(one)
+            for member in tar.getmembers():
+                members.append((path.name.split("-")[0], member.name))
+                data = tar.extractfile(member)
                 assert data
                 with data:
-                    if one.name.endswith(".json"):
+                    if member.name.endswith(".json"):
                         assert json.loads(data.read())["split"] == path.name.split("-")[0]
                     else:
                         with Image.open(data) as image:
@@ -562,15 +568,15 @@ def test_a_listing_says_what_is_not_in_the_bucket_yet(tmp_path: Path, bucket: Bu
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("ls", "--since", "yesterday"), "is not a time"),
         (("ls", "--date", "20.11.2026"), "is not a date"),
         (("erase", "../x", "--yes"), "request id"),
     ],
 )
-def test_a_wrong_argument_is_named(run: Run, arguments: tuple[str, ...], said: str) -> None:
-    assert said in str(run(*arguments, status=1).exception)
+def test_a_wrong_argument_is_named(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    assert message in str(run(*arguments, status=1).exception)
 
 
 @pytest.mark.slow
@@ -583,16 +589,16 @@ def test_a_store_that_is_away_is_one_sentence(tmp_path: Path) -> None:
         "AWS_SECRET_ACCESS_KEY": "x",
     }
     command = [sys.executable, "-m", "humanseg.cli.main", "archive", "ls"]
-    done = subprocess.run(
+    result = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 1
-    assert "the store can't be reached" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 1
+    assert "the store can't be reached" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_the_help_is_quick_because_boto3_is_not_loaded() -> None:
     names = ("boto3", "numpy", "PIL", "torch", "pyarrow", "duckdb")
     code = f"import sys, humanseg.cli.archive; print([n for n in {names} if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -62,7 +62,7 @@ def sampled(table: Table, seed: int) -> Table:
 
 
 def changed(findings: list[Finding]) -> set[str]:
-    return {one.name for one in findings if one.alarm}
+    return {finding.name for finding in findings if finding.alarm}
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_the_same_photos_give_no_alarm_in_95_of_100_draws() -> None:
         findings = drift(photos(400, 2 * seed), sampled(photos(900, 2 * seed + 1), seed))
         assert len(findings) == 12
         alarms += bool(changed(findings))
-        significant += any(one.q < 0.05 for one in findings)
+        significant += any(finding.q < 0.05 for finding in findings)
     assert alarms <= 5
     assert significant <= 11, "without a least effect, too, the tests must hold their level of 5 %"
 
@@ -114,37 +114,37 @@ def test_few_photos_and_missing_columns_say_so() -> None:
     before, now = photos(200, 9), photos(20, 10)
     findings = drift(before, now)
     assert not changed(findings)
-    assert all(one.note.startswith("too few photos: 20") for one in findings)
+    assert all(finding.note.startswith("too few photos: 20") for finding in findings)
     old = {name: values for name, values in before.items() if name not in ("brightness", "embedding")}
-    assert "brightness" not in {one.name for one in drift(old, photos(200, 11))}
+    assert "brightness" not in {finding.name for finding in drift(old, photos(200, 11))}
     unknown = {**before, "sharpness": np.array([None] * 200, object)}
-    assert "too few" in next(one for one in drift(unknown, before) if one.name == "sharpness").note
+    assert "too few" in next(finding for finding in drift(unknown, before) if finding.name == "sharpness").note
 
 
 def test_p_values_are_evenly_spread_when_nothing_changes() -> None:
     random = np.random.default_rng(0)
-    found: dict[str, list[float]] = {"numbers": [], "categories": [], "shares": [], "embeddings": []}
+    p_values: dict[str, list[float]] = {"numbers": [], "categories": [], "shares": [], "embeddings": []}
 
     def draw(values: Any) -> Sample:
         return Sample(values, random.uniform(1, 10, len(values)))
 
     for _ in range(100):
-        found["numbers"].append(compare_numbers(draw(random.normal(size=300)), draw(random.normal(size=200))).p)
+        p_values["numbers"].append(compare_numbers(draw(random.normal(size=300)), draw(random.normal(size=200))).p)
         names = [draw(random.choice(["a", "b", "c"], count)) for count in (300, 200)]
-        found["categories"].append(compare_categories(*names).p)
+        p_values["categories"].append(compare_categories(*names).p)
         parts = [(random.poisson(0.5, count).astype(float), np.full(count, 2.0)) for count in (300, 200)]
-        found["shares"].append(compare_shares(parts[0], parts[1]).p)
+        p_values["shares"].append(compare_shares(parts[0], parts[1]).p)
         vectors = [Sample(random.normal(size=(80, 4)), np.ones(120)) for _ in range(2)]
-        found["embeddings"].append(compare_embeddings(*vectors).p)
-    for name, chances in found.items():
+        p_values["embeddings"].append(compare_embeddings(*vectors).p)
+    for name, chances in p_values.items():
         below = float(np.mean(np.array(chances) < 0.05))
         assert below <= 0.12, f"{name}: {below:.0%} of the p values are below 5 %"
         assert 0.35 < float(np.median(chances)) < 0.7, name
 
 
 def test_effects_are_the_shares_that_they_say() -> None:
-    one = Sample(np.arange(1000.0), np.ones(1000))
-    assert compare_numbers(one, Sample(np.arange(1000.0) + 250, np.ones(1000))).effect == pytest.approx(
+    sample = Sample(np.arange(1000.0), np.ones(1000))
+    assert compare_numbers(sample, Sample(np.arange(1000.0) + 250, np.ones(1000))).effect == pytest.approx(
         0.25, abs=0.01
     )
     names = Sample(np.array(["a"] * 50 + ["b"] * 50), np.ones(100))
@@ -202,7 +202,7 @@ def test_the_command_reads_the_bucket(tmp_path: Path, bucket: Bucket, run: Calla
     archive_photos(tmp_path, bucket, 60, time=NOON_UTC - timedelta(days=10), **look)
     archive_photos(tmp_path, bucket, 60, time=NOON_UTC, **dark)
     windows = ["--reference", "2026-11-01..2026-11-15", "--current", "2026-11-15..2026-11-30"]
-    found = {one["name"]: one for one in json.loads(run("drift", *windows, "--json", status=3).stdout)}
-    assert {name for name, one in found.items() if one["alarm"]} == {"brightness", "contrast"}
-    assert (found["brightness"]["before"], found["brightness"]["now"]) == ("0.5", "0.1")
-    assert found["sharpness"]["effect"] == found["hour"]["effect"] == 0
+    report = {row["name"]: row for row in json.loads(run("drift", *windows, "--json", status=3).stdout)}
+    assert {name for name, finding in report.items() if finding["alarm"]} == {"brightness", "contrast"}
+    assert (report["brightness"]["before"], report["brightness"]["now"]) == ("0.5", "0.1")
+    assert report["sharpness"]["effect"] == report["hour"]["effect"] == 0

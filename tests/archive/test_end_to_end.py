@@ -133,9 +133,9 @@ def test_the_whole_server_killed_and_started_again(make_server: MakeServer, tmp_
     embedded_bucket(again).assert_holds(load.acknowledged)
     environment = {**os.environ, "STATE_DIR": str(first.state_dir)}
     command = [sys.executable, "-m", "humanseg.cli.main", "archive", "verify"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert ", 0 problems" in done.stdout
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert ", 0 problems" in result.stdout
 
 
 def test_the_store_away_under_load_then_back_then_killed(make_server: MakeServer, tmp_path: Path) -> None:

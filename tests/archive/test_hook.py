@@ -27,17 +27,17 @@ def archive_at(state_dir: Path, numbers: Numbers | None = None, **settings: Any)
 
 
 def spooled_records(archive: Archive) -> list[StoredRecord]:
-    return [one for path in archive.spool.files() for one in records_of(path)]
+    return [record for path in archive.spool.files() for record in records_of(path)]
 
 
 def test_a_kept_photo_lies_in_the_spool_when_keep_returns(tmp_path: Path) -> None:
     numbers = Numbers()
     archive = archive_at(tmp_path, numbers)
-    one = exchange()
-    assert archive.keep(one) is Outcome.SPOOLED
+    given = exchange()
+    assert archive.keep(given) is Outcome.SPOOLED
     (record,) = spooled_records(archive)
     jsonschema.validate(json.loads(record.to_json()), SCHEMA)
-    assert record.request_id == one.request_id
+    assert record.request_id == given.request_id
     assert numbers.counts["archive_spooled_total"] == 1
 
 
@@ -66,15 +66,15 @@ def test_with_mode_off_nothing_touches_the_disk(tmp_path: Path) -> None:
 def test_with_mode_off_what_an_earlier_run_spooled_is_shipped(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    earlier, one = archive_at(tmp_path), exchange()
-    assert earlier.keep(one) is Outcome.SPOOLED
+    earlier, given = archive_at(tmp_path), exchange()
+    assert earlier.keep(given) is Outcome.SPOOLED
     earlier.close()
     for name, value in bucket.environment.items():
         monkeypatch.setenv(name, value)
     archive = Archive.start(ArchiveSettings(**{**FAST, "mode": "off"}), tmp_path)
     wait_for(archive.spool.is_empty)
     assert archive.keep(exchange(consent=True)) is Outcome.DECLINED
-    bucket.assert_holds({one.request_id: digest(one.photo)})
+    bucket.assert_holds({given.request_id: digest(given.photo)})
     archive.close()
 
 
@@ -151,7 +151,7 @@ def test_a_full_spool_drops_counts_and_logs_once(tmp_path: Path, caplog: pytest.
         outcomes = [archive.keep(exchange()) for _ in range(20)]
     assert outcomes == [Outcome.SPOOLED] * 2 + [Outcome.DROPPED] * 18
     assert numbers.counts["archive_dropped_total[spool-full]"] == 18
-    lines = [one for one in caplog.records if "dropped" in one.message]
+    lines = [record for record in caplog.records if "dropped" in record.message]
     assert len(lines) == 1, "a full spool must not fill the log as well"
 
 

@@ -43,12 +43,12 @@ def role(moto: moto_server.Moto) -> dict[str, str]:
     where = {"LocationConstraint": moto_server.REGION}
     moto.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
     moto.client("s3").put_object(Bucket=BUCKET, Key="humanseg/v2/records/dt=2026-01-01/seen.parquet", Body=b"{}")
-    found = moto.take_role("server", {"put": POLICY})
+    credentials = moto.take_role("server", {"put": POLICY})
     moto.enforce(0)
     return {
-        "aws_access_key_id": found["AccessKeyId"],
-        "aws_secret_access_key": found["SecretAccessKey"],
-        "aws_session_token": found["SessionToken"],
+        "aws_access_key_id": credentials["AccessKeyId"],
+        "aws_secret_access_key": credentials["SecretAccessKey"],
+        "aws_session_token": credentials["SessionToken"],
     }
 
 

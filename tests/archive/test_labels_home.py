@@ -25,11 +25,11 @@ def half(left: bool = True) -> np.ndarray:
 
 def labelled(bucket: Bucket) -> dict[str, tuple[str, np.ndarray]]:
     """Who drew what, by the photo's hash."""
-    found = {}
+    labels = {}
     for digest, label in read_labels(bucket.reader).items():
         data = bucket.reader.get_range(label.segment, label.mask_offset, label.mask_offset + label.mask_bytes)
-        found[digest] = label.corrected_by, np.asarray(Image.open(io.BytesIO(data)))
-    return found
+        labels[digest] = label.corrected_by, np.asarray(Image.open(io.BytesIO(data)))
+    return labels
 
 
 def brush(mask: np.ndarray) -> dict[str, Any]:
@@ -54,16 +54,16 @@ def test_label_studios_answer_to_our_export_comes_home(tmp_path: Path, bucket: B
     path.write_text(json.dumps([{"id": 50 + number, **task} for number, task in enumerate(tasks)]))
     assert "agree by" in str(run("import-labels", path, "--by", "x", status=1).exception)
     assert labelled(bucket) == {}, "nothing half imported"
-    done = json.loads(
+    report = json.loads(
         run("import-labels", path, "--by", "x", "--least-agreement", 0.3, "--empty-is-nobody", "--json").stdout
     )
-    assert len(done["uploaded"]) == 3
-    assert done["skipped"] == ["project.json: task 53 annotation 9: cancelled"]
+    assert len(report["uploaded"]) == 3
+    assert report["skipped"] == ["project.json: task 53 annotation 9: cancelled"]
     rows = {row["name"]: row for row in lines_of(tmp_path / "ls" / "manifest.jsonl")}
-    found = labelled(bucket)
+    masks = labelled(bucket)
 
     def mask_of(task: dict[str, Any]) -> tuple[str, np.ndarray]:
-        return found[rows[task["meta"]["name"]]["photo_sha256"]]
+        return masks[rows[task["meta"]["name"]]["photo_sha256"]]
 
     assert mask_of(drawn)[0] == "ada@example.org"
     assert (mask_of(drawn)[1] == half()).all()
@@ -96,16 +96,16 @@ def test_a_coco_file_finds_photos_by_name_and_a_stranger_stops_all(
     path = tmp_path / "cvat.json"
     path.write_text(json.dumps(content))
     assert "only Mensch" in str(run("import-labels", path, "--by", "ada", status=1).exception)
-    said = str(run("import-labels", path, "--by", "ada", "--label", "mensch", status=1).exception)
-    assert "image 2 (holiday.jpg): the archive has no record of holiday.jpg" in said
+    message = str(run("import-labels", path, "--by", "ada", "--label", "mensch", status=1).exception)
+    assert "image 2 (holiday.jpg): the archive has no record of holiday.jpg" in message
     assert labelled(bucket) == {}
     content["images"].pop()
     content["annotations"].pop()
     path.write_text(json.dumps(content))
     run("import-labels", path, "--by", "ada", "--label", "mensch")
-    found = labelled(bucket)
-    assert sorted(found) == sorted(row["photo_sha256"] for row in rows.values())
-    assert all(who == "ada" and (mask == half()).all() for who, mask in found.values())
+    masks = labelled(bucket)
+    assert sorted(masks) == sorted(row["photo_sha256"] for row in rows.values())
+    assert all(who == "ada" and (mask == half()).all() for who, mask in masks.values())
 
 
 def test_a_mask_of_another_size_than_its_photo_is_refused(tmp_path: Path, bucket: Bucket, run: Run) -> None:
@@ -113,5 +113,5 @@ def test_a_mask_of_another_size_than_its_photo_is_refused(tmp_path: Path, bucket
     task = {"id": 1, "data": {"image": "a.jpg", "request_id": request_id}}
     task["annotations"] = [{"id": 2, "completed_by": 1, "result": [brush(half()[:32])]}]
     (tmp_path / "p.json").write_text(json.dumps([task]))
-    said = str(run("import-labels", tmp_path / "p.json", "--by", "ada", status=1).exception)
-    assert "p.json: task 1 annotation 2: is 96x32, its photo 96x64" in said
+    message = str(run("import-labels", tmp_path / "p.json", "--by", "ada", status=1).exception)
+    assert "p.json: task 1 annotation 2: is 96x32, its photo 96x64" in message

@@ -48,16 +48,18 @@ def keeper(state_dir: Path) -> Iterator[subprocess.Popen[str]]:
 
 def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The stores of a keeper, without the shells that purge their logs."""
-    found = psutil.process_iter(["ppid", "cmdline"])  # attributes of a process that ends meanwhile are None
-    return [one for one in found if one.info["ppid"] == process.pid and "mini" in (one.info["cmdline"] or ())]
+    processes = psutil.process_iter(["ppid", "cmdline"])  # attributes of a process that ends meanwhile are None
+    return [
+        child for child in processes if child.info["ppid"] == process.pid and "mini" in (child.info["cmdline"] or ())
+    ]
 
 
 def test_it_listens_on_loopback_only(local_store: LocalStore) -> None:
     assert local_store.process is not None
     listening = [
-        one.laddr
-        for one in psutil.Process(local_store.process.pid).net_connections("tcp")
-        if one.status == psutil.CONN_LISTEN
+        connection.laddr
+        for connection in psutil.Process(local_store.process.pid).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
     ]
     assert {address.ip for address in listening} == {"127.0.0.1"}
     assert len(listening) == 2 * len(PORT_NAMES), "something listens that nobody asked for"
@@ -92,12 +94,12 @@ def test_no_other_port_hands_out_objects(local_store: LocalStore) -> None:
     store.client.put_object(Bucket="archive", Key="guarded", Body=b"a photo of somebody")
     listening = local_store.process and psutil.Process(local_store.process.pid).net_connections("tcp")
     assert listening
-    ports = {one.laddr.port for one in listening if one.status == psutil.CONN_LISTEN}
+    ports = {connection.laddr.port for connection in listening if connection.status == psutil.CONN_LISTEN}
     for port in ports:
         for path in ("buckets/archive/guarded", "archive/guarded", ""):
             with contextlib.suppress(OSError, ValueError):
-                found = urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5)
-                assert b"somebody" not in found.read()
+                response = urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5)
+                assert b"somebody" not in response.read()
     assert len(ports) == 2 * len(PORT_NAMES)
 
 
@@ -193,10 +195,10 @@ def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
 
 def test_a_second_one_on_the_same_folder_says_so(local_store: LocalStore) -> None:
     command = [sys.executable, "-m", "humanseg.archive.ship.local_store", "--dir", str(local_store.folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "another store is running" in done.stderr
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "another store is running" in result.stderr
     ports = json.loads((local_store.folder / "ports.json").read_text())
     assert list(Path("/tmp").glob(f"seaweedfs-*-{ports['master'] + GRPC_OFFSET}.sock")), "the socket is gone"
 

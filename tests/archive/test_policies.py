@@ -44,11 +44,11 @@ def moto() -> Iterator[moto_server.Moto]:
 
 def policy(name: str) -> dict[str, Any]:
     text = (ROOT / "deploy" / "aws" / "policies" / f"{name}.json").read_text()
-    found: dict[str, Any] = json.loads(text.replace("BUCKET", BUCKET).replace("PREFIX", PREFIX))
+    policy: dict[str, Any] = json.loads(text.replace("BUCKET", BUCKET).replace("PREFIX", PREFIX))
     if name == "rewrite":  # of a deletion of several objects moto asks whether the bucket may be deleted from
         batch = {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{BUCKET}"}
-        found["Statement"].append(batch)
-    return found
+        policy["Statement"].append(batch)
+    return policy
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,8 @@ def reader_of(moto: moto_server.Moto, role: dict[str, str]) -> Reader:
 def test_a_reader_reads_and_exports_and_changes_nothing(people: dict[str, Reader], tmp_path: Path) -> None:
     reader = people["read"]
     assert verify(reader).records == 4
-    done = export(reader, tmp_path / "data", since=NOON - timedelta(days=1), until=None, now=LATER)
-    assert done.photos == 4
+    result = export(reader, tmp_path / "data", since=NOON - timedelta(days=1), until=None, now=LATER)
+    assert result.photos == 4
     with pytest.raises(Refused, match="AccessDenied"):
         import_labels(reader, tmp_path / "data", by="ada", now=LATER, accept_unchanged=True)
     row = next(iter(reader.records.days_rows())).to_pylist()[0]
@@ -95,8 +95,8 @@ def test_a_reader_reads_and_exports_and_changes_nothing(people: dict[str, Reader
 def test_who_labels_may_also_put_masks(people: dict[str, Reader], tmp_path: Path) -> None:
     reader = people["label"]
     export(reader, tmp_path / "data", since=NOON - timedelta(days=1), until=None, now=LATER)
-    done = import_labels(reader, tmp_path / "data", by="ada", now=LATER, accept_unchanged=True)
-    assert len(done.uploaded) == 4
+    result = import_labels(reader, tmp_path / "data", by="ada", now=LATER, accept_unchanged=True)
+    assert len(result.uploaded) == 4
     with pytest.raises(ClientError, match="AccessDenied"):
         reader.store.client.put_object(Bucket=BUCKET, Key=f"{PREFIX}/v2/segments/x.tar", Body=b"")
 
@@ -110,7 +110,7 @@ def test_the_scheduled_job_compacts_and_erases(people: dict[str, Reader], tmp_pa
     (erased,) = erase(reader, spool_at(tmp_path), [row["request_id"]])
     assert erased.found
     assert redact(reader, [erased.request_id]) > 0
-    named = {one for note in notes(people["all"]).values() for one in note["request_ids"]}
+    named = {request_id for note in notes(people["all"]).values() for request_id in note["request_ids"]}
     assert named == set(ids) - {erased.request_id}
     assert verify(people["read"]).records == 3
     with pytest.raises(ClientError, match="AccessDenied"):

@@ -49,14 +49,16 @@ def spool(state_dir: Path, *corrections: Correction, photos: int = 2) -> list[st
     """Ids of photos that lie with these corrections (of the first of them: "first") in one sealed segment."""
     archive = writer(state_dir)
     exchanges = [exchange(number) for number in range(photos)]
-    for one in exchanges:
-        assert archive.keep(one) is Outcome.SPOOLED
-    for each in corrections:
-        of = exchanges[0].request_id if each.of == "first" else each.of
-        sent = Correction(each.request_id, of, each.time, each.mask, each.width, each.height)
+    for photo in exchanges:
+        assert archive.keep(photo) is Outcome.SPOOLED
+    for correction in corrections:
+        of = exchanges[0].request_id if correction.of == "first" else correction.of
+        sent = Correction(
+            correction.request_id, of, correction.time, correction.mask, correction.width, correction.height
+        )
         assert archive.keep_correction(sent) is Outcome.SPOOLED
     archive.close()
-    return [one.request_id for one in exchanges]
+    return [exchange.request_id for exchange in exchanges]
 
 
 def ship(state_dir: Path, bucket: Bucket) -> None:
@@ -78,7 +80,7 @@ def test_the_json_of_a_correction_is_as_its_schema_says() -> None:
 def test_photos_and_corrections_of_one_segment_part_on_their_way(bucket: Bucket, tmp_path: Path) -> None:
     first, second = spool(tmp_path, correction("first"), photos=2)
     [segment] = spool_at(tmp_path).sealed()
-    assert [one.photo_id for one in records_of(segment)] == [first, second, first]
+    assert [record.photo_id for record in records_of(segment)] == [first, second, first]
     ship(tmp_path, bucket)
     assert bucket.ids() == [first, second]
     [row] = [row for table in bucket.reader.corrections.days_rows() for row in table.to_pylist()]
@@ -136,7 +138,7 @@ def test_what_is_sent_waits_until_a_person_accepts_it(bucket: Bucket, run: Run, 
     assert "proposed" in run("ls").stdout
     export = ("export", "--since", "2026-11-01")
     run(*export, "--to", "before")
-    assert {one["mask_source"] for one in manifest(tmp_path / "before")} == {"model"}
+    assert {row["mask_source"] for row in manifest(tmp_path / "before")} == {"model"}
     run("show", first, "--proposed", "--to", "look.png")
     shown = np.array(Image.open(tmp_path / "look.png").convert("L"))
     width = (shown.shape[1] - 20) // 3
@@ -161,7 +163,7 @@ def manifest(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"),
+    ("sent", "message"),
     [
         (correction("first", size=(95, 64)), "another size"),
         (correction("nobody-knows-this"), "no committed record"),
@@ -169,12 +171,12 @@ def manifest(folder: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_what_can_be_no_mask_of_its_photo_is_not_accepted(
-    bucket: Bucket, run: Run, tmp_path: Path, sent: Correction, said: str
+    bucket: Bucket, run: Run, tmp_path: Path, sent: Correction, message: str
 ) -> None:
     first, _ = spool(tmp_path, sent)
     ship(tmp_path, bucket)
     named = first if sent.of == "first" else sent.of
-    assert said in str(run("accept", named, "--by", "ada", status=1).exception)
+    assert message in str(run("accept", named, "--by", "ada", status=1).exception)
     assert [key for key in bucket.objects() if key.startswith("labels/")] == []
 
 
@@ -209,10 +211,10 @@ def test_corrections_are_compacted_and_asked_in_sql(bucket: Bucket, run: Run, tm
         ship(tmp_path, bucket)
     compact(bucket.reader, now=datetime(2026, 12, 1, tzinfo=timezone.utc))
     assert len([key for key in bucket.objects() if key.startswith("v2/corrections/segments/")]) == 1
-    found = run(
+    output = run(
         "query", "SELECT count(*) AS n FROM corrections JOIN records ON corrections.of = records.request_id", "--json"
     )
-    assert json.loads(found.stdout) == {"n": 3}
+    assert json.loads(output.stdout) == {"n": 3}
     assert verify(bucket.reader).problems == []
 
 

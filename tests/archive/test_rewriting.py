@@ -79,8 +79,8 @@ def test_compaction_merges_the_segments_of_closed_hours(tmp_path: Path, bucket: 
     before = {row["request_id"]: row for row in bucket.rows()}
     early = compact(bucket.reader, now=NOON + timedelta(hours=12))
     assert (early.merged, len(tars(bucket))) == (0, 5), "that day is not over"
-    done = compact(bucket.reader, now=LATER)
-    assert (done.merged, done.into, done.leftovers, done.problems) == (4, 1, 0, [])
+    result = compact(bucket.reader, now=LATER)
+    assert (result.merged, result.into, result.leftovers, result.problems) == (4, 1, 0, [])
     assert len(tars(bucket)) == 2
     bucket.assert_holds(acknowledged)
     for row in bucket.rows():
@@ -160,7 +160,7 @@ def test_a_reader_beside_a_compaction_sees_each_record_exactly_once(tmp_path: Pa
         compact(Reader(bucket.store), now=LATER, segment_bytes=factor * size)
     over.set()
     thread.join()
-    assert [one for one in seen if one != "read"] == []
+    assert [outcome for outcome in seen if outcome != "read"] == []
     assert len(seen) > 3
 
 
@@ -185,8 +185,8 @@ def test_what_is_damaged_is_left_where_it_is(tmp_path: Path, bucket: Bucket) -> 
     data = bytearray(bucket.reader.get(row["segment"]))
     data[row["photo_offset"] + 500] ^= 1
     bucket.store.client.put_object(Bucket="archive", Key=row["segment"], Body=bytes(data))
-    done = compact(bucket.reader, now=LATER)
-    assert (done.merged, len(done.problems)) == (0, 1)
+    result = compact(bucket.reader, now=LATER)
+    assert (result.merged, len(result.problems)) == (0, 1)
     assert bucket.reader.get(row["segment"]) == bytes(data)
     with pytest.raises(Damaged):
         bucket.reader.photo_and_mask(row)
@@ -195,8 +195,8 @@ def test_what_is_damaged_is_left_where_it_is(tmp_path: Path, bucket: Bucket) -> 
 def everything(bucket: Bucket) -> bytes:
     """All bytes of all versions of all objects."""
     prefix = f"{bucket.store.destination.prefix}/"
-    found = rewriting.versions_under(bucket.reader, prefix)
-    return b"".join(bucket.reader.get(key, version) for key, version in found if "/exports/" not in key)
+    versions = rewriting.versions_under(bucket.reader, prefix)
+    return b"".join(bucket.reader.get(key, version) for key, version in versions if "/exports/" not in key)
 
 
 @pytest.mark.slow
@@ -204,30 +204,30 @@ def test_erase_takes_records_labels_and_spool_copies_and_names_exports(
     tmp_path: Path, bucket: Bucket, run: Callable[..., Result]
 ) -> None:
     acknowledged = ship_many(tmp_path, bucket, 2)
-    one, two, other = list(acknowledged)[:3]
+    first, two, other = list(acknowledged)[:3]
     to = tmp_path / "data"
     run("export", "--to", to, "--since", "2026-11-01")
     run("import-labels", to, "--by", "ada", "--accept-unchanged")
     (waits,) = fill(tmp_path, 1)
-    gone = [one, two, waits]
+    gone = [first, two, waits]
     photos = [bucket.reader.photo_and_mask(row)[0] for row in bucket.rows() if row["request_id"] in gone]
-    erased = {each["request_id"]: each for each in json.loads(run("erase", *gone, "--yes", "--json").stdout)}
-    assert {key.split("/")[2] for key in erased[one]["versions"]} >= {"segments", "records"}
-    assert any("/labels/" in key for key in erased[one]["versions"])
-    assert [note["folder"] for note in erased[one]["exports"]] == [str(to)]
+    erased = {row["request_id"]: row for row in json.loads(run("erase", *gone, "--yes", "--json").stdout)}
+    assert {key.split("/")[2] for key in erased[first]["versions"]} >= {"segments", "records"}
+    assert any("/labels/" in key for key in erased[first]["versions"])
+    assert [note["folder"] for note in erased[first]["exports"]] == [str(to)]
     assert len(erased[waits]["spooled"]) == 1
     assert waiting(tmp_path) == []
-    for each in (one, two):
-        del acknowledged[each]
+    for request_id in (first, two):
+        del acknowledged[request_id]
     bucket.assert_holds(acknowledged)
     assert set(bucket.ids()) == set(acknowledged)
     left = everything(bucket)
-    assert all(each.encode() not in left for each in gone)
+    assert all(request_id.encode() not in left for request_id in gone)
     assert all(photo not in left for photo in photos)
     assert other.encode() in left
     labelled = query(bucket.reader, "SELECT count(*) FROM labels").rows
     assert labelled == [(len(acknowledged),)]
-    assert run("erase", one, "--yes", status=4).stdout.startswith(f"{one}: not found")
+    assert run("erase", first, "--yes", status=4).stdout.startswith(f"{first}: not found")
 
 
 def test_several_ids_of_one_segment_cost_one_rewriting(
@@ -263,11 +263,11 @@ def test_erase_reaches_a_record_wherever_it_stands_in_the_spool(tmp_path: Path, 
     sealed = fill(tmp_path, 2, start=4)
     archive = writer(tmp_path, segment_seconds=3600)
     opened = [exchange(6), exchange(7)]
-    assert [archive.keep(one) for one in opened] == [Outcome.SPOOLED] * 2
-    every = [*refused, *half, *sealed, *(one.request_id for one in opened)]
+    assert [archive.keep(item) for item in opened] == [Outcome.SPOOLED] * 2
+    every = [*refused, *half, *sealed, *(item.request_id for item in opened)]
     gone = every[::2]
     erased = erase(bucket.reader, spool, gone)
-    assert all(one.spooled for one in erased)
+    assert all(record.spooled for record in erased)
     assert sorted(waiting(tmp_path)) == sorted(every[1::2])
     assert versions(bucket, name.text) == [], "what was half put is gone as well"
     archive.close()
@@ -276,12 +276,12 @@ def test_erase_reaches_a_record_wherever_it_stands_in_the_spool(tmp_path: Path, 
     assert sorted(bucket.ids()) == sorted(every[1::2])
     bucket.assert_holds({})
     left = everything(bucket)
-    assert all(one.encode() not in left for one in gone)
+    assert all(request_id.encode() not in left for request_id in gone)
 
 
 def test_erase_reaches_a_segment_that_was_never_committed(tmp_path: Path, bucket: Bucket) -> None:
     """Its uploader died between the two PUTs, and its machine with it."""
-    one, other = fill(tmp_path / "gone", 2)
+    first, other = fill(tmp_path / "gone", 2)
     spool = spool_at(tmp_path / "gone")
     group = groups.fix(spool, spool.sealed())
     assert group
@@ -289,10 +289,10 @@ def test_erase_reaches_a_segment_that_was_never_committed(tmp_path: Path, bucket
     assert isinstance(contents, groups.Contents) and name
     key = f"{bucket.reader.records.root}/segments/{name.partition}/{name.text}.tar"
     bucket.store.put_new(key, contents.data)
-    (erased,) = erase(bucket.reader, spool_at(tmp_path), [one])
+    (erased,) = erase(bucket.reader, spool_at(tmp_path), [first])
     assert key in erased.versions
     assert bucket.ids() == [other]
-    assert one.encode() not in everything(bucket)
+    assert first.encode() not in everything(bucket)
     # The machine was not dead after all: what it still puts is replaced.
     assert uploader_for(tmp_path / "gone", bucket).drain(30).left.segments == 0
     assert bucket.ids() == [other]
@@ -305,7 +305,7 @@ def test_erase_in_a_versioned_bucket_leaves_no_old_version(tmp_path: Path, bucke
     client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     bucket.environment["ARCHIVE_BUCKET"] = name
     object.__setattr__(bucket.store.destination, "bucket", name)
-    one, other = ship(tmp_path, bucket, 2)
+    erased_id, other = ship(tmp_path, bucket, 2)
     deleted = list(ship(tmp_path, bucket, 2, time=NOON + HOUR))
     first, *_, last = bucket.rows()
     client.put_object(Bucket=name, Key=first["segment"], Body=b"overwritten by hand")
@@ -314,12 +314,12 @@ def test_erase_in_a_versioned_bucket_leaves_no_old_version(tmp_path: Path, bucke
     for key in (table, last["segment"]):
         client.delete_object(Bucket=name, Key=key)
     assert len(bucket.ids()) == 2
-    erased = erase(bucket.reader, spool_at(tmp_path), [one, deleted[0]])
+    erased = erase(bucket.reader, spool_at(tmp_path), [erased_id, deleted[0]])
     assert erased[0].versions[first["segment"]] == 3, "two versions and the mark of a deletion"
     assert all(result.found for result in erased)
     assert bucket.ids() == [other]
     left = everything(bucket)
-    assert one.encode() not in left
+    assert erased_id.encode() not in left
     assert deleted[0].encode() not in left
     compact(bucket.reader, now=LATER)
     erase(bucket.reader, spool_at(tmp_path), [other])
@@ -342,7 +342,7 @@ def test_a_reader_in_the_middle_of_an_erasure_gets_the_right_photo_or_asks_again
 
 
 def test_erase_waits_for_an_upload_under_way(tmp_path: Path, bucket: Bucket) -> None:
-    (one,) = fill(tmp_path, 1)
+    (request_id,) = fill(tmp_path, 1)
     uploader = uploader_for(tmp_path, bucket)
     real, started = bucket.store.put_new, threading.Event()
 
@@ -355,10 +355,10 @@ def test_erase_waits_for_an_upload_under_way(tmp_path: Path, bucket: Bucket) -> 
     object.__setattr__(bucket.store, "put_new", slow)
     uploader.start()
     assert started.wait(20)
-    (erased,) = erase(bucket.reader, spool_at(tmp_path), [one])
+    (erased,) = erase(bucket.reader, spool_at(tmp_path), [request_id])
     uploader.stop()
     object.__setattr__(bucket.store, "put_new", real)
     assert erased.found
     assert bucket.ids() == []
     assert waiting(tmp_path) == []
-    assert one.encode() not in everything(bucket)
+    assert request_id.encode() not in everything(bucket)

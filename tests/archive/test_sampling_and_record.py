@@ -73,12 +73,12 @@ def test_weighting_by_the_recorded_probability_is_unbiased() -> None:
 
 
 def record_of(**changes: Any) -> dict[str, Any]:
-    one = exchange(**changes)
+    given = exchange(**changes)
     built = build_record(
-        one,
-        one.photo,
+        given,
+        given.photo,
         "jpeg",
-        one.mask_png(),
+        given.mask_png(),
         mode="opt-out",
         reason="sample",
         probability=0.25,
@@ -101,12 +101,12 @@ def test_a_records_json_follows_its_schema_and_comes_back(clip: ClipFrame | None
 
 def test_the_schema_has_no_place_for_who_sent_the_photo() -> None:
     def names(schema: Mapping[str, Any]) -> set[str]:
-        found = set(schema.get("properties", {}))
+        properties = set(schema.get("properties", {}))
         for part in schema.get("properties", {}).values():
-            found |= names(part)
+            properties |= names(part)
             if part.get("type") == "object" and "properties" in part:
                 assert part["additionalProperties"] is False
-        return found
+        return properties
 
     forbidden = re.compile(r"address|ip$|header|agent|filename|file_name|exif|gps|key|token|user", re.IGNORECASE)
     assert not [name for name in names(SCHEMA) if forbidden.search(name)]
@@ -172,9 +172,11 @@ def test_yaml_reads_off_as_false_and_it_means_off() -> None:
 
 
 def test_the_environment_names_any_s3(tmp_path: Path) -> None:
-    found = Destination.find({"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": "/a/b/", "AWS_REGION": "eu-west-1"}, tmp_path)
-    assert found == Destination("b", "a/b", None, "eu-west-1")
-    assert found.access_key is None, "credentials of a real bucket come from boto3's chain alone"
+    destination = Destination.find(
+        {"ARCHIVE_BUCKET": "b", "ARCHIVE_PREFIX": "/a/b/", "AWS_REGION": "eu-west-1"}, tmp_path
+    )
+    assert destination == Destination("b", "a/b", None, "eu-west-1")
+    assert destination.access_key is None, "credentials of a real bucket come from boto3's chain alone"
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "a//b", "a b", "../up", "ä"])

@@ -23,12 +23,12 @@ from tests.archive.helpers import exchange
 
 
 def record(number: int, photo: bytes | None = None) -> Record:
-    one = exchange(number)
+    given = exchange(number)
     return build_record(
-        one,
-        one.photo if photo is None else photo,
+        given,
+        given.photo if photo is None else photo,
         "jpeg",
-        one.mask_png(),
+        given.mask_png(),
         mode="opt-out",
         reason="sample",
         probability=1.0,
@@ -37,26 +37,30 @@ def record(number: int, photo: bytes | None = None) -> Record:
 
 
 RECORDS = [record(number, bytes([number]) * size) for number, size in enumerate((700, 1, 512, 1300, 0))]
-BYTES = [b"".join(one.blocks) for one in RECORDS]
+BYTES = [b"".join(record.blocks) for record in RECORDS]
 SEGMENT = b"".join(BYTES)
-IDS = [one.stored.request_id for one in RECORDS]
+IDS = [record.stored.request_id for record in RECORDS]
 
 
-def found(data: bytes) -> list[str]:
+def ids_in(data: bytes) -> list[str]:
     """Ids of the whole records."""
-    return [one.sample.request_id for one in scan(data, StoredRecord.from_json) if isinstance(one, Whole)]
+    return [item.sample.request_id for item in scan(data, StoredRecord.from_json) if isinstance(item, Whole)]
 
 
 def test_a_scan_finds_every_record_with_its_bytes() -> None:
     for data in (SEGMENT, SEGMENT + END):
         whole = list(scan(data, StoredRecord.from_json))
-        assert [one.sample for one in whole if isinstance(one, Whole)] == [one.stored for one in RECORDS]
-        for one in whole:
-            assert isinstance(one, Whole)
-            at = one.offsets["jpg"]
-            assert data[at : at + one.sample.photo_bytes] == bytes([whole.index(one)]) * one.sample.photo_bytes
-            text = data[one.offsets["json"] : one.offsets["json"] + one.json_bytes]
-            assert StoredRecord.from_json(text) == one.sample
+        assert [record.sample for record in whole if isinstance(record, Whole)] == [
+            record.stored for record in RECORDS
+        ]
+        for record in whole:
+            assert isinstance(record, Whole)
+            at = record.offsets["jpg"]
+            assert (
+                data[at : at + record.sample.photo_bytes] == bytes([whole.index(record)]) * record.sample.photo_bytes
+            )
+            text = data[record.offsets["json"] : record.offsets["json"] + record.json_bytes]
+            assert StoredRecord.from_json(text) == record.sample
 
 
 @pytest.mark.slow
@@ -66,7 +70,7 @@ def test_a_tail_that_is_cut_at_any_byte_takes_only_its_own_record() -> None:
     for length in range(whole, len(SEGMENT)):
         data = SEGMENT[:length]
         assert whole_end(data) == whole
-        assert found(data) == IDS[:-1]
+        assert ids_in(data) == IDS[:-1]
 
 
 @pytest.mark.slow
@@ -77,13 +81,13 @@ def test_a_damaged_byte_takes_only_its_own_record(at: int, value: int) -> None:
     data[at] ^= value
     ends = [sum(map(len, BYTES[: number + 1])) for number in range(len(BYTES))]
     hurt = next(number for number, end in enumerate(ends) if at < end)
-    left = found(bytes(data))
+    left = ids_in(bytes(data))
     # Padding and a header's owner fields carry nothing of a record: then it is still whole.
     assert left in (IDS, IDS[:hurt] + IDS[hurt + 1 :])
     parts = list(scan(bytes(data), StoredRecord.from_json))
-    assert sum(isinstance(one, (Damaged, Torn)) for one in parts) == (left != IDS)
+    assert sum(isinstance(part, (Damaged, Torn)) for part in parts) == (left != IDS)
     if hurt < len(IDS) - 1:
-        assert not any(isinstance(one, Torn) for one in parts), "what stands behind it is not cut off"
+        assert not any(isinstance(part, Torn) for part in parts), "what stands behind it is not cut off"
 
 
 @settings(max_examples=150, deadline=None)
@@ -93,26 +97,26 @@ def test_any_damage_leaves_the_records_before_and_after_it(start: int, size: int
     end = min(len(SEGMENT), start + size)
     data = SEGMENT[:start] + (noise * size)[: end - start] + SEGMENT[end:]
     at, untouched = 0, []
-    for one, name in zip(BYTES, IDS, strict=True):
-        if at + len(one) <= start or at >= end:
+    for block, name in zip(BYTES, IDS, strict=True):
+        if at + len(block) <= start or at >= end:
             untouched.append(name)
-        at += len(one)
-    assert set(untouched) <= set(found(data))
+        at += len(block)
+    assert set(untouched) <= set(ids_in(data))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=5000))
 def test_noise_holds_no_record_and_breaks_nothing(noise: bytes) -> None:
     covered = 0
-    for one in scan(noise, StoredRecord.from_json):
-        assert not isinstance(one, Whole)
-        covered = one.end if isinstance(one, Damaged) else len(noise)
+    for item in scan(noise, StoredRecord.from_json):
+        assert not isinstance(item, Whole)
+        covered = item.end if isinstance(item, Damaged) else len(noise)
     assert covered in (len(noise), len(noise) - 1024), "only an end marker is left out"
 
 
 def test_a_record_of_another_name_is_none() -> None:
     swapped = BYTES[0].replace(IDS[0].encode(), IDS[1].encode())[: len(BYTES[0])]
-    assert found(swapped + BYTES[2]) == [IDS[2]]
+    assert ids_in(swapped + BYTES[2]) == [IDS[2]]
 
 
 def writer_at(root: Path, **changes: object) -> SegmentWriter:
@@ -123,8 +127,8 @@ def writer_at(root: Path, **changes: object) -> SegmentWriter:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset closes no file
 def test_other_tools_read_a_sealed_segment(tmp_path: Path) -> None:
     writer = writer_at(tmp_path)
-    for one in RECORDS:
-        writer.append(one)
+    for record in RECORDS:
+        writer.append(record)
     writer.seal()
     (path,) = Spool(tmp_path).sealed()
     listed = subprocess.run(["tar", "tvf", path], capture_output=True, text=True, check=True)
@@ -135,9 +139,9 @@ def test_other_tools_read_a_sealed_segment(tmp_path: Path) -> None:
         assert (member.name, member.mode, member.uname, member.uid) == (f"{IDS[0]}.jpg", 0o644, "", 0)
         assert member.mtime == int(RECORDS[0].stored.time.timestamp())
     samples = list(webdataset.WebDataset(str(path), shardshuffle=False))
-    assert [one["__key__"] for one in samples] == IDS
-    assert [json.loads(one["json"])["photo_sha256"] for one in samples] == [
-        one.stored.photo_sha256 for one in RECORDS
+    assert [sample["__key__"] for sample in samples] == IDS
+    assert [json.loads(sample["json"])["photo_sha256"] for sample in samples] == [
+        record.stored.photo_sha256 for record in RECORDS
     ]
     assert set(samples[0]) >= {"jpg", "mask.png", "json"}
 
@@ -186,13 +190,13 @@ def test_a_full_disk_in_the_middle_of_an_append_costs_that_record_alone(small_di
     kept = []
     with pytest.raises(OSError, match="No space left|bytes were written"):  # noqa: PT012
         for number in range(100):
-            one = record(number, b"x" * 300_000)
-            writer.append(one)
-            kept.append(one.stored.request_id)
+            large = record(number, b"x" * 300_000)
+            writer.append(large)
+            kept.append(large.stored.request_id)
     writer.append(record(1, b"y" * 100))
     writer.seal()
     (path,) = Spool(small_disk).sealed()
-    assert found(path.read_bytes())[:-1] == kept
+    assert ids_in(path.read_bytes())[:-1] == kept
     assert whole_end(path.read_bytes()) == path.stat().st_size
 
 
@@ -215,8 +219,8 @@ def test_an_open_segment_counts_its_time_from_its_first_record(tmp_path: Path) -
 def test_a_full_segment_makes_room_for_the_next(tmp_path: Path) -> None:
     size = len(BYTES[0]) + len(BYTES[1])
     writer = writer_at(tmp_path, segment_bytes=size)
-    for one in RECORDS:
-        writer.append(one)
+    for record in RECORDS:
+        writer.append(record)
     sealed = Spool(tmp_path).sealed()
     assert all(path.stat().st_size <= size for path in sealed)
     writer.seal()

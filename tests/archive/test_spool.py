@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def fill(root: Path, count: int = 1) -> Spool:
     """A spool with `count` records in one sealed segment."""
     writer = writer_at(root)
-    for one in RECORDS[:count]:
-        writer.append(one)
+    for record in RECORDS[:count]:
+        writer.append(record)
     writer.seal()
     return Spool(root)
 
@@ -57,7 +57,7 @@ def test_the_segment_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
     writer.append(RECORDS[1])
     assert len(spool.open_segments()) == 1
     writer.seal()
-    assert [one.request_id for one in records_of(spool.sealed()[0])] == IDS[:2]
+    assert [record.request_id for record in records_of(spool.sealed()[0])] == IDS[:2]
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_the_segment_of_a_dead_writer_is_cut_back_and_sealed(tmp_path: Path, tor
     assert spool.seal_orphans() == 1
     assert spool.open_segments() == []
     (sealed,) = spool.sealed()
-    assert [one.request_id for one in records_of(sealed)] == [request_id]
+    assert [record.request_id for record in records_of(sealed)] == [request_id]
     assert sealed.stat().st_size % 512 == 0
 
 
@@ -135,7 +135,7 @@ def test_a_spool_that_somebody_deleted_comes_back(tmp_path: Path) -> None:
     writer.append(RECORDS[1])
     writer.seal()
     (path,) = Spool(tmp_path / "spool").sealed()
-    assert [one.request_id for one in records_of(path)] == [IDS[1]]
+    assert [record.request_id for record in records_of(path)] == [IDS[1]]
 
 
 def test_everything_in_the_spool_counts(tmp_path: Path) -> None:

@@ -159,10 +159,10 @@ def test_every_kind_of_tiff_keeps_its_pixels(mode: str) -> None:
     image.save(out, "TIFF", save_all=True, append_images=[photos.picture(seed=4)])
     clean, clean_format = strip_metadata(out.getvalue(), "tiff")
     assert clean_format == "tiff"
-    with Image.open(io.BytesIO(clean)) as found:
-        assert found.n_frames == 1, "only the first image is what the mask was made from"
-        assert found.mode == image.mode
-        np.testing.assert_array_equal(np.asarray(found), np.asarray(image))
+    with Image.open(io.BytesIO(clean)) as stripped:
+        assert stripped.n_frames == 1, "only the first image is what the mask was made from"
+        assert stripped.mode == image.mode
+        np.testing.assert_array_equal(np.asarray(stripped), np.asarray(image))
 
 
 def test_a_container_that_cannot_be_walked_is_written_anew() -> None:

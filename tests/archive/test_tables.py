@@ -58,11 +58,11 @@ def ship_three_hours(state_dir: Path, bucket: Bucket) -> list[str]:
 
 def test_duckdb_and_pyarrow_read_the_same_files_with_their_hive_partitions(copied: Path) -> None:
     parts = [("2026-11-20", 12, 2), ("2026-11-20", 13, 2), ("2026-11-21", 12, 2)]
-    found = duckdb.sql(
+    rows = duckdb.sql(
         "SELECT dt::VARCHAR, hour::INT, count(*)"
         f" FROM read_parquet('{copied}/**/*.parquet', hive_partitioning = true) GROUP BY ALL ORDER BY ALL"
     ).fetchall()
-    assert found == parts
+    assert rows == parts
     dataset = ds.dataset(copied, partitioning="hive")
     table = dataset.to_table()
     assert table.schema.names == [*RECORDS.names, "dt", "hour"]

@@ -48,9 +48,9 @@ def fill(state_dir: Path, number: int, *, start: int = 0, **changes: object) -> 
     """`number` records in one sealed segment, as id -> SHA-256 of the photo."""
     archive, acknowledged = writer(state_dir), {}
     for index in range(start, start + number):
-        one = exchange(index, **changes)
-        assert archive.keep(one) is Outcome.SPOOLED
-        acknowledged[one.request_id] = digest(one.photo)
+        given = exchange(index, **changes)
+        assert archive.keep(given) is Outcome.SPOOLED
+        acknowledged[given.request_id] = digest(given.photo)
     archive.close()
     return acknowledged
 
@@ -61,7 +61,7 @@ def spool_at(state_dir: Path) -> Spool:
 
 def waiting(state_dir: Path) -> list[str]:
     """Ids of the records in the spool, wherever they stand."""
-    return [one.request_id for path in spool_at(state_dir).files() for one in records_of(path)]
+    return [record.request_id for path in spool_at(state_dir).files() for record in records_of(path)]
 
 
 def uploader_for(state_dir: Path, bucket: Bucket, numbers: Numbers | None = None, **settings: object) -> Uploader:
@@ -84,12 +84,12 @@ def uploader_for(state_dir: Path, bucket: Bucket, numbers: Numbers | None = None
 def workers(
     bucket: Bucket, state_dir: Path, count: int, *, seconds: float, pause: float
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """Worker processes that keep photos; what they said is read with `said` after the block."""
+    """Worker processes that keep photos; their reports are read with `reported` after the block."""
     command = [sys.executable, "-m", "tests.archive.worker", str(state_dir), str(seconds), str(pause)]
     environment = {**os.environ, **bucket.environment}
     running: list[subprocess.Popen[str]] = []
     for number in range(count):
-        path = state_dir / f"said-{os.getpid()}-{number}-{time.monotonic_ns()}"
+        path = state_dir / f"reported-{os.getpid()}-{number}-{time.monotonic_ns()}"
         with path.open("w") as output:
             running.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, text=True))
     try:
@@ -100,10 +100,10 @@ def workers(
             process.wait()
 
 
-def said(state_dir: Path) -> tuple[dict[str, str], list[str]]:
+def reported(state_dir: Path) -> tuple[dict[str, str], list[str]]:
     """(acknowledged records, all outcomes) from what the workers wrote. The last line may be half."""
     acknowledged, outcomes = {}, []
-    for path in state_dir.glob("said-*"):
+    for path in state_dir.glob("reported-*"):
         for line in path.read_text().splitlines():
             parts = line.split()
             if len(parts) == 4:
@@ -123,8 +123,8 @@ def wait_for(what: Callable[[], bool], seconds: float = 30.0) -> None:
 def test_records_reach_the_bucket_and_leave_the_spool(tmp_path: Path, bucket: Bucket) -> None:
     acknowledged = fill(tmp_path, 25)
     numbers = Numbers()
-    done = uploader_for(tmp_path, bucket, numbers).drain(30)
-    assert (done.shipped, done.rejected, done.left.segments) == (25, 0, 0)
+    result = uploader_for(tmp_path, bucket, numbers).drain(30)
+    assert (result.shipped, result.rejected, result.left.segments) == (25, 0, 0)
     bucket.assert_holds(acknowledged)
     assert set(bucket.ids()) == set(acknowledged)
     assert numbers.counts["archive_shipped_total"] == 25
@@ -205,9 +205,9 @@ def test_what_other_workers_have_open_goes_with_what_is_small(tmp_path: Path, bu
     archives = [writer(tmp_path, segment_seconds=3600) for _ in range(3)]
     acknowledged = fill(tmp_path, 1)
     for number, archive in enumerate(archives, 1):
-        one = exchange(number)
-        assert archive.keep(one) is Outcome.SPOOLED
-        acknowledged[one.request_id] = digest(one.photo)
+        given = exchange(number)
+        assert archive.keep(given) is Outcome.SPOOLED
+        acknowledged[given.request_id] = digest(given.photo)
     uploader = uploader_for(tmp_path, bucket, segment_seconds=3600)
     uploader.start()
     wait_for(lambda: uploader.shipped == 4)
@@ -252,7 +252,7 @@ def test_what_waits_for_a_store_that_is_away_is_joined(tmp_path: Path, local_sto
     assert len([key for key in bucket.objects() if key.endswith(".tar")]) <= 4
 
 
-@pytest.mark.parametrize("fault", [one for one in FAULTS if one != "pass"])
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "pass"])
 def test_each_fault_of_the_store_costs_no_record(tmp_path: Path, local_store: LocalStore, fault: str) -> None:
     with FaultyProxy(local_store.environment()["ARCHIVE_ENDPOINT_URL"], (fault,)) as proxy:
         bucket = bucket_of(local_store, proxy.url)
@@ -273,11 +273,11 @@ def test_a_store_with_every_fault_at_once_gets_everything_once(tmp_path: Path, l
         acknowledged = {}
         for number in range(20):
             acknowledged |= fill(tmp_path, 2, time=NOON + timedelta(hours=number))
-        done = uploader_for(tmp_path, bucket).drain(120)
-        assert done.left.segments == 0
+        result = uploader_for(tmp_path, bucket).drain(120)
+        assert result.left.segments == 0
         assert set(proxy.seen) == set(FAULTS), "the run was too short to meet every fault"
     bucket.assert_holds(acknowledged)
-    assert done.rejected == 0
+    assert result.rejected == 0
 
 
 def test_a_segment_without_its_table_is_never_taken_for_a_whole_one(tmp_path: Path, local_store: LocalStore) -> None:
@@ -342,8 +342,8 @@ def test_a_damaged_byte_costs_its_own_record_and_is_counted(tmp_path: Path, buck
     data[at + 100] ^= 1
     segment.write_bytes(data)
     numbers = Numbers()
-    done = uploader_for(tmp_path, bucket, numbers).drain(30)
-    assert (done.shipped, done.rejected, done.left.rejected) == (4, 1, 1)
+    result = uploader_for(tmp_path, bucket, numbers).drain(30)
+    assert (result.shipped, result.rejected, result.left.rejected) == (4, 1, 1)
     assert numbers.counts["archive_rejected_total[Damaged]"] == 1
     del acknowledged[hurt.request_id]
     bucket.assert_holds(acknowledged)
@@ -361,13 +361,13 @@ def test_a_power_cut_that_eats_the_end_of_a_segment_costs_only_what_it_ate(
     """What a power cut may leave without fsync: a sealed file that is shorter, or whose last blocks are zeros."""
     acknowledged = fill(tmp_path, 3)
     (segment,) = spool_at(tmp_path).sealed()
-    ids = [one.request_id for one in records_of(segment)]
+    ids = [record.request_id for record in records_of(segment)]
     data = segment.read_bytes()
     segment.write_bytes(data[:-lost] if lost != 300 else data[:-lost] + bytes(lost))
-    done = uploader_for(tmp_path, bucket).drain(30)
-    assert (done.left.segments, bucket.ids()) in ((0, ids), (0, ids[:2]), (0, ids[:1]))
-    bucket.assert_holds({one: acknowledged[one] for one in bucket.ids()})
-    assert done.rejected == (0 if bucket.ids() == ids else 1)
+    result = uploader_for(tmp_path, bucket).drain(30)
+    assert (result.left.segments, bucket.ids()) in ((0, ids), (0, ids[:2]), (0, ids[:1]))
+    bucket.assert_holds({request_id: acknowledged[request_id] for request_id in bucket.ids()})
+    assert result.rejected == (0 if bucket.ids() == ids else 1)
 
 
 def test_with_fsync_the_spool_is_on_the_disk_before_the_answer(
@@ -410,8 +410,8 @@ def test_an_upload_that_was_cut_off_is_finished_by_the_next_uploader(
     if upto == "table":
         first._put(group, contents)
     more = fill(tmp_path, 2)  # and what came meanwhile does not change what is being put
-    done = uploader_for(tmp_path, bucket).drain(30)
-    assert done.left.segments == 0
+    result = uploader_for(tmp_path, bucket).drain(30)
+    assert result.left.segments == 0
     assert table_key(root, name) in [f"{bucket.store.destination.prefix}/{key}" for key in bucket.objects()]
     bucket.assert_holds({**acknowledged, **more})
     assert len(bucket.ids()) == 4
@@ -439,8 +439,8 @@ def test_other_bytes_under_the_same_key_are_not_overwritten(tmp_path: Path, buck
     assert name
     key = segment_key(f"{bucket.store.destination.prefix}/v2", name)
     bucket.store.put_new(key, b"somebody else's")
-    done = uploader_for(tmp_path, bucket, refused_attempts=2).drain(30)
-    assert (done.shipped, done.rejected) == (0, 1)
+    result = uploader_for(tmp_path, bucket, refused_attempts=2).drain(30)
+    assert (result.shipped, result.rejected) == (0, 1)
     assert bucket.reader.get(key) == b"somebody else's"
     assert (spool.rejected()[0] / REASON_FILE).read_text() == "Conflict\n"
 
@@ -452,9 +452,9 @@ def test_a_clock_that_jumps_loses_and_doubles_nothing(tmp_path: Path, bucket: Bu
     times = [midnight - timedelta(seconds=1), midnight, midnight - timedelta(seconds=2), midnight]
     times += [NOON + timedelta(seconds=jump) for jump in (0, 86_400, -86_400, 3600 * 24 * 365, -3600)]
     for index, time_ in enumerate(times):
-        one = exchange(index, time=time_)
-        assert archive.keep(one) is Outcome.SPOOLED
-        acknowledged[one.request_id] = digest(one.photo)
+        given = exchange(index, time=time_)
+        assert archive.keep(given) is Outcome.SPOOLED
+        acknowledged[given.request_id] = digest(given.photo)
     archive.close()
     assert uploader_for(tmp_path, bucket).drain(30).left.segments == 0
     bucket.assert_holds(acknowledged)
@@ -484,9 +484,11 @@ def test_a_drain_ends_at_its_deadline_and_says_what_is_left(tmp_path: Path) -> N
         "AWS_SECRET_ACCESS_KEY": "y",
     }
     command = [sys.executable, "-m", "humanseg.cli.main", "archive", "ship", "--drain", "--deadline", "1", "--json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 3, done.stderr
-    assert json.loads(done.stdout)["left_segments"] == 1
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 3, result.stderr
+    assert json.loads(result.stdout)["left_segments"] == 1
     assert len(waiting(tmp_path)) == 3
 
 
@@ -501,7 +503,7 @@ def test_two_servers_ship_one_spool_without_doubles(tmp_path: Path, bucket: Buck
     wait_for(spool_at(tmp_path).is_empty)
     for uploader in others:
         uploader.stop()
-    acknowledged, outcomes = said(tmp_path)
+    acknowledged, outcomes = reported(tmp_path)
     assert set(outcomes) == {"spooled"}
     bucket.assert_holds(acknowledged)
     assert set(bucket.ids()) == set(acknowledged)
@@ -511,14 +513,14 @@ def test_workers_killed_with_sigkill_lose_and_double_nothing(tmp_path: Path, buc
     draw = random.Random(4)
     for _ in range(4):
         with workers(bucket, tmp_path, 2, seconds=60, pause=0.0) as running:
-            before = len(said(tmp_path)[0])
-            wait_for(lambda before=before: len(said(tmp_path)[0]) > before + 20)  # type: ignore[misc]
+            before = len(reported(tmp_path)[0])
+            wait_for(lambda before=before: len(reported(tmp_path)[0]) > before + 20)  # type: ignore[misc]
             time.sleep(draw.uniform(0.0, 0.5))
             for process in running:
                 process.send_signal(signal.SIGKILL)
-    done = uploader_for(tmp_path, bucket).drain(120)
-    assert done.left.segments == 0
-    acknowledged, outcomes = said(tmp_path)
+    result = uploader_for(tmp_path, bucket).drain(120)
+    assert result.left.segments == 0
+    acknowledged, outcomes = reported(tmp_path)
     assert set(outcomes) == {"spooled"}
     bucket.assert_holds(acknowledged)
     # A worker may die between the spool and its answer, so there may be more; each killed one at most one.
@@ -534,8 +536,8 @@ def test_an_uploader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Pa
         acknowledged_now = {}
         for number in range(3):
             acknowledged_now |= fill(tmp_path, 4, start=number, time=NOON + timedelta(hours=round_ + number))
-        (tmp_path / f"said-{round_}").write_text(
-            "".join(f"{one} {sha} spooled 0\n" for one, sha in acknowledged_now.items())
+        (tmp_path / f"reported-{round_}").write_text(
+            "".join(f"{name} {sha} spooled 0\n" for name, sha in acknowledged_now.items())
         )
         before = len(bucket.objects())
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
@@ -544,7 +546,7 @@ def test_an_uploader_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Pa
         process.kill()
         process.wait()
     assert uploader_for(tmp_path, bucket).drain(60).left.segments == 0
-    acknowledged, _ = said(tmp_path)
+    acknowledged, _ = reported(tmp_path)
     bucket.assert_holds(acknowledged)
     assert set(bucket.ids()) == set(acknowledged)
 
@@ -556,7 +558,7 @@ def test_a_store_killed_under_load_and_started_again_gets_everything(tmp_path: P
     try:
         bucket = bucket_of(local)
         with workers(bucket, tmp_path, 2, seconds=8, pause=0.02) as running:
-            wait_for(lambda: len(said(tmp_path)[0]) > 30)
+            wait_for(lambda: len(reported(tmp_path)[0]) > 30)
             assert local.process is not None
             local.process.kill()
             local.process.wait()
@@ -566,7 +568,7 @@ def test_a_store_killed_under_load_and_started_again_gets_everything(tmp_path: P
                 assert process.wait(60) == 0
         local.wait_ready()
         assert uploader_for(tmp_path, bucket).drain(60).left.segments == 0
-        acknowledged, outcomes = said(tmp_path)
+        acknowledged, outcomes = reported(tmp_path)
         assert set(outcomes) == {"spooled"}
         bucket.assert_holds(acknowledged)
     finally:
@@ -576,8 +578,8 @@ def test_a_store_killed_under_load_and_started_again_gets_everything(tmp_path: P
 def test_an_uploader_finds_the_store_that_comes_later(tmp_path: Path, local_store: LocalStore) -> None:
     """A worker starts before the embedded store has written its address and keys."""
     archive = Archive.start(ArchiveSettings(**FAST, segment_seconds=0.2), tmp_path)
-    one = exchange(photo=clean_photo(3), time=datetime.now(timezone.utc))
-    assert archive.keep(one) is Outcome.SPOOLED
+    given = exchange(photo=clean_photo(3), time=datetime.now(timezone.utc))
+    assert archive.keep(given) is Outcome.SPOOLED
     wait_for(lambda: bool(spool_at(tmp_path).groups()))
     (tmp_path / "store").mkdir()
     text = local_store.environment_file.read_text()

@@ -15,7 +15,7 @@ from humanseg.archive.capture.hook import Archive, Outcome
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.uploader_process import MODULE
 from tests.archive.helpers import FAST, Bucket, Numbers, digest, exchange
-from tests.archive.test_uploader import said, wait_for, workers
+from tests.archive.test_uploader import reported, wait_for, workers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,15 +37,15 @@ def archive(tmp_path: Path, bucket: Bucket, numbers: Numbers, monkeypatch: pytes
 
 
 def uploaders_of(pid: int) -> list[psutil.Process]:
-    return [one for one in psutil.Process(pid).children() if MODULE in one.cmdline()]
+    return [connection for connection in psutil.Process(pid).children() if MODULE in connection.cmdline()]
 
 
 def test_it_ships_and_counts(archive: Archive, bucket: Bucket, numbers: Numbers) -> None:
     acknowledged = {}
     for number in range(5):
-        one = exchange(number)
-        assert archive.keep(one) is Outcome.SPOOLED
-        acknowledged[one.request_id] = digest(one.photo)
+        given = exchange(number)
+        assert archive.keep(given) is Outcome.SPOOLED
+        acknowledged[given.request_id] = digest(given.photo)
     wait_for(lambda: numbers.counts["archive_shipped_total"] == 5)
     wait_for(lambda: "archive_spool_oldest_seconds" in numbers.gauges)
     assert len(numbers.values["archive_upload_seconds"]) >= 1
@@ -57,18 +57,18 @@ def test_a_process_that_dies_is_started_again(archive: Archive, bucket: Bucket) 
     wait_for(lambda: bool(uploaders_of(psutil.Process().pid)))
     (first,) = uploaders_of(psutil.Process().pid)
     first.send_signal(signal.SIGKILL)
-    one = exchange(1)
-    assert archive.keep(one) is Outcome.SPOOLED
+    given = exchange(1)
+    assert archive.keep(given) is Outcome.SPOOLED
     wait_for(archive.spool.is_empty, 60)
     assert [process.pid for process in uploaders_of(psutil.Process().pid)] != [first.pid]
-    bucket.assert_holds({one.request_id: digest(one.photo)})
+    bucket.assert_holds({given.request_id: digest(given.photo)})
 
 
 @pytest.mark.slow
 def test_it_ends_with_its_worker_and_another_worker_takes_over(tmp_path: Path, bucket: Bucket) -> None:
     with workers(bucket, tmp_path, 2, seconds=120, pause=0.2) as running:
-        wait_for(lambda: sum(len(uploaders_of(one.pid)) for one in running) == 1, 60)
-        lead, other = sorted(running, key=lambda one: -len(uploaders_of(one.pid)))
+        wait_for(lambda: sum(len(uploaders_of(process.pid)) for process in running) == 1, 60)
+        lead, other = sorted(running, key=lambda server: -len(uploaders_of(server.pid)))
         (uploader,) = uploaders_of(lead.pid)
         lead.send_signal(signal.SIGKILL)
         lead.wait()
@@ -77,7 +77,7 @@ def test_it_ends_with_its_worker_and_another_worker_takes_over(tmp_path: Path, b
         wait_for(lambda: len(uploaders_of(other.pid)) == 1, 60)
         before = len(bucket.ids())
         wait_for(lambda: len(bucket.ids()) > before, 60)
-    assert said(tmp_path)[1]
+    assert reported(tmp_path)[1]
 
 
 def test_a_worker_imports_neither_what_ships_nor_what_reads() -> None:
@@ -86,5 +86,5 @@ def test_a_worker_imports_neither_what_ships_nor_what_reads() -> None:
         "names = ('boto3', 'pyarrow', 'duckdb', 'humanseg.archive.ship');"
         "print([name for name in names if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -22,17 +22,17 @@ from tests.archive.helpers import FAST, clean_photo, digest, exchange
 
 
 def main(state_dir: str, seconds: str, pause: str, *settings: str) -> None:
-    values = {name: yaml.safe_load(value) for name, value in (one.split("=") for one in settings)}
+    values = {name: yaml.safe_load(value) for name, value in (setting.split("=") for setting in settings)}
     archive = Archive.start(ArchiveSettings(**{**FAST, "segment_seconds": 1.0, **values}), Path(state_dir))
     stock = [clean_photo(number) for number in range(20)]
     until, number = time.monotonic() + float(seconds), os.getpid()
     while time.monotonic() < until:
         number += 1
-        one = exchange(photo=stock[number % 20], time=datetime.now(timezone.utc))
+        given = exchange(photo=stock[number % 20], time=datetime.now(timezone.utc))
         began = time.monotonic()
-        outcome = archive.keep(one)
+        outcome = archive.keep(given)
         took = time.monotonic() - began
-        print(one.request_id, digest(one.photo), outcome.value, f"{took:.4f}", flush=True)
+        print(given.request_id, digest(given.photo), outcome.value, f"{took:.4f}", flush=True)
         time.sleep(float(pause))
 
 

@@ -19,7 +19,7 @@ def seen(rate: float) -> dict[str, float]:
     return {"rate": rate, "p50": 0.1, "p95": 0.2, "p99": 0.3, "cpu": 0.01, "bad": 0, "others": 0.25}
 
 
-def found() -> dict[str, object]:
+def results() -> dict[str, object]:
     stages = {"decode": 1.0, "forward": 2.0, "encode": 3.0}
     limit = [{"rate": rate, "cpu": 0.01, "seconds": 0.01, "stages": stages} for rate in (100.0, 50.0, 10.0)]
     rates = {"ours": (90.0, 45.0, 9.5), "mosec, ours": (80.0, 44.0, 9.0), "FastAPI, ours": (10.0, 95.0, 1.0)}
@@ -34,24 +34,24 @@ def found() -> dict[str, object]:
 
 
 def test_a_round_is_compared_with_its_own_limit() -> None:
-    assert ratio_to_limit(found(), "ours", "typical") == pytest.approx(0.9)  # 0.9, 0.9, 0.95: not 45 / 50 by luck
-    rows = found()["servers"]
+    assert ratio_to_limit(results(), "ours", "typical") == pytest.approx(0.9)  # 0.9, 0.9, 0.95: not 45 / 50 by luck
+    rows = results()["servers"]
     assert ratio_of(rows["ours"]["phone"], rows["mosec, ours"]["phone"]) == pytest.approx(9.5 / 9.0)
 
 
 def test_the_best_peer_is_the_one_with_the_highest_median() -> None:
-    assert best_peer(found(), "small", "ours") == "mosec, ours"
-    assert best_peer(found(), "small", "torch") is None
+    assert best_peer(results(), "small", "ours") == "mosec, ours"
+    assert best_peer(results(), "small", "torch") is None
 
 
 def test_the_table_of_the_race_has_a_row_for_everyone() -> None:
-    text = "\n".join(tables.race(found()))
+    text = "\n".join(tables.race(results()))
     assert text.count("| mosec, ours |") == 4  # three photos, and memory
     assert "| **ours** | 45.0 | 0.90 | 100 | 200 | 300 |" in text
 
 
 def test_what_others_used_is_found_wherever_it_stands() -> None:
-    assert shares_of_others({"race": {"found": found()}}) == [0.25] * 27
+    assert shares_of_others({"race": {"found": results()}}) == [0.25] * 27
 
 
 def test_a_trend_is_told_from_noise() -> None:

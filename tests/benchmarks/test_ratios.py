@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.slow
 
 
-def ratio(one: Callable[[], object], other: Callable[[], object], rounds: int = 5) -> float:
+def ratio(ours: Callable[[], object], other: Callable[[], object], rounds: int = 5) -> float:
     """Median over rounds of the CPU time of `one` by that of `other`."""
-    one(), other()
+    ours(), other()
     ratios = []
     for _ in range(rounds):
         start = time.process_time()
-        one()
+        ours()
         half = time.process_time()
         other()
         ratios.append((half - start) / (time.process_time() - half))

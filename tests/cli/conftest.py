@@ -20,7 +20,7 @@ def humanseg() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        done = subprocess.run(
+        result = subprocess.run(
             [str(COMMAND), *map(str, words)],
             capture_output=True,
             text=True,
@@ -29,7 +29,7 @@ def humanseg() -> Callable[..., subprocess.CompletedProcess[str]]:
             check=False,
             env={**clean, "COLUMNS": "200", "NO_COLOR": "1", **environment},
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+        assert "Traceback" not in result.stderr, result.stderr
+        return result
 
     return run

@@ -64,32 +64,32 @@ def piped(*words: object, data: bytes = b"") -> subprocess.CompletedProcess[byte
 def test_a_photo_comes_from_a_pipe_and_its_mask_goes_to_one(
     server: Server, astronaut_jpeg: bytes, mask: bytes
 ) -> None:
-    done = piped("-", "-o", "-", "--url", server.url, data=astronaut_jpeg)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == mask
-    assert b"1 done" in done.stderr
+    result = piped("-", "-o", "-", "--url", server.url, data=astronaut_jpeg)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == mask
+    assert b"1 done" in result.stderr
 
 
 def test_format_and_json_go_to_a_pipe(server: Server, astronaut_jpeg: bytes) -> None:
-    done = piped("-", "-o", "-", "--output", "cutout", "--format", "webp", "--url", server.url, data=astronaut_jpeg)
-    assert Image.open(io.BytesIO(done.stdout)).format == "WEBP"
-    done = piped("-", "-o", "-", "--output", "json", "--url", server.url, data=astronaut_jpeg)
-    assert json.loads(done.stdout)["width"] == 512
+    result = piped("-", "-o", "-", "--output", "cutout", "--format", "webp", "--url", server.url, data=astronaut_jpeg)
+    assert Image.open(io.BytesIO(result.stdout)).format == "WEBP"
+    result = piped("-", "-o", "-", "--output", "json", "--url", server.url, data=astronaut_jpeg)
+    assert json.loads(result.stdout)["width"] == 512
 
 
 def test_a_failure_leaves_standard_output_empty(server: Server) -> None:
-    done = piped("-", "-o", "-", "--url", server.url, data=b"<!doctype html><p>No photo")
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert b"neither a photo nor a clip" in done.stderr
-    done = piped("-", "-o", "-", "--url", server.url, data=b"\xff\xd8\xffbroken")
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert b"header is damaged" in done.stderr
+    result = piped("-", "-o", "-", "--url", server.url, data=b"<!doctype html><p>No photo")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert b"neither a photo nor a clip" in result.stderr
+    result = piped("-", "-o", "-", "--url", server.url, data=b"\xff\xd8\xffbroken")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert b"header is damaged" in result.stderr
 
 
 def test_a_clip_comes_from_a_pipe_and_goes_to_one(server: Server, clip: Path, tmp_path: Path) -> None:
-    done = piped("-", "-o", "-", "--output", "cutout", "--url", server.url, data=clip.read_bytes())
-    assert done.returncode == 0, done.stderr
-    (tmp_path / "out.webm").write_bytes(done.stdout)
+    result = piped("-", "-o", "-", "--output", "cutout", "--url", server.url, data=clip.read_bytes())
+    assert result.returncode == 0, result.stderr
+    (tmp_path / "out.webm").write_bytes(result.stdout)
     assert len(shown(tmp_path / "out.webm", "rgba")) == 4
     assert probe(tmp_path / "out.webm").frames in (None, 4)
 
@@ -99,13 +99,13 @@ def test_a_terminal_gets_no_bytes_and_gives_none(server: Server, astronaut_jpeg:
     parent, child = pty.openpty()
     try:
         words = [str(COMMAND), "segment", str(tmp_path / "a.jpg"), "-o", "-", "--url", server.url]
-        done = subprocess.run(words, stdout=child, stderr=subprocess.PIPE, timeout=60, check=False)
-        assert done.returncode == 1
-        assert b"is a terminal" in done.stderr
+        result = subprocess.run(words, stdout=child, stderr=subprocess.PIPE, timeout=60, check=False)
+        assert result.returncode == 1
+        assert b"is a terminal" in result.stderr
         words = [str(COMMAND), "segment", "-", "-o", str(tmp_path / "x.png"), "--url", server.url]
-        done = subprocess.run(words, stdin=child, stderr=subprocess.PIPE, timeout=60, check=False)
-        assert done.returncode == 1
-        assert b"< photo.jpg" in done.stderr
+        result = subprocess.run(words, stdin=child, stderr=subprocess.PIPE, timeout=60, check=False)
+        assert result.returncode == 1
+        assert b"< photo.jpg" in result.stderr
     finally:
         os.close(parent)
         os.close(child)
@@ -127,9 +127,9 @@ def test_what_cannot_be_meant_is_refused(
 ) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(astronaut_jpeg)
-    done = humanseg("segment", *words, cwd=tmp_path, HUMANSEG_URL="http://127.0.0.1:9")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert sentence in done.stderr
+    result = humanseg("segment", *words, cwd=tmp_path, HUMANSEG_URL="http://127.0.0.1:9")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert sentence in result.stderr
 
 
 # ---------------------------------------------------------------------- the web
@@ -142,8 +142,8 @@ def test_a_web_address_is_fetched_with_nothing_but_its_path(
     (tmp_path / ".netrc").chmod(0o600)
     address = f"{site.url}/photo.jpg?size=large"
     words = ("segment", address, "-o", tmp_path / "mask.png", "--url", server.url, "--api-key", "0123")
-    done = humanseg(*words, HOME=str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    result = humanseg(*words, HOME=str(tmp_path))
+    assert result.returncode == 0, result.stderr
     assert (tmp_path / "mask.png").read_bytes() == mask
     [(path, headers)] = site.asked
     assert path == "/photo.jpg?size=large"
@@ -158,7 +158,7 @@ def test_addresses_go_into_a_folder_and_a_second_run_skips_them(
     words = ("segment", f"{site.url}/photo.jpg", f"{site.url}/gone.jpg", f"{site.url}/..%2Fb")
     words = (*words, "-o", tmp_path / "out", "--url", server.url, "--json")
     first = json.loads(humanseg(*words).stdout)
-    assert sorted(Path(one["result"]).name for one in first["done"]) == ["b.png", "photo.png"]
+    assert sorted(Path(entry["result"]).name for entry in first["done"]) == ["b.png", "photo.png"]
     assert first["failed"] == [
         {"photo": f"{site.url}/gone.jpg", "cause": f"{site.url}/gone.jpg answered 404 Not Found"}
     ]
@@ -172,8 +172,8 @@ def test_a_clip_comes_from_a_web_address(
     humanseg: Run, server: Server, site: Web, clip: Path, tmp_path: Path
 ) -> None:
     site.pages["/clip"] = body(clip.read_bytes(), kind="application/octet-stream")
-    done = humanseg("segment", f"{site.url}/clip", "-o", tmp_path / "out.mp4", "--url", server.url)
-    assert done.returncode == 0, done.stderr
+    result = humanseg("segment", f"{site.url}/clip", "-o", tmp_path / "out.mp4", "--url", server.url)
+    assert result.returncode == 0, result.stderr
     assert len(shown(tmp_path / "out.mp4")) == 4
 
 
@@ -187,13 +187,13 @@ def test_redirects_are_followed_so_far_and_no_further(
     site.pages["/loop"] = redirect("/loop")
     site.pages["/file"] = redirect("file:///etc/passwd")
     out = tmp_path / "mask.png"
-    done = humanseg("segment", f"{site.url}/five", "-o", out, "--url", server.url)
-    assert done.returncode == 0, done.stdout
+    result = humanseg("segment", f"{site.url}/five", "-o", out, "--url", server.url)
+    assert result.returncode == 0, result.stdout
     assert out.read_bytes() == mask
     for path, sentence in (("loop", "redirects more than 5 times"), ("file", "could not download")):
-        done = humanseg("segment", f"{site.url}/{path}", "-o", tmp_path / "no.png", "--url", server.url)
-        assert done.returncode == 1
-        assert sentence in done.stdout
+        result = humanseg("segment", f"{site.url}/{path}", "-o", tmp_path / "no.png", "--url", server.url)
+        assert result.returncode == 1
+        assert sentence in result.stdout
         assert not (tmp_path / "no.png").exists()
 
 
@@ -208,10 +208,10 @@ def test_what_is_too_large_too_slow_or_no_photo_is_refused(
     site.pages["/empty"] = body(b"")
     wanted = {"slow": "sent nothing for 1 s", "html": "begins with b'<html>", "empty": "is empty"}
     words = ("-o", tmp_path / "out", "--url", server.url, "--json")
-    done = humanseg("segment", *(f"{site.url}/{name}" for name in wanted), *words, "--timeout", "1")
+    result = humanseg("segment", *(f"{site.url}/{name}" for name in wanted), *words, "--timeout", "1")
     over.set()
-    causes = {one["photo"].rpartition("/")[2]: one["cause"] for one in json.loads(done.stdout)["failed"]}
-    assert done.returncode == 1
+    causes = {entry["photo"].rpartition("/")[2]: entry["cause"] for entry in json.loads(result.stdout)["failed"]}
+    assert result.returncode == 1
     assert causes.keys() == wanted.keys()
     for name, sentence in wanted.items():
         assert sentence in causes[name]
@@ -252,11 +252,11 @@ def test_one_object_becomes_another(
     bucket = store["BUCKET"]
     objects.put_object(Bucket=bucket, Key="one/in.jpg", Body=astronaut_jpeg)
     words = ("segment", f"s3://{bucket}/one/in.jpg", "-o", f"s3://{bucket}/one/out.png", "--url", server.url)
-    done = humanseg(*words, **store)
-    assert done.returncode == 0, done.stderr + done.stdout
-    found = objects.get_object(Bucket=bucket, Key="one/out.png")
-    assert found["Body"].read() == mask
-    assert found["ContentType"] == "image/png"
+    result = humanseg(*words, **store)
+    assert result.returncode == 0, result.stderr + result.stdout
+    written = objects.get_object(Bucket=bucket, Key="one/out.png")
+    assert written["Body"].read() == mask
+    assert written["ContentType"] == "image/png"
 
 
 @pytest.mark.slow
@@ -268,10 +268,10 @@ def test_a_folder_of_objects_goes_into_another_and_on_where_it_stopped(
         objects.put_object(Bucket=bucket, Key=f"in/{key}", Body=data)
     objects.put_object(Bucket=bucket, Key="in/notes.txt", Body=b"no photo")
     words = ("segment", f"s3://{bucket}/in/", "-o", f"s3://{bucket}/out/", "--url", server.url, "--json")
-    done = humanseg(*words, **store)
-    assert done.returncode == 0, done.stderr + done.stdout
-    first = json.loads(done.stdout)
-    assert sorted(one["result"] for one in (*first["done"], *first["clips"])) == [
+    result = humanseg(*words, **store)
+    assert result.returncode == 0, result.stderr + result.stdout
+    first = json.loads(result.stdout)
+    assert sorted(clip["result"] for clip in (*first["done"], *first["clips"])) == [
         f"s3://{bucket}/out/{name}" for name in ("a.png", "c.mp4", "sub/b.png")
     ]
     again = json.loads(humanseg(*words, **store).stdout)
@@ -279,7 +279,7 @@ def test_a_folder_of_objects_goes_into_another_and_on_where_it_stopped(
     objects.put_object(Bucket=bucket, Key="in/a.jpg", Body=astronaut_jpeg + b"\0")  # another photo now
     objects.put_object(Bucket=bucket, Key="out/sub/b.png", Body=b"precious")  # somebody else's
     last = json.loads(humanseg(*words, **store).stdout)
-    assert [one["photo"] for one in last["done"]] == [f"s3://{bucket}/in/a.jpg"]
+    assert [entry["photo"] for entry in last["done"]] == [f"s3://{bucket}/in/a.jpg"]
     assert "--force" in last["failed"][0]["cause"]
     assert objects.get_object(Bucket=bucket, Key="out/sub/b.png")["Body"].read() == b"precious"
 
@@ -296,8 +296,8 @@ def test_objects_go_into_a_folder_here_and_files_into_a_bucket(
     assert (tmp_path / "out" / "a.png").is_file()
     (tmp_path / "b.jpg").write_bytes(astronaut_jpeg)
     out = f"s3://{bucket}/from-here/"
-    done = humanseg("segment", tmp_path / "b.jpg", "-o", out, "--url", server.url, "--json", **store)
-    assert json.loads(done.stdout)["done"][0]["result"] == f"{out}b.png"
+    result = humanseg("segment", tmp_path / "b.jpg", "-o", out, "--url", server.url, "--json", **store)
+    assert json.loads(result.stdout)["done"][0]["result"] == f"{out}b.png"
 
 
 @pytest.mark.slow
@@ -305,20 +305,20 @@ def test_what_the_store_refuses_is_said(
     humanseg: Run, server: Server, store: dict[str, str], astronaut_jpeg: bytes, tmp_path: Path
 ) -> None:
     words = ("segment", f"s3://{store['BUCKET']}/nothing.jpg", "-o", tmp_path / "m.png", "--url", server.url)
-    done = humanseg(*words, **store)
-    assert done.returncode == 1
-    assert "NoSuchKey" in done.stdout
-    done = humanseg("segment", "s3://no-such-bucket-here/", "-o", tmp_path / "out", "--url", server.url, **store)
-    assert done.returncode == 1
-    assert "NoSuchBucket" in done.stdout
-    done = humanseg(*words, **{**store, "AWS_SECRET_ACCESS_KEY": "wrong"})
-    assert "SignatureDoesNotMatch" in done.stdout
+    result = humanseg(*words, **store)
+    assert result.returncode == 1
+    assert "NoSuchKey" in result.stdout
+    result = humanseg("segment", "s3://no-such-bucket-here/", "-o", tmp_path / "out", "--url", server.url, **store)
+    assert result.returncode == 1
+    assert "NoSuchBucket" in result.stdout
+    result = humanseg(*words, **{**store, "AWS_SECRET_ACCESS_KEY": "wrong"})
+    assert "SignatureDoesNotMatch" in result.stdout
 
 
 def test_without_boto3_it_says_which_extra_brings_it(tmp_path: Path) -> None:
     (tmp_path / "boto3.py").write_text("raise ModuleNotFoundError(\"No module named 'boto3'\", name='boto3')\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     words = [str(COMMAND), "segment", "s3://bucket/photo.jpg", "-o", str(tmp_path / "mask.png")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environment)
-    assert done.returncode == 1
-    assert "humanseg[archive]" in done.stderr
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert result.returncode == 1
+    assert "humanseg[archive]" in result.stderr

@@ -37,9 +37,9 @@ def portrait(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_a_cutout_with_sound(humanseg: Run, server: Server, portrait: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.webm"
-    done = humanseg("segment", portrait, "-o", out, "--output", "cutout", "--url", server.url)
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    assert "1 done" in done.stderr
+    result = humanseg("segment", portrait, "-o", out, "--output", "cutout", "--url", server.url)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+    assert "1 done" in result.stderr
     frames = shown(out, "rgba")
     assert len(frames) == 12
     assert 0.3 < (frames[5][1][..., 3] > 127).mean() < 0.8
@@ -50,8 +50,8 @@ def test_a_cutout_with_sound(humanseg: Run, server: Server, portrait: Path, tmp_
 def test_the_first_mask_is_the_one_that_the_server_makes_of_the_frame(
     humanseg: Run, server: Server, portrait: Path, tmp_path: Path
 ) -> None:
-    done = humanseg("segment", portrait, "-o", tmp_path / "pngs", "--format", "png", "--url", server.url)
-    assert done.returncode == 0, done.stderr
+    result = humanseg("segment", portrait, "-o", tmp_path / "pngs", "--format", "png", "--url", server.url)
+    assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "pngs").glob("*.png"))) == 12
     Image.fromarray(shown(portrait)[0][1]).save(tmp_path / "frame.png")
     with Client(server.url) as client:
@@ -69,7 +69,7 @@ def test_a_folder_of_photos_and_clips_goes_on_with_what_is_missing(
     (tmp_path / "in" / "b.mov").write_bytes(portrait.read_bytes())
     words = ("segment", tmp_path / "in", "-o", tmp_path / "out", "--url", server.url, "--json")
     first = json.loads(humanseg(*words).stdout)
-    assert [Path(one["result"]).name for one in (*first["done"], *first["clips"])] == ["a.png", "b.mp4"]
+    assert [Path(clip["result"]).name for clip in (*first["done"], *first["clips"])] == ["a.png", "b.mp4"]
     again = json.loads(humanseg(*words).stdout)
     assert (again["done"], again["clips"], len(again["skipped"])) == ([], [], 2)
     other = json.loads(humanseg(*words, "--threshold", "0.7").stdout)
@@ -99,9 +99,9 @@ def test_a_broken_clip_gives_what_came_before_and_says_so(
         tmp_path / "whole.mp4", [frame for _, frame in shown(portrait)], container_options={"movflags": "+faststart"}
     ).read_bytes()
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) * 9 // 10])
-    done = humanseg("segment", tmp_path / "half.mp4", "-o", tmp_path / "out.mp4", "--url", server.url)
-    assert done.returncode == 1
-    assert "half.mp4 is damaged after frame" in done.stderr
+    result = humanseg("segment", tmp_path / "half.mp4", "-o", tmp_path / "out.mp4", "--url", server.url)
+    assert result.returncode == 1
+    assert "half.mp4 is damaged after frame" in result.stderr
     assert 1 <= len(shown(tmp_path / "out.mp4")) < 12
 
 
@@ -117,13 +117,13 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
     while running.poll() is None and not (out / "00000003.png").exists():
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
-    said = running.communicate(timeout=60)[1]
-    assert running.returncode == 1, said
-    assert "again to resume" in said.replace("\n", " ")
+    output = running.communicate(timeout=60)[1]
+    assert running.returncode == 1, output
+    assert "again to resume" in output.replace("\n", " ")
     assert 3 <= len(list(out.glob("*.png"))) < len(frames)
-    done = humanseg(*asked, "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["clips"][0]["resumed_at"] >= 3
+    result = humanseg(*asked, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["clips"][0]["resumed_at"] >= 3
     assert len(list(out.glob("*.png"))) == len(frames)
 
 
@@ -147,16 +147,16 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
 def test_what_no_clip_takes_is_one_sentence(
     humanseg: Run, server: Server, portrait: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
 ) -> None:
-    done = humanseg("segment", portrait, *words, "--url", server.url, cwd=tmp_path)
-    assert done.returncode == 1
-    assert sentence in (done.stderr + done.stdout).replace("\n", " ")
+    result = humanseg("segment", portrait, *words, "--url", server.url, cwd=tmp_path)
+    assert result.returncode == 1
+    assert sentence in (result.stderr + result.stdout).replace("\n", " ")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_a_photo_that_is_named_like_a_clip(humanseg: Run, server: Server, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "photo.mp4", "PNG")
-    done = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.png", "--url", server.url)
-    assert done.returncode == 0, done.stderr
-    done = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.webm", "--url", server.url)
-    assert "a photo can't be written as webm" in done.stdout
+    result = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.png", "--url", server.url)
+    assert result.returncode == 0, result.stderr
+    result = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.webm", "--url", server.url)
+    assert "a photo can't be written as webm" in result.stdout

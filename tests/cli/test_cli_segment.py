@@ -42,9 +42,9 @@ def results(folder: Path) -> list[str]:
 
 
 def test_one_photo_to_one_file(humanseg: Run, server: Server, photos: Path, tmp_path: Path) -> None:
-    done = humanseg("segment", photos / "a.jpg", "-o", tmp_path / "mask.png", "--url", server.url)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "1 done" in done.stderr
+    result = humanseg("segment", photos / "a.jpg", "-o", tmp_path / "mask.png", "--url", server.url)
+    assert (result.returncode, result.stdout) == (0, "")
+    assert "1 done" in result.stderr
     assert opened(tmp_path / "mask.png").size == (120, 90)
 
 
@@ -56,13 +56,13 @@ def test_the_files_ending_chooses_the_format(humanseg: Run, server: Server, phot
 
 def test_a_folder_keeps_its_tree(humanseg: Run, server: Server, photos: Path, tmp_path: Path) -> None:
     port = server.environment["INFERENCE_PORT"]
-    done = humanseg("segment", photos, "-o", tmp_path / "out", INFERENCE_PORT=port)
-    assert done.returncode == 0, done.stderr
+    result = humanseg("segment", photos, "-o", tmp_path / "out", INFERENCE_PORT=port)
+    assert result.returncode == 0, result.stderr
     assert results(tmp_path / "out") == [".humanseg.jsonl", "a.png", "b.png", "sub/c.png"]
 
 
 def test_a_pattern_takes_what_matches(humanseg: Run, server: Server, photos: Path) -> None:
-    done = humanseg(
+    result = humanseg(
         "segment",
         "photos/**/*.[jw]*",
         "-o",
@@ -73,7 +73,7 @@ def test_a_pattern_takes_what_matches(humanseg: Run, server: Server, photos: Pat
         server.url,
         cwd=photos.parent,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert results(photos.parent / "out") == [".humanseg.jsonl", "a.json", "sub/c.json"]
     assert json.loads((photos.parent / "out" / "a.json").read_text())["width"] == 120
 
@@ -84,8 +84,8 @@ def test_a_second_run_does_only_what_is_missing(humanseg: Run, server: Server, p
     (tmp_path / "out" / "b.png").unlink()
     Image.new("RGB", (50, 40)).save(photos / "a.jpg")
     again = json.loads(humanseg(*words).stdout)
-    assert sorted(Path(one["photo"]).name for one in again["done"]) == ["a.jpg", "b.png"]
-    assert [Path(one["photo"]).name for one in again["skipped"]] == ["c.webp"]
+    assert sorted(Path(entry["photo"]).name for entry in again["done"]) == ["a.jpg", "b.png"]
+    assert [Path(photo["photo"]).name for photo in again["skipped"]] == ["c.webp"]
 
 
 def test_other_options_make_every_result_again(humanseg: Run, server: Server, photos: Path, tmp_path: Path) -> None:
@@ -100,10 +100,10 @@ def test_failures_are_listed_and_the_rest_is_done(
     humanseg: Run, server: Server, photos: Path, tmp_path: Path
 ) -> None:
     (photos / "broken.jpg").write_bytes(b"no photo either")
-    done = humanseg("segment", photos, "-o", tmp_path / "out", "--url", server.url)
-    assert done.returncode == 1
-    assert "broken.jpg" in done.stdout
-    assert "3 done, 1 failed" in done.stderr
+    result = humanseg("segment", photos, "-o", tmp_path / "out", "--url", server.url)
+    assert result.returncode == 1
+    assert "broken.jpg" in result.stdout
+    assert "3 done, 1 failed" in result.stderr
     assert "broken.png" not in results(tmp_path / "out")
 
 
@@ -111,9 +111,9 @@ def test_a_file_of_somebody_else_is_not_replaced(humanseg: Run, server: Server, 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_text("precious")
     words = ("segment", photos, "-o", tmp_path / "out", "--url", server.url)
-    done = humanseg(*words)
-    assert done.returncode == 1
-    assert "--force" in done.stdout
+    result = humanseg(*words)
+    assert result.returncode == 1
+    assert "--force" in result.stdout
     assert (tmp_path / "out" / "a.png").read_text() == "precious"
     assert humanseg(*words, "--force").returncode == 0
     assert opened(tmp_path / "out" / "a.png").size == (120, 90)
@@ -151,18 +151,18 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
     humanseg: Run, photos: Path, words: tuple[str, ...], sentence: str
 ) -> None:
     (photos.parent / "empty").mkdir()
-    done = humanseg("segment", *words, cwd=photos.parent, HUMANSEG_URL="http://127.0.0.1:9")
-    assert done.returncode == 1
-    assert sentence in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    result = humanseg("segment", *words, cwd=photos.parent, HUMANSEG_URL="http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert sentence in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
 def test_without_a_server_it_stops_early_and_says_so(humanseg: Run, photos: Path, tmp_path: Path) -> None:
-    done = humanseg("segment", photos, "-o", tmp_path / "out", "-j", "1", "--url", "http://127.0.0.1:9")
-    assert done.returncode == 1
-    assert "./serve.sh" in done.stdout
-    assert "1 failed, 2 not tried" in done.stderr
+    result = humanseg("segment", photos, "-o", tmp_path / "out", "-j", "1", "--url", "http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "./serve.sh" in result.stdout
+    assert "1 failed, 2 not tried" in result.stderr
 
 
 @pytest.mark.slow
@@ -192,8 +192,8 @@ def test_many_photos_in_parallel_are_each_answered_with_their_own(
         buffer = io.BytesIO()
         Image.fromarray(astronaut).resize((width, 50)).save(buffer, "PNG")
         (folder / f"{width}.png").write_bytes(buffer.getvalue())
-    done = humanseg("segment", folder, "-o", tmp_path / "out", "-j", "8", "--url", server.url)
-    assert done.returncode == 0, done.stderr
+    result = humanseg("segment", folder, "-o", tmp_path / "out", "-j", "8", "--url", server.url)
+    assert result.returncode == 0, result.stderr
     assert {path.stem: opened(path).width for path in (tmp_path / "out").glob("*.png")} == {
         str(width): width for width in range(40, 64)
     }

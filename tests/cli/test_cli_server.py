@@ -34,38 +34,38 @@ def mar(server: Server) -> Path:
 def test_help_imports_nothing_heavy() -> None:
     heavy = "torch openvino numpy cv2 boto3 botocore PIL requests rich.progress"
     code = f"import sys, humanseg.cli.main; print(*[m for m in {heavy.split()!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
 
 
 def test_help_names_every_command(humanseg: Run) -> None:
-    done = humanseg("--help")
-    assert done.returncode == 0
+    result = humanseg("--help")
+    assert result.returncode == 0
     for command in ("segment", "status", "scale", "register", "default", "unregister"):
-        assert f" {command} " in done.stdout
+        assert f" {command} " in result.stdout
 
 
 def test_status_shows_versions_workers_and_queue(humanseg: Run, server: Server) -> None:
-    done = humanseg("status", "--management-url", server.management_url)
-    assert done.returncode == 0
-    assert "human_segmentation" in done.stdout
-    assert "1.0 (default)" in done.stdout
-    assert "2 of 2" in done.stdout
-    assert "efficient_unet" in done.stdout
+    result = humanseg("status", "--management-url", server.management_url)
+    assert result.returncode == 0
+    assert "human_segmentation" in result.stdout
+    assert "1.0 (default)" in result.stdout
+    assert "2 of 2" in result.stdout
+    assert "efficient_unet" in result.stdout
 
 
 def test_status_as_json(humanseg: Run, server: Server) -> None:
     port = server.environment["MANAGEMENT_PORT"]
-    (one,) = json.loads(humanseg("status", "--json", MANAGEMENT_PORT=port).stdout)
-    assert (one["name"], one["version"], one["default"], one["ready"]) == (
+    (model,) = json.loads(humanseg("status", "--json", MANAGEMENT_PORT=port).stdout)
+    assert (model["name"], model["version"], model["default"], model["ready"]) == (
         "human_segmentation",
         "1.0",
         True,
         2,
     )
-    assert (one["queued"], one["mar"]) == (0, MAR)
-    assert one["network"]["architecture"] == "efficient_unet"
-    assert [worker["status"] for worker in one["workers"]] == ["READY", "READY"]
+    assert (model["queued"], model["mar"]) == (0, MAR)
+    assert model["network"]["architecture"] == "efficient_unet"
+    assert [worker["status"] for worker in model["workers"]] == ["READY", "READY"]
 
 
 @pytest.mark.parametrize(
@@ -80,39 +80,39 @@ def test_status_as_json(humanseg: Run, server: Server) -> None:
 def test_an_error_is_one_sentence(
     humanseg: Run, words: tuple[str, ...], environment: dict[str, str], sentence: str
 ) -> None:
-    done = humanseg(*words, **environment)
-    assert done.returncode == 1
-    assert sentence in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    result = humanseg(*words, **environment)
+    assert result.returncode == 1
+    assert sentence in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_the_page_port_is_no_management_port(humanseg: Run, server: Server) -> None:
-    done = humanseg("status", "--management-url", server.url)
-    assert done.returncode == 1
-    assert "humanseg: " in done.stderr
+    result = humanseg("status", "--management-url", server.url)
+    assert result.returncode == 1
+    assert "humanseg: " in result.stderr
 
 
 def test_a_model_that_is_not_there(humanseg: Run, server: Server) -> None:
-    done = humanseg("scale", "1", "--model", "nobody", "--management-url", server.management_url)
-    assert (done.returncode, "nobody" in done.stderr) == (1, True)
+    result = humanseg("scale", "1", "--model", "nobody", "--management-url", server.management_url)
+    assert (result.returncode, "nobody" in result.stderr) == (1, True)
 
 
 def test_the_same_version_twice_is_refused(humanseg: Run, server: Server, mar: Path) -> None:
-    done = humanseg("register", mar, "--management-url", server.management_url)
-    assert done.returncode == 1
-    assert "1.0 is already registered" in done.stderr
+    result = humanseg("register", mar, "--management-url", server.management_url)
+    assert result.returncode == 1
+    assert "1.0 is already registered" in result.stderr
 
 
 def test_a_default_version_stays(humanseg: Run, server: Server) -> None:
-    done = humanseg("unregister", "1.0", "--management-url", server.management_url)
-    assert done.returncode == 1
-    assert "first run: humanseg default OTHER_VERSION" in done.stderr
+    result = humanseg("unregister", "1.0", "--management-url", server.management_url)
+    assert result.returncode == 1
+    assert "first run: humanseg default OTHER_VERSION" in result.stderr
 
 
 def test_a_file_that_is_no_mar(humanseg: Run, server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.mar").write_text("no zip")
-    done = humanseg("register", tmp_path / "a.mar", "--management-url", server.management_url)
-    assert (done.returncode, "is not a model archive" in done.stderr) == (1, True)
+    result = humanseg("register", tmp_path / "a.mar", "--management-url", server.management_url)
+    assert (result.returncode, "is not a model archive" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("change", [{"modelVersion": "../../etc/x"}, {"modelName": "/tmp/x"}, {"modelVersion": "."}])
@@ -121,8 +121,8 @@ def test_a_name_that_leaves_the_model_store_is_refused(
 ) -> None:
     evil = with_manifest(mar, tmp_path / "evil.mar", **change)
     before = sorted(server.state_dir.rglob("*.mar"))
-    done = humanseg("register", evil, "--management-url", server.management_url, STATE_DIR=str(server.state_dir))
-    assert (done.returncode, "only letters, digits" in done.stderr) == (1, True)
+    result = humanseg("register", evil, "--management-url", server.management_url, STATE_DIR=str(server.state_dir))
+    assert (result.returncode, "only letters, digits" in result.stderr) == (1, True)
     assert sorted(server.state_dir.rglob("*.mar")) == before
 
 
@@ -144,9 +144,9 @@ def test_a_store_of_somebody_else_is_not_written(
         (other / "config.properties").write_text(
             f"management_address=http://127.0.0.1:9\nmodel_store={other}/model_store\n"
         )
-    done = humanseg("register", new, "--management-url", server.management_url, STATE_DIR=str(other))
-    assert done.returncode == 1
-    assert "--model-store" in done.stderr
+    result = humanseg("register", new, "--management-url", server.management_url, STATE_DIR=str(other))
+    assert result.returncode == 1
+    assert "--model-store" in result.stderr
     assert list((other / "model_store").iterdir()) == []
 
 
@@ -157,12 +157,12 @@ def test_a_version_whose_workers_cannot_start_leaves_nothing_behind(
     bad = broken(mar, tmp_path / "bad.mar", modelVersion="6.6")
     words = ("--management-url", server.management_url, "--workers", "1")
     for _ in range(2):  # a second try must fail for the same reason, not for the remains of the first
-        done = humanseg("register", bad, *words, STATE_DIR=str(server.state_dir))
-        assert done.returncode == 1
-        assert "see the server's model_log.log" in done.stderr
+        result = humanseg("register", bad, *words, STATE_DIR=str(server.state_dir))
+        assert result.returncode == 1
+        assert "see the server's model_log.log" in result.stderr
     assert [path.name for path in (server.state_dir / "model_store").glob("*.mar")] == [MAR]
     described = json.loads(humanseg("status", "--json", *words[:2]).stdout)
-    assert [one["version"] for one in described] == ["1.0"]
+    assert [version["version"] for version in described] == ["1.0"]
 
 
 @pytest.mark.slow
@@ -196,12 +196,12 @@ def test_no_request_fails_while_the_version_changes(
     try:
         registered = humanseg("register", new, "--json", **here)
         assert registered.returncode == 0, registered.stderr
-        (one,) = json.loads(registered.stdout)
-        assert (one["version"], one["default"], one["ready"]) == ("2.0", False, 1)
+        (model,) = json.loads(registered.stdout)
+        assert (model["version"], model["default"], model["ready"]) == ("2.0", False, 1)
         assert answers["2.0"] == 0
         assert humanseg("default", "2.0", **here).returncode == 0
         left = humanseg("unregister", "1.0", "--drain", "3", "--json", **here)
-        assert [one["version"] for one in json.loads(left.stdout)] == ["2.0"], left.stderr
+        assert [row["version"] for row in json.loads(left.stdout)] == ["2.0"], left.stderr
         more = humanseg("scale", "2", "--json", **here)
         assert json.loads(more.stdout)[0]["ready"] == 2, more.stderr
     finally:

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on
 def bash(script: str, home: Path) -> str:
     environment = {"HOME": str(home), "PATH": f"{COMMAND.parent}:{os.environ['PATH']}"}
     words = ["bash", "--noprofile", "--norc", "-c", script]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return result.stdout
 
 
 def completed(home: Path, *words: str) -> set[str]:

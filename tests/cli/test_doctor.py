@@ -19,24 +19,24 @@ from tests.running import Server
 def test_a_running_server_is_healthy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    done = CliRunner().invoke(app, ["doctor", "--json"])
-    found = {each["check"]: each for each in json.loads(done.output)}
-    assert list(found) == [
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    report = {row["check"]: row for row in json.loads(result.output)}
+    assert list(report) == [
         *("python", "packages", "java", "cpu", "memory", "disk", "server", "port", "clock", "archive")
     ]
     for check in ("python", "packages", "java", "server", "port", "clock"):
-        assert found[check]["state"] == "ok", found[check]
-    assert "in" in found["server"]["details"]
-    assert done.exit_code == 0
+        assert report[check]["state"] == "ok", report[check]
+    assert "in" in report["server"]["details"]
+    assert result.exit_code == 0
 
 
 def test_a_page_for_people_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "80")
-    done = CliRunner().invoke(app, ["doctor", "--url", "http://127.0.0.1:9"])
-    assert "no server at http://127.0.0.1:9" in " ".join(done.output.split())
-    assert "9 is free" in done.output
-    assert max(map(len, done.output.splitlines())) <= 80
+    result = CliRunner().invoke(app, ["doctor", "--url", "http://127.0.0.1:9"])
+    assert "no server at http://127.0.0.1:9" in " ".join(result.output.split())
+    assert "9 is free" in result.output
+    assert max(map(len, result.output.splitlines())) <= 80
 
 
 def test_a_foreign_listener_and_a_wrong_clock_are_problems() -> None:
@@ -78,6 +78,6 @@ def test_a_check_that_breaks_does_not_end_the_report(tmp_path: Path, monkeypatch
     monkeypatch.setattr(diagnosis, "disk", lambda _: 1 / 0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.close()
-    found = {each.check: each for each in diagnosis.diagnose({}, tmp_path, "http://127.0.0.1:9")}
-    assert found["disk"].state == "problem"
-    assert "archive" in found
+    findings = {finding.check: finding for finding in diagnosis.diagnose({}, tmp_path, "http://127.0.0.1:9")}
+    assert findings["disk"].state == "problem"
+    assert "archive" in findings

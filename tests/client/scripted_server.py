@@ -33,9 +33,9 @@ class Scripted:
     seen: list[dict[str, str]] = field(default_factory=list)
 
 
-def error(status: int, **said: object) -> tuple[int, dict[str, str], bytes]:
+def error(status: int, **message: object) -> tuple[int, dict[str, str], bytes]:
     """A step that answers an error as the server's JSON."""
-    return status, {"content-type": "application/json"}, json.dumps({"code": status, **said}).encode()
+    return status, {"content-type": "application/json"}, json.dumps({"code": status, **message}).encode()
 
 
 @contextlib.contextmanager

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client(server: Server):
-    with Client(server.url, management_url=server.management_url) as one:
-        yield one
+    with Client(server.url, management_url=server.management_url) as client:
+        yield client
 
 
 def test_public_surface() -> None:
@@ -145,9 +145,9 @@ def test_consent_is_heard(client: Client, astronaut_jpeg: bytes) -> None:
 
 
 def test_the_whole_address_names_the_model(server: Server, astronaut_jpeg: bytes) -> None:
-    with Client(f"{server.predictions}/1.0") as one:
-        assert (one.url, one.model, one.version) == (server.url, "human_segmentation", "1.0")
-        assert one.segment(astronaut_jpeg).model_version == "1.0"
+    with Client(f"{server.predictions}/1.0") as client:
+        assert (client.url, client.model, client.version) == (server.url, "human_segmentation", "1.0")
+        assert client.segment(astronaut_jpeg).model_version == "1.0"
 
 
 def test_save_writes_the_picture_whole(client: Client, astronaut_jpeg: bytes, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_client_is_shared_between_threads(client: Client, astronaut_jpeg: byte
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as pool:
-        contents = {one.content for one in pool.map(lambda _: client.segment(astronaut_jpeg), range(16))}
+        contents = {answer.content for answer in pool.map(lambda _: client.segment(astronaut_jpeg), range(16))}
     assert len(contents) == 1
 
 
@@ -210,13 +210,13 @@ def clip(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.mark.slow
 def test_a_clip_is_cut_out_and_its_progress_told(client: Client, clip: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    found = client.segment_clip(clip, output="cutout", progress=lambda done, of: told.append((done, of)))
-    assert (found.content_type, found.frames, found.warning) == ("video/webm", 40, None)
-    assert (found.model_version, found.archived, found.archived_frames) == ("1.0", "declined", 0)
-    assert len(found.request_id) == 36
+    clip_result = client.segment_clip(clip, output="cutout", progress=lambda done, of: told.append((done, of)))
+    assert (clip_result.content_type, clip_result.frames, clip_result.warning) == ("video/webm", 40, None)
+    assert (clip_result.model_version, clip_result.archived, clip_result.archived_frames) == ("1.0", "declined", 0)
+    assert len(clip_result.request_id) == 36
     assert told == sorted(told) and {of for _, of in told} <= {0, 40}
     assert told, "its process alone takes longer to start than the client to ask"
-    found.save(tmp_path / "person.webm")
+    clip_result.save(tmp_path / "person.webm")
     assert 0.3 < (shown(tmp_path / "person.webm", "rgba")[20][1][..., 3] > 127).mean() < 0.8
 
 

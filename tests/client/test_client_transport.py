@@ -48,8 +48,8 @@ def test_a_broken_connection_is_tried_again() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 415, 418, 500, 507])
 def test_other_errors_are_not_tried_again(status: int) -> None:
-    said = error(status, type="T", message="cause and fix", request_id="r-1")
-    with scripted(said) as server, Client(server.url) as client, pytest.raises(StatusError) as caught:
+    response = error(status, type="T", message="cause and fix", request_id="r-1")
+    with scripted(response) as server, Client(server.url) as client, pytest.raises(StatusError) as caught:
         client.segment(b"x")
     assert len(server.seen) == 1
     assert type(caught.value) is error_class(status)
@@ -73,22 +73,22 @@ def test_a_worker_that_died_is_asked_once_more_and_no_more_often(status: int) ->
 
 
 def test_an_error_without_json_still_says_what_happened() -> None:
-    said = pytest.raises(ServerFaultError, match="answered 500")
-    with scripted((500, {}, b"")) as server, Client(server.url) as client, said as caught:
+    expected = pytest.raises(ServerFaultError, match="answered 500")
+    with scripted((500, {}, b"")) as server, Client(server.url) as client, expected as caught:
         client.segment(b"x")
     assert caught.value.request_id == ""
 
 
 def test_a_503_after_all_retries_is_an_unavailable_error() -> None:
-    said = pytest.raises(UnavailableError, match="no worker is free")
-    with scripted(BUSY) as server, Client(server.url, retries=1) as client, said:
+    expected = pytest.raises(UnavailableError, match="no worker is free")
+    with scripted(BUSY) as server, Client(server.url, retries=1) as client, expected:
         client.segment(b"x")
     assert len(server.seen) == 2
 
 
 def test_nobody_listening_names_address_and_fix() -> None:
-    said = pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9 .*refused.*serve\.sh")
-    with Client("http://127.0.0.1:9", retries=0) as client, said:
+    expected = pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9 .*refused.*serve\.sh")
+    with Client("http://127.0.0.1:9", retries=0) as client, expected:
         client.segment(b"x")
 
 
@@ -108,8 +108,8 @@ def test_the_key_is_sent_and_never_shown() -> None:
 
 def test_without_a_key_none_is_sent() -> None:
     refusal = error(401, type="Unauthorized", message="give a key")
-    said = pytest.raises(UnauthorizedError, match="give a key")
-    with scripted(refusal) as server, Client(server.url) as client, said:
+    expected = pytest.raises(UnauthorizedError, match="give a key")
+    with scripted(refusal) as server, Client(server.url) as client, expected:
         client.segment(b"x")
     assert "authorization" not in server.seen[0]
 
@@ -123,8 +123,8 @@ def test_without_a_key_none_is_sent() -> None:
     ],
 )
 def test_an_answer_of_something_else_is_named_as_such(answer: tuple[int, dict[str, str], bytes]) -> None:
-    said = pytest.raises(AnswerError, match="check the URL")
-    with scripted(answer) as server, Client(server.url) as client, said:
+    expected = pytest.raises(AnswerError, match="check the URL")
+    with scripted(answer) as server, Client(server.url) as client, expected:
         client.segment(b"x")
 
 

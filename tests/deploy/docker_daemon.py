@@ -34,17 +34,17 @@ class Docker:
 
     def __call__(self, *arguments: object, timeout: float = 120, check: bool = True) -> str:
         """Run `docker ...`; its standard output. Fails with what it printed."""
-        done = subprocess.run(
-            [self.client, "-H", self.host, *(str(each) for each in arguments)],
+        result = subprocess.run(
+            [self.client, "-H", self.host, *(str(argument) for argument in arguments)],
             env={**os.environ, "DOCKER_BUILDKIT": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=timeout,
         )
-        if check and done.returncode:
-            pytest.fail(f"docker {arguments[0]} failed:\n{done.stdout[-6000:]}")
-        return done.stdout
+        if check and result.returncode:
+            pytest.fail(f"docker {arguments[0]} failed:\n{result.stdout[-6000:]}")
+        return result.stdout
 
 
 def missing() -> str:
@@ -199,6 +199,6 @@ def fetch_torch(place: Path) -> None:
     ]
     if (index := os.environ.get("TORCH_INDEX_URL")) is not None:
         command += ["--extra-index-url", index]
-    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        pytest.skip(f"torch's CPU wheel can't be had here: {(done.stderr.strip() or '?').splitlines()[-1]}")
+    result = subprocess.run([str(argument) for argument in command], capture_output=True, text=True, timeout=600)
+    if result.returncode:
+        pytest.skip(f"torch's CPU wheel can't be had here: {(result.stderr.strip() or '?').splitlines()[-1]}")

@@ -24,7 +24,7 @@ VALUES = {
 def filled(value: Any) -> Any:
     """`value` with every Ref, GetAtt, Sub and If as plain text."""
     if isinstance(value, list):
-        return [filled(each) for each in value]
+        return [filled(item) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {"Ref"}:
@@ -39,7 +39,7 @@ def filled(value: Any) -> Any:
             text = text.replace("${" + name + "}", meant)
         assert "${" not in text
         return text
-    return {key: filled(each) for key, each in value.items()}
+    return {key: filled(item) for key, item in value.items()}
 
 
 def trust() -> dict[str, Any]:
@@ -50,9 +50,9 @@ def trust() -> dict[str, Any]:
 def role_policies() -> dict[str, dict[str, Any]]:
     """Policy documents of the instance role by name, those under a condition included."""
     resources = cloudformation.load()["Resources"]
-    found = list(resources["Role"]["Properties"]["Policies"])
-    found += [each["Properties"] for each in resources.values() if each["Type"] == "AWS::IAM::Policy"]
-    return {each["PolicyName"]: filled(each["PolicyDocument"]) for each in found}
+    policies = list(resources["Role"]["Properties"]["Policies"])
+    policies += [resource["Properties"] for resource in resources.values() if resource["Type"] == "AWS::IAM::Policy"]
+    return {policy["PolicyName"]: filled(policy["PolicyDocument"]) for policy in policies}
 
 
 def bucket_policy() -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Metadata:
         self._server.server_close()
 
 
-def credentials(found: dict[str, str], seconds: float) -> str:
+def credentials(answer: dict[str, str], seconds: float) -> str:
     """A role's credentials as the service hands them out, good for so long.
 
     With "+00:00" for "Z": botocore would take credentials that end so soon for a fault of the service, and lengthen
@@ -77,9 +77,9 @@ def credentials(found: dict[str, str], seconds: float) -> str:
         {
             "Code": "Success",
             "Type": "AWS-HMAC",
-            "AccessKeyId": found["AccessKeyId"],
-            "SecretAccessKey": found["SecretAccessKey"],
-            "Token": found["SessionToken"],
+            "AccessKeyId": answer["AccessKeyId"],
+            "SecretAccessKey": answer["SecretAccessKey"],
+            "Token": answer["SessionToken"],
             "LastUpdated": end,
             "Expiration": end,
         }

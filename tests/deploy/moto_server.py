@@ -93,9 +93,9 @@ def start(**environment: str) -> Moto:
 
 def committed(client: Any, bucket: str) -> set[str]:
     """Request ids of the archive's records in the bucket: those that a table names."""
-    found: set[str] = set()
-    for each in client.list_objects_v2(Bucket=bucket).get("Contents", []):
-        if each["Key"].endswith(".parquet"):
-            data = client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
-            found |= set(pq.read_table(io.BytesIO(data))["request_id"].to_pylist())
-    return found
+    ids: set[str] = set()
+    for item in client.list_objects_v2(Bucket=bucket).get("Contents", []):
+        if item["Key"].endswith(".parquet"):
+            data = client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+            ids |= set(pq.read_table(io.BytesIO(data))["request_id"].to_pylist())
+    return ids

@@ -28,19 +28,19 @@ LOCKED = (
     *("--read-only", "--tmpfs", "/tmp:rw,nosuid,nodev,noexec,size=2g", "--cap-drop", "ALL"),
     *("--security-opt", "no-new-privileges"),
     # What cannot be run is not needed: every shell is hidden behind an empty file.
-    *(each for shell in ("sh", "dash", "bash") for each in ("-v", f"/dev/null:/usr/bin/{shell}:ro")),
+    *(argument for shell in ("sh", "dash", "bash") for argument in ("-v", f"/dev/null:/usr/bin/{shell}:ro")),
 )
 
 
 @pytest.fixture(scope="module")
 def docker() -> Iterator[docker_daemon.Docker]:
-    with docker_daemon.running() as found:
-        if found.own:
-            docker_daemon.import_base(found)
-        docker_daemon.build(found, "humanseg-test")
-        yield found
-        for container in found("ps", "-aq", "--filter", "ancestor=humanseg-test").split():
-            found("rm", "-f", "-v", container)
+    with docker_daemon.running() as daemon:
+        if daemon.own:
+            docker_daemon.import_base(daemon)
+        docker_daemon.build(daemon, "humanseg-test")
+        yield daemon
+        for container in daemon("ps", "-aq", "--filter", "ancestor=humanseg-test").split():
+            daemon("rm", "-f", "-v", container)
 
 
 @pytest.fixture
@@ -76,13 +76,13 @@ class Container:
             "API_KEYS_FILE": "/keys",
             **environment,
         }
-        given = [each for name, value in variables.items() for each in ("-e", f"{name}={value}")]
+        given = [item for name, value in variables.items() for item in ("-e", f"{name}={value}")]
         given += ["-v", f"{keys}:/keys:ro", "--health-interval", "2s", "--network", "host"]
         self.id = docker("run", "-d", *LOCKED, *given, "humanseg-test").strip().splitlines()[-1]
 
     def inspect(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.docker("inspect", self.id))[0]
-        return found
+        description: dict[str, Any] = json.loads(self.docker("inspect", self.id))[0]
+        return description
 
     def logs(self) -> list[str]:
         return self.docker("logs", self.id).splitlines()
@@ -112,7 +112,7 @@ def test_the_image_holds_no_secret_and_is_as_small_as_stated(docker: docker_daem
     assert image["Config"]["User"] == "10001:10001"
     assert set(image["Config"]["ExposedPorts"]) == {"8080/tcp"}
     assert image["Config"]["Entrypoint"] == [PYTHON, "-m", "humanseg.deploy.container.main"]
-    names = {each.split("=")[0] for each in image["Config"]["Env"]}
+    names = {variable.split("=")[0] for variable in image["Config"]["Env"]}
     assert not [name for name in names if any(word in name for word in ("SECRET", "TOKEN", "AWS", "KEY"))]
     history = docker("history", "--no-trunc", "humanseg-test")
     assert "AWS_" not in history
@@ -163,11 +163,11 @@ def test_it_serves_without_rights_and_drains_on_sigterm(
     # The bucket is away while photos come, and back when the container has to go.
     moto.process.send_signal(signal.SIGSTOP)
     sent = [container.post(astronaut_jpeg) for _ in range(5)]
-    assert [each.headers["x-archived"] for each in sent] == ["spooled"] * 5
+    assert [answer.headers["x-archived"] for answer in sent] == ["spooled"] * 5
     moto.process.send_signal(signal.SIGCONT)
     docker("stop", "-t", "120", container.id, timeout=150)
     assert container.inspect()["State"]["ExitCode"] == 0
-    wanted = {each.headers["x-request-id"] for each in [good, *sent]}
+    wanted = {answer.headers["x-request-id"] for answer in [good, *sent]}
     assert committed(moto) == wanted  # and not one of the health checks' predictions
 
 

@@ -30,10 +30,10 @@ BUCKET = "archive-of-the-instance"
 
 def test_a_line_of_any_kind_becomes_json_with_its_request_id() -> None:
     request_id = "7898b140-6812-473f-8fb4-343ca15c721b"
-    said = json.dumps({"request_id": request_id, "status": 200})
-    wrapped = {"time": "t", "level": "INFO", "logger": "MODEL_LOG", "message": said}
-    found = json.loads(as_json(json.dumps(wrapped)))
-    assert found == {
+    output = json.dumps({"request_id": request_id, "status": 200})
+    wrapped = {"time": "t", "level": "INFO", "logger": "MODEL_LOG", "message": output}
+    line = json.loads(as_json(json.dumps(wrapped)))
+    assert line == {
         "time": "t",
         "level": "INFO",
         "logger": "MODEL_LOG",
@@ -162,7 +162,7 @@ def test_cloudwatch_gets_the_mean_wait_since_the_last_line_and_the_oldest_record
         [["Stack"]],
         "photos",
     )
-    assert {each["Name"] for each in directive["Metrics"]} <= set(line)
+    assert {metric["Name"] for metric in directive["Metrics"]} <= set(line)
     quiet, _ = metrics.embedded("photos", at(20, 520_000), counts, True)
     assert json.loads(quiet)["QueueMilliseconds"] == 0.0
 
@@ -270,7 +270,7 @@ def test_an_instance_that_is_taken_out_drains_and_then_says_that_it_may_go(
         wait_until(lambda: health_status() == 503, 30, tmp_path / "output")
         # The load balancer needs a moment to see that: until then it is still served.
         during = requests.post(url, data=astronaut_jpeg, timeout=60)
-        assert [each.headers["x-archived"] for each in (before, during)] == ["spooled"] * 2
+        assert [answer.headers["x-archived"] for answer in (before, during)] == ["spooled"] * 2
         assert scaling.asked == []
         moto.process.send_signal(signal.SIGCONT)
         assert process.wait(90) == 0
@@ -280,7 +280,7 @@ def test_an_instance_that_is_taken_out_drains_and_then_says_that_it_may_go(
         assert asked["LifecycleHookName"] == ["drain"]
         assert asked["InstanceId"] == ["i-0123456789abcdef0"]
         assert asked["LifecycleActionResult"] == ["CONTINUE"]
-        wanted = {each.headers["x-request-id"] for each in (before, during)}
+        wanted = {answer.headers["x-request-id"] for answer in (before, during)}
         assert moto_server.committed(moto.client("s3"), BUCKET) == wanted
         lines = [json.loads(line) for line in (tmp_path / "output").read_text().splitlines()]
         assert any("may terminate this instance" in line.get("message", "") for line in lines)

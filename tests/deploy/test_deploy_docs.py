@@ -25,7 +25,7 @@ def test_the_price_table_is_the_script_s_and_says_where_its_prices_are_from() ->
     assert f"one segment a minute at most, {cost.idle_month():.2f} $ a month" in readme
     assert cost.puts_a_million(TYPICAL_MB) <= 30_000
     assert f"about {cost.BALANCER:.0f} $ a" in readme
-    assert {each.name for each in cost.MACHINES} <= set(
+    assert {machine.name for machine in cost.MACHINES} <= set(
         cloudformation.load()["Parameters"]["InstanceType"]["AllowedValues"]
     )
 
@@ -40,7 +40,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_kustomize_takes_every_manifest_and_every_container_is_locked_up() -> None:
     folder = FOLDER / "kubernetes"
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    assert sorted(listed) == sorted(each.name for each in folder.glob("*.yaml") if each.name != "kustomization.yaml")
+    assert sorted(listed) == sorted(path.name for path in folder.glob("*.yaml") if path.name != "kustomization.yaml")
     pod = yaml.safe_load((folder / "deployment.yaml").read_text())["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -51,14 +51,14 @@ def test_kustomize_takes_every_manifest_and_every_container_is_locked_up() -> No
     }
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
-    deadline = next(int(each["value"]) for each in container["env"] if each["name"] == "STOP_DEADLINE")
+    deadline = next(int(variable["value"]) for variable in container["env"] if variable["name"] == "STOP_DEADLINE")
     assert pod["terminationGracePeriodSeconds"] >= deadline + 10
 
 
 def test_compose_publishes_on_loopback_only_and_locks_the_server_up() -> None:
     services = yaml.safe_load((FOLDER.parent / "compose.yaml").read_text())["services"]
     assert {"server", "store", "prometheus"} <= set(services)
-    assert all(port.startswith("127.0.0.1:") for each in services.values() for port in each.get("ports", []))
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", []))
     server = services["server"]
     assert (server["read_only"], server["cap_drop"]) == (True, ["ALL"])
     assert int(server["stop_grace_period"].rstrip("s")) > server["environment"]["STOP_DEADLINE"]

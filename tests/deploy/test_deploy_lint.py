@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_cfn_lint_finds_nothing() -> None:
-    done = lint_tools.run("cfn-lint", "-t", cloudformation.STACK, "-r", "us-east-1", "-e")
-    assert done.stdout + done.stderr == ""
-    assert done.returncode == 0
+    result = lint_tools.run("cfn-lint", "-t", cloudformation.STACK, "-r", "us-east-1", "-e")
+    assert result.stdout + result.stderr == ""
+    assert result.returncode == 0
 
 
 def test_checkov_finds_only_what_the_template_accepts_and_explains(tmp_path: Path) -> None:
@@ -31,11 +31,11 @@ def test_checkov_finds_only_what_the_template_accepts_and_explains(tmp_path: Pat
     for copy in copies:
         copy.write_text(text.replace("    Default: one\n", f"    Default: {copy.stem}\n", 1))
     flags = ("--framework", "cloudformation", "--skip-download", "--compact", "-o", "json")
-    found = json.loads(lint_tools.run("checkov", "-f", *copies, *flags).stdout)
-    assert found["summary"]["parsing_errors"] == 0
-    assert found["summary"]["passed"] > 50
-    assert [(each["check_id"], each["resource"]) for each in found["results"]["failed_checks"]] == []
-    seen = {(each["resource"].split(".")[1], each["check_id"]) for each in found["results"]["skipped_checks"]}
+    report = json.loads(lint_tools.run("checkov", "-f", *copies, *flags).stdout)
+    assert report["summary"]["parsing_errors"] == 0
+    assert report["summary"]["passed"] > 50
+    assert [(check["check_id"], check["resource"]) for check in report["results"]["failed_checks"]] == []
+    seen = {(check["resource"].split(".")[1], check["check_id"]) for check in report["results"]["skipped_checks"]}
     listed = {
         (name, skip["id"])
         for name, resource in cloudformation.load()["Resources"].items()
@@ -53,10 +53,13 @@ def test_parliament_finds_nothing_in_any_policy() -> None:
         "    print(*parliament.analyze_policy_string(json.dumps(document)).findings, sep='\\n', end='')\n"
     )
     # parliament reads identity policies: of the two others it judges actions, conditions and form.
-    plain = [{**each, "Statement": [without_principal(one) for one in each["Statement"]]} for each in documents]
-    done = lint_tools.run("python", "-c", code, stdin=json.dumps(plain))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    plain = [
+        {**document, "Statement": [without_principal(statement) for statement in document["Statement"]]}
+        for document in documents
+    ]
+    result = lint_tools.run("python", "-c", code, stdin=json.dumps(plain))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
 
 
 def without_principal(statement: dict[str, Any]) -> dict[str, Any]:
@@ -65,25 +68,25 @@ def without_principal(statement: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_hadolint_finds_nothing() -> None:
-    done = lint_tools.run("hadolint", ROOT / "Dockerfile")
-    assert done.stdout + done.stderr == ""
-    assert done.returncode == 0
+    result = lint_tools.run("hadolint", ROOT / "Dockerfile")
+    assert result.stdout + result.stderr == ""
+    assert result.returncode == 0
 
 
 def test_kubernetes_manifests_are_valid() -> None:
     manifests = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
-    manifests = [each for each in manifests if each.name != "kustomization.yaml"]
+    manifests = [manifest for manifest in manifests if manifest.name != "kustomization.yaml"]
     assert len(manifests) >= 5
-    done = lint_tools.run("kubernetes-validate", "--strict", "-k", "1.34", *manifests)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = lint_tools.run("kubernetes-validate", "--strict", "-k", "1.34", *manifests)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def promtool(*arguments: object) -> None:
     if not shutil.which("promtool"):
         pytest.skip("promtool is not installed (Debian's package prometheus)")
-    command = ["promtool", *(str(each) for each in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = ["promtool", *(str(argument) for argument in arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_promtool_accepts_the_prometheus_files() -> None:
@@ -101,5 +104,5 @@ def test_amtool_accepts_the_alertmanager_config() -> None:
     if not shutil.which("amtool"):
         pytest.skip("amtool is not installed (Debian's package prometheus-alertmanager)")
     config = ROOT / "deploy" / "monitoring" / "alertmanager.yaml"
-    done = subprocess.run(["amtool", "check-config", config], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(["amtool", "check-config", config], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -117,7 +117,7 @@ def query(prometheus: str, expression: str) -> list[float]:
     except (requests.ConnectionError, ValueError):
         return []
     assert answer["status"] == "success", answer
-    values = [float(each["value"][1]) for each in answer["data"]["result"]]
+    values = [float(sample["value"][1]) for sample in answer["data"]["result"]]
     return [value for value in values if not math.isnan(value)]
 
 

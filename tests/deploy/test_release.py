@@ -106,7 +106,7 @@ def versions(server: Server) -> dict[str, bool]:
     """Registered versions, and which is the default."""
     every = requests.get(f"{server.management_url}/models/{MODEL}/all", timeout=30).json()
     default = requests.get(f"{server.management_url}/models/{MODEL}", timeout=30).json()[0]["modelVersion"]
-    return {each["modelVersion"]: each["modelVersion"] == default for each in every}
+    return {entry["modelVersion"]: entry["modelVersion"] == default for entry in every}
 
 
 def stored(server: Server) -> set[str]:
@@ -168,8 +168,8 @@ def test_a_version_that_is_there_already_is_refused(server: Server) -> None:
     ],
 )
 def test_a_server_is_named_by_up_to_three_addresses(text: str, urls: tuple[str, str, str]) -> None:
-    found = releases.Server.parse(text)
-    assert (found.url, found.management_url, found.metrics_url) == urls
+    server = releases.Server.parse(text)
+    assert (server.url, server.management_url, server.metrics_url) == urls
 
 
 @pytest.mark.parametrize("text", ["", "host:8080", "ftp://h:1", "http://a:1,http://b:2,http://c:3,http://d:4"])
@@ -180,7 +180,7 @@ def test_a_server_that_cannot_be_meant_is_refused(text: str) -> None:
 
 def test_golden_pictures_are_in_the_built_archive(server: Server, tmp_path: Path) -> None:
     golden = read_golden(BUILT)
-    assert [each.name for each in golden] == ["portrait", "nobody"]
+    assert [picture.name for picture in golden] == ["portrait", "nobody"]
     (spoilt, _) = read_golden(variant(tmp_path / "spoilt.mar", "9.0", spoil=True))
     picture: Any = releases.Client(server.url).segment(golden[0].photo_bytes, output="probability", archive=False)
     probability = np.asarray(picture.image())

@@ -38,13 +38,13 @@ def moto() -> Iterator[moto_server.Moto]:
 @pytest.fixture
 def role(moto: moto_server.Moto) -> Iterator[Any]:
     """S3 with the role's rights, enforced."""
-    found = moto.take_role(f"role-{time.monotonic_ns()}", role_policies())
+    credentials = moto.take_role(f"role-{time.monotonic_ns()}", role_policies())
     moto.enforce(0)
     yield moto.client(
         "s3",
-        aws_access_key_id=found["AccessKeyId"],
-        aws_secret_access_key=found["SecretAccessKey"],
-        aws_session_token=found["SessionToken"],
+        aws_access_key_id=credentials["AccessKeyId"],
+        aws_secret_access_key=credentials["SecretAccessKey"],
+        aws_session_token=credentials["SessionToken"],
     )
     moto.enforce(1_000_000)
 

@@ -26,7 +26,7 @@ def policies() -> dict[str, list[dict[str, Any]]]:
         if resource["Type"] == "AWS::IAM::Policy":
             assert resource["Properties"]["Roles"] == [{"Ref": "Role"}]
             documents.append(resource["Properties"])
-    return {each["PolicyName"]: each["PolicyDocument"]["Statement"] for each in documents}
+    return {document["PolicyName"]: document["PolicyDocument"]["Statement"] for document in documents}
 
 
 def actions(statement: dict[str, Any]) -> list[str]:
@@ -41,10 +41,10 @@ def user_data() -> str:
 
 
 def test_the_two_sizes_share_bucket_role_and_launch_template() -> None:
-    one, fleet = (set(cloudformation.resources(TEMPLATE, size)) for size in ("one", "fleet"))
-    assert {"ArchiveBucket", "ArchiveBucketPolicy", "Role", "LaunchTemplate", "LogGroup"} <= one & fleet
-    assert one - fleet == {"Instance"}
-    assert {"LoadBalancer", "TargetGroup", "HttpsListener", "FleetGroup"} <= fleet - one
+    single, fleet = (set(cloudformation.resources(TEMPLATE, size)) for size in ("one", "fleet"))
+    assert {"ArchiveBucket", "ArchiveBucketPolicy", "Role", "LaunchTemplate", "LogGroup"} <= single & fleet
+    assert single - fleet == {"Instance"}
+    assert {"LoadBalancer", "TargetGroup", "HttpsListener", "FleetGroup"} <= fleet - single
     version = {"Fn::GetAtt": ["LaunchTemplate", "LatestVersionNumber"]}
     assert properties("Instance")["LaunchTemplate"] == {
         "LaunchTemplateId": {"Ref": "LaunchTemplate"},
@@ -63,7 +63,7 @@ def test_a_fleet_without_a_certificate_is_refused() -> None:
     assert listener["Certificates"] == [{"CertificateArn": {"Ref": "CertificateArn"}}]
     assert "TLS13" in listener["SslPolicy"]
     redirect = properties("RedirectListener")["DefaultActions"]
-    assert [each["Type"] for each in redirect] == ["redirect"]
+    assert [action["Type"] for action in redirect] == ["redirect"]
 
 
 # ---------------------------------------------------------------- the machine
@@ -118,8 +118,8 @@ def test_only_the_load_balancer_reaches_the_instances_and_nobody_the_management_
         assert rule["IpProtocol"] == "tcp"
         assert not {8081, 8082} & set(range(rule["FromPort"], rule["ToPort"] + 1))
     # One instance: those two rules are the fleet's, so that no port at all is open.
-    one = cloudformation.resources(TEMPLATE, "one")
-    assert not [name for name, each in one.items() if each["Type"] == "AWS::EC2::SecurityGroupIngress"]
+    single = cloudformation.resources(TEMPLATE, "one")
+    assert not [name for name, resource in single.items() if resource["Type"] == "AWS::EC2::SecurityGroupIngress"]
     assert "SecurityGroupIngress" not in properties("InstanceSecurityGroup")
     assert "8081" not in user_data()
     assert "8082" not in user_data()
@@ -133,12 +133,14 @@ def test_a_firewall_and_deletion_protection_come_when_asked_for() -> None:
     (rule,) = firewall["Properties"]["Rules"]
     assert rule["Action"] == {"Block": {}}
     assert rule["Statement"]["RateBasedStatement"] == {"AggregateKeyType": "IP", "Limit": {"Ref": "WafRequests"}}
-    attributes = {each["Key"]: each["Value"] for each in properties("LoadBalancer")["LoadBalancerAttributes"]}
+    attributes = {
+        attribute["Key"]: attribute["Value"] for attribute in properties("LoadBalancer")["LoadBalancerAttributes"]
+    }
     assert attributes["deletion_protection.enabled"] == {"Ref": "DeletionProtection"}
 
 
 def test_only_predictions_pass_the_load_balancer_and_only_for_chosen_clients() -> None:
-    assert [each["Type"] for each in properties("HttpsListener")["DefaultActions"]] == ["fixed-response"]
+    assert [action["Type"] for action in properties("HttpsListener")["DefaultActions"]] == ["fixed-response"]
     rule = properties("PredictionsRule")
     assert rule["Conditions"] == [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/predictions/*"]}}]
     forms = properties("FormsRule")  # turned away before the rule that lets photos pass is looked at
@@ -197,7 +199,8 @@ def test_the_bucket_is_reached_over_tls_only() -> None:
 
 def test_the_role_may_do_exactly_this() -> None:
     allowed = {
-        name: sorted(a for each in statements for a in actions(each)) for name, statements in policies().items()
+        name: sorted(a for statement in statements for a in actions(statement))
+        for name, statements in policies().items()
     }
     assert allowed == {
         "put-into-the-archive": ["s3:PutObject"],

@@ -33,9 +33,9 @@ BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
 def mirror() -> str:
     """The mirror of Debian that this machine uses."""
     sources = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    text = "\n".join(each.read_text() for each in sources if each.is_file())
-    found = re.search(r"^(?:URIs:|deb)\s.*?(https?://\S*/debian)/?(?:\s|$)", text, re.MULTILINE)
-    return found[1] if found else "http://deb.debian.org/debian"
+    text = "\n".join(source.read_text() for source in sources if source.is_file())
+    match = re.search(r"^(?:URIs:|deb)\s.*?(https?://\S*/debian)/?(?:\s|$)", text, re.MULTILINE)
+    return match[1] if match else "http://deb.debian.org/debian"
 
 
 def reachable(url: str) -> bool:

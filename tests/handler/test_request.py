@@ -76,10 +76,10 @@ def test_kserve_envelope_is_opened() -> None:
 def test_several_instances_come_in_order_each_with_its_own_error() -> None:
     instances = [{"image": BASE64}, {"image": "?"}, {"data": {"b64": BASE64}, "keep": "largest"}, 3, {},
                  {"image": BASE64, "output": "mask"}, {"image": BASE64, "colour": "red"}]  # fmt: skip
-    found = parse_requests(json_row(instances=instances), JSON | {"x-threshold": "0.25"})
+    parsed = parse_requests(json_row(instances=instances), JSON | {"x-threshold": "0.25"})
     kinds = [PhotoRequest, BadRequest, PhotoRequest, BadRequest, EmptyBody, BadOption, UnknownOption]
-    assert [type(each) for each in found] == kinds
-    first, third = found[0], found[2]
+    assert [type(item) for item in parsed] == kinds
+    first, third = parsed[0], parsed[2]
     assert isinstance(first, PhotoRequest)
     assert isinstance(third, PhotoRequest)
     assert first.options == Options(output="json", threshold=0.25)

@@ -23,9 +23,9 @@ def label_studio_sdk(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str,
     """Runs a line of Python beside Label Studio's own `brush` module, with `given`; what it assigns to `answer`."""
     folder = tmp_path_factory.mktemp("sdk")
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), SDK]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"{SDK} can't be installed here: {done.stderr.strip().splitlines()[-1:]}")
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.skip(f"{SDK} can't be installed here: {result.stderr.strip().splitlines()[-1:]}")
 
     def run(line: str, given: Any) -> Any:
         code = (

@@ -23,14 +23,14 @@ def content(*segmentations: Any, width: int = 61, height: int = 40, category: st
         "images": [{"id": 4, "file_name": "train/a.jpg", "width": width, "height": height}],
         "categories": [{"id": 2, "name": category}, {"id": 3, "name": "bag"}],
         "annotations": [
-            {"id": 10 + number, "image_id": 4, "category_id": 2, "segmentation": one, "iscrowd": 0}
-            for number, one in enumerate(segmentations)
+            {"id": 10 + number, "image_id": 4, "category_id": 2, "segmentation": segmentation, "iscrowd": 0}
+            for number, segmentation in enumerate(segmentations)
         ],
     }
 
 
-def read(found: dict[str, Any], **options: Any) -> Reading:
-    return read_coco("instances.json", found, Options(**options))
+def read(document: dict[str, Any], **options: Any) -> Reading:
+    return read_coco("instances.json", document, Options(**options))
 
 
 def only(reading: Reading) -> np.ndarray:
@@ -52,17 +52,17 @@ def test_polygons_are_joined_as_pycocotools_joins_them(ring: np.ndarray) -> None
     outer = contours[0].ravel().astype(float).tolist()
     box = [1.5, 1.5, 9.0, 1.5, 9.0, 9.0, 1.5, 9.0]
     expected = pycoco.decode(pycoco.merge(pycoco.frPyObjects([outer, box], 40, 61)))
-    found = only(read(content([outer, box])))
-    assert (found == 255 * expected).all()
-    assert (only(read(content([outer], [box]))) == found).all(), "two annotations are joined as two polygons are"
+    mask = only(read(content([outer, box])))
+    assert (mask == 255 * expected).all()
+    assert (only(read(content([outer], [box]))) == mask).all(), "two annotations are joined as two polygons are"
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=120), st.integers(1, 4))
 def test_compressed_counts_come_back(flags: list[bool], height: int) -> None:
     mask = np.resize(np.array(flags, np.uint8), (height, len(flags)))
     packed = pycoco.encode(np.asfortranarray(mask))
-    found = content({**packed, "counts": packed["counts"].decode()}, width=len(flags), height=height)
-    assert (only(read(found)) > 0).tolist() == (mask > 0).tolist()
+    document = content({**packed, "counts": packed["counts"].decode()}, width=len(flags), height=height)
+    assert (only(read(document)) > 0).tolist() == (mask > 0).tolist()
 
 
 @given(st.binary(max_size=30))
@@ -72,11 +72,11 @@ def test_no_string_breaks_the_run_lengths(data: bytes) -> None:
 
 
 def test_other_categories_do_not_count_and_an_empty_photo_is_nobody_only_when_asked() -> None:
-    found = content()
-    found["annotations"] = [{"id": 1, "image_id": 4, "category_id": 3, "segmentation": [[0, 0, 9, 0, 9, 9]]}]
-    assert [one.reason for one in read(found).skipped] == ["empty"]
-    assert read(found, empty_is_nobody=True).masks[0].mask is not None
-    assert not only(read(found, empty_is_nobody=True)).any()
+    document = content()
+    document["annotations"] = [{"id": 1, "image_id": 4, "category_id": 3, "segmentation": [[0, 0, 9, 0, 9, 9]]}]
+    assert [photo.reason for photo in read(document).skipped] == ["empty"]
+    assert read(document, empty_is_nobody=True).masks[0].mask is not None
+    assert not only(read(document, empty_is_nobody=True)).any()
 
 
 @pytest.mark.parametrize(

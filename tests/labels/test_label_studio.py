@@ -91,10 +91,10 @@ def test_regions_of_one_annotation_are_joined_and_name_the_photo(ring: np.ndarra
     polygon["value"] = {"points": [[50, 50], [100, 50], [100, 100], [50, 100]], "polygonlabels": ["Person"]}
     bag = brush(np.full_like(ring, 255), ["bag"])
     reading = read(task(annotation(brush(ring, ["person"]), brush(corner, ["person"]), polygon, bag)))
-    found = only(reading)
+    mask = only(reading)
     expected = np.maximum(ring, corner)
-    assert (found[:20, :30] == expected[:20, :30]).all()
-    assert (found[21:, 32:] == 255).all()
+    assert (mask[:20, :30] == expected[:20, :30]).all()
+    assert (mask[21:, 32:] == 255).all()
     photo = reading.masks[0].photo
     assert (photo.request_id, photo.stem, reading.masks[0].annotator) == ("request-1", f"{1:020x}", "3")
 
@@ -121,16 +121,16 @@ def test_json_min_is_read(ring: np.ndarray) -> None:
     assert reading.masks[0].photo.file == "a.jpg"
     assert reading.masks[0].annotator == "2"
     unopened = read({"id": 5, "image": "b.jpg", "mask": None, "annotation_id": None}, empty_is_nobody=True)
-    assert [one.reason for one in unopened.skipped] == ["not labelled"], "nobody said that nobody is in it"
+    assert [photo.reason for photo in unopened.skipped] == ["not labelled"], "nobody said that nobody is in it"
 
 
 def test_cancelled_and_empty_annotations_are_skipped_and_empty_can_mean_nobody(ring: np.ndarray) -> None:
     cancelled = annotation(brush(ring, ["person"]), was_cancelled=True)
     rows = task(cancelled), task(annotation(), number=2), task(annotation(brush(ring, ["bag"])), number=3)
     reading = read(*rows)
-    assert [one.reason for one in reading.skipped] == ["cancelled", "empty"]
-    assert [one.mask for one in reading.masks] == [None], "a photo with a bag alone shows nobody"
-    assert [one.photo.request_id for one in read(*rows, empty_is_nobody=True).masks] == ["request-2", "request-3"]
+    assert [photo.reason for photo in reading.skipped] == ["cancelled", "empty"]
+    assert [mask.mask for mask in reading.masks] == [None], "a photo with a bag alone shows nobody"
+    assert [photo.photo.request_id for photo in read(*rows, empty_is_nobody=True).masks] == ["request-2", "request-3"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_pngs_of_label_studios_export_find_their_photo_through_the_json(
     corner = np.zeros_like(ring)
     corner[:5, :5] = 255
     regions = [brush(ring, ["person"]), brush(corner, ["person"]), brush(np.full_like(ring, 255), ["bag"])]
-    flat = [{**one, **one["value"]} for one in regions]
+    flat = [{**region, **region["value"]} for region in regions]
     item = {"id": 5, "annotation_id": 7, "completed_by": {"email": "ada@example.org"}, "output": {"mask": flat}}
     folder = tmp_path / "export"
     folder.mkdir()

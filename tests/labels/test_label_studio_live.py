@@ -85,7 +85,7 @@ def test_what_people_draw_in_label_studio_comes_home(label_studio: str, ring: np
 
     def masks(reading: Reading) -> dict[str | None, np.ndarray]:
         assert reading.refused == []
-        return {one.photo.request_id or one.photo.stem: one.mask for one in reading.masks}
+        return {mask.photo.request_id or mask.photo.stem: mask.mask for mask in reading.masks}
 
     headers = {"Authorization": f"Token {TOKEN}"}
     project = post("/api/projects/", {"title": "people", "label_config": CONFIG})["id"]
@@ -106,7 +106,7 @@ def test_what_people_draw_in_label_studio_comes_home(label_studio: str, ring: np
 
     full = read_labels_file(pull("JSON", ".json"))
     assert {name: (mask == ring).all() for name, mask in masks(full).items()} == {"request-0": True}
-    assert sorted(one.reason for one in full.skipped) == ["cancelled", "empty"]
+    assert sorted(photo.reason for photo in full.skipped) == ["cancelled", "empty"]
     empty = read_labels_file(tmp_path / "JSON.json", Options(empty_is_nobody=True))
     assert masks(empty)["request-1"] is None
     flat = masks(read_labels_file(pull("JSON_MIN", ".json"), Options(empty_is_nobody=True)))

@@ -72,12 +72,12 @@ def test_a_folder_or_a_zip_of_pngs_is_read_and_the_bad_one_named(ring: np.ndarra
     (folder / "a.png").write_bytes(png(Image.fromarray(ring)))
     (folder / "b.png").write_bytes(b"no picture")
     reading = read_labels_file(tmp_path)
-    assert [one.photo.stem for one in reading.masks] == ["a"]
+    assert [mask.photo.stem for mask in reading.masks] == ["a"]
     assert reading.refused[0].source == str(folder / "b.png")
     packed = tmp_path / "labels.zip"
     with zipfile.ZipFile(packed, "w") as file:
         file.write(folder / "a.png", "SegmentationClass/a.png")
-    assert [one.photo.file for one in read_labels_file(packed).masks] == ["a.png"]
+    assert [file.photo.file for file in read_labels_file(packed).masks] == ["a.png"]
     (tmp_path / "none").mkdir()
     with pytest.raises(LabelError, match="contains no labels"):
         read_labels_file(tmp_path / "none")

@@ -48,9 +48,9 @@ def keep(folder: Path, bucket: Bucket, pictures: list[np.ndarray], quality: int 
     """Ids of photos, uint8 [64, 96, 3] each, that are now in the archive."""
     archive, ids = writer(folder), []
     for pixels in pictures:
-        one = exchange(photo=strip_jpeg(encoded(pixels, "JPEG", quality=quality)), **changes)
-        assert archive.keep(one) is Outcome.SPOOLED
-        ids.append(one.request_id)
+        given = exchange(photo=strip_jpeg(encoded(pixels, "JPEG", quality=quality)), **changes)
+        assert archive.keep(given) is Outcome.SPOOLED
+        ids.append(given.request_id)
     archive.close()
     assert uploader_for(folder, bucket).drain(60).left.segments == 0
     return ids
@@ -74,8 +74,8 @@ def test_near_duplicates_are_chosen_once_and_say_how_many_they_stand_for(
     picked = choose(bucket, encoder, 20)
     assert picked.photos == picked.scored == 8, "by their bytes these are eight photos"
     assert len(picked.chosen) == 6
-    assert sorted(one["alike"] for one in picked.chosen.values()) == [1, 1, 1, 1, 2, 2]
-    assert {one["probability"] for one in picked.chosen.values()} == {1.0}
+    assert sorted(choice["alike"] for choice in picked.chosen.values()) == [1, 1, 1, 1, 2, 2]
+    assert {choice["probability"] for choice in picked.chosen.values()} == {1.0}
     assert set(ids[2:]) < set(picked.chosen)
 
 
@@ -83,9 +83,9 @@ def test_a_pool_is_part_of_the_probability(tmp_path: Path, bucket: Bucket, encod
     keep(tmp_path, bucket, figures(12))
     picked = choose(bucket, encoder, 3, pool=6)
     assert (picked.photos, picked.scored, len(picked.chosen)) == (12, 6, 3)
-    new = [one for one in picked.chosen.values() if one["why"] == "new"]
-    assert [one["probability"] for one in new] == [0.5], "one in two photos was looked at"
-    assert all(0 < one["probability"] <= 0.5 for one in picked.chosen.values())
+    new = [choice for choice in picked.chosen.values() if choice["why"] == "new"]
+    assert [choice["probability"] for choice in new] == [0.5], "one in two photos was looked at"
+    assert all(0 < choice["probability"] <= 0.5 for choice in picked.chosen.values())
 
 
 def test_what_somebody_labelled_is_not_chosen_again_nor_what_is_like_it(
@@ -118,5 +118,5 @@ def test_a_photo_on_which_the_version_that_answered_disagrees_is_preferred(
     for seed in range(3):
         picked = choose(bucket, encoder, 6, seed=seed).chosen
         assert picked[odd]["probability"] > 0.85, "it has all the disagreement that there is"
-        drawn = [one["probability"] for name, one in picked.items() if name != odd and one["why"] != "new"]
+        drawn = [choice["probability"] for name, choice in picked.items() if name != odd and choice["why"] != "new"]
         assert max(drawn) < 0.5

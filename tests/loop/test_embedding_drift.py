@@ -47,19 +47,19 @@ def archive_portraits(state_dir: Path, time: datetime, seed: int, turn: Callable
     archive = writer(state_dir)
     for _ in range(PHOTOS):
         _, photo = cv2.imencode(".jpg", turn(portrait(random)))
-        one = exchange(photo=strip_jpeg(photo.tobytes()), time=time, appearance=lambda: LOOK)
-        assert archive.keep(one) is Outcome.SPOOLED
+        given = exchange(photo=strip_jpeg(photo.tobytes()), time=time, appearance=lambda: LOOK)
+        assert archive.keep(given) is Outcome.SPOOLED
     archive.close()
 
 
 @pytest.fixture(scope="module")
 def bucket(local_store: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Bucket:
     """Portraits twenty and ten days before NOON, and upside down at NOON."""
-    found, folder = bucket_of(local_store), tmp_path_factory.mktemp("portraits")
+    bucket, folder = bucket_of(local_store), tmp_path_factory.mktemp("portraits")
     for days, seed, turn in ((20, 0, np.asarray), (10, 1, np.asarray), (0, 2, np.flipud)):
         archive_portraits(folder, NOON - timedelta(days=days), seed, turn)
-    assert uploader_for(folder, found).drain(60).left.segments == 0
-    return found
+    assert uploader_for(folder, bucket).drain(60).left.segments == 0
+    return bucket
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +84,16 @@ def drift(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         arguments = ["drift", "--reference", "2026-10-30..2026-11-02", "--current", current, "--json"]
         result = CliRunner().invoke(app, [*arguments, *map(str, more)])
         assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
-        return {one["name"]: one for one in json.loads(result.stdout)} if status in (0, 3) else {}
+        return {row["name"]: row for row in json.loads(result.stdout)} if status in (0, 3) else {}
 
     return call
 
 
 def test_the_same_kind_of_photos_gives_no_alarm(drift: Callable[..., dict[str, Any]], replayed: Path) -> None:
-    found = drift(10, "--predictions", replayed, status=0)
-    assert found["embedding"]["photos"] == [PHOTOS, PHOTOS]
-    assert found["embedding"]["note"] == ""
-    assert found["embedding"]["q"] > 0.05
+    findings = drift(10, "--predictions", replayed, status=0)
+    assert findings["embedding"]["photos"] == [PHOTOS, PHOTOS]
+    assert findings["embedding"]["note"] == ""
+    assert findings["embedding"]["q"] > 0.05
 
 
 def test_an_alarm_when_only_the_network_can_see_the_change(
@@ -101,9 +101,9 @@ def test_an_alarm_when_only_the_network_can_see_the_change(
 ) -> None:
     assert "embedding" not in drift(0, status=0)
     metrics = tmp_path / "drift.prom"
-    found = drift(0, "--predictions", replayed, "--metrics", metrics, status=3)
-    assert {name for name, one in found.items() if one["alarm"]} == {"embedding"}
-    assert found["embedding"]["q"] > found["embedding"]["p"], "it is corrected together with the others"
+    findings = drift(0, "--predictions", replayed, "--metrics", metrics, status=3)
+    assert {name for name, finding in findings.items() if finding["alarm"]} == {"embedding"}
+    assert findings["embedding"]["q"] > findings["embedding"]["p"], "it is corrected together with the others"
     assert 'humanseg_archive_drift_alarm{variable="embedding"} 1' in metrics.read_text()
 
 
@@ -113,8 +113,8 @@ def test_photos_that_were_not_replayed_are_left_out_and_two_models_are_not_compa
     (tmp_path / "some").mkdir()
     for path in sorted(replayed.glob("*.parquet"))[:-1]:
         (tmp_path / "some" / path.name).write_bytes(path.read_bytes())
-    found = drift(0, "--predictions", tmp_path / "some", status=0)
-    assert found["embedding"]["note"].startswith("too few photos: 0 effective")
+    findings = drift(0, "--predictions", tmp_path / "some", status=0)
+    assert findings["embedding"]["note"].startswith("too few photos: 0 effective")
     rows = pq.read_table(sorted(replayed.glob("*.parquet"))[-1])
     other = rows.set_column(2, "weights_sha256", pa.array(["0" * 64] * len(rows)))
     pq.write_table(other, tmp_path / "some" / "other.parquet")

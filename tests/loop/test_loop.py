@@ -43,7 +43,7 @@ def loop_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def humanseg(server: Server, *arguments: object, status: int = 0) -> str:
     """Runs a command as a user of this server does; what it said on both streams."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ARCHIVE_", "AWS_"))}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "humanseg.cli.main", *map(str, arguments)],
         cwd=ROOT,
         env={**environment, "STATE_DIR": str(server.state_dir), "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
@@ -51,8 +51,8 @@ def humanseg(server: Server, *arguments: object, status: int = 0) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    assert result.returncode == status, result.stdout + result.stderr
+    return result.stdout + result.stderr
 
 
 def send(server: Server) -> dict[str, np.ndarray]:
@@ -93,27 +93,27 @@ def test_five_commands_make_a_released_model_of_what_users_sent(loop_server: Ser
     to, run, report = tmp_path / "to-label", tmp_path / "run", tmp_path / "comparison.html"
 
     # 1. choose
-    said = humanseg(
+    output = humanseg(
         server, "archive", "export", "--to", to, "--since", "1d", "--choose", CHOSEN, "--format", "label-studio"
     )
-    assert f"chose {CHOSEN} of {PHOTOS} photos" in said
+    assert f"chose {CHOSEN} of {PHOTOS} photos" in output
     rows = [json.loads(line) for line in (to / "manifest.jsonl").read_text().splitlines()]
     assert len(rows) == CHOSEN
     assert {row["chosen"]["why"] for row in rows} >= {"new", "doubt", "random"}
     assert all(0 < row["chosen"]["probability"] <= 1 for row in rows)
-    assert f"import-labels {to}" in said, "each command says the next one"
+    assert f"import-labels {to}" in output, "each command says the next one"
 
     # 2. label
-    said = humanseg(server, "archive", "import-labels", label(to, truth), "--by", "ada")
-    assert f"{CHOSEN} corrected masks uploaded" in said
-    assert "humanseg train --archive" in said
+    output = humanseg(server, "archive", "import-labels", label(to, truth), "--by", "ada")
+    assert f"{CHOSEN} corrected masks uploaded" in output
+    assert "humanseg train --archive" in output
 
     # 3. train, in few steps
     start, recipe = ROOT / "model_store" / "human_segmentation.safetensors", tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE)
-    said = humanseg(server, "train", "--archive", "1d", "--init", start, "--recipe", recipe, "--out", run)
+    output = humanseg(server, "train", "--archive", "1d", "--init", start, "--recipe", recipe, "--out", run)
     measured = ["--data", run / "archive", "--held-out", 0.5]
-    assert f"Next: humanseg compare OLD {run / 'weights.safetensors'} {' '.join(map(str, measured))}" in said
+    assert f"Next: humanseg compare OLD {run / 'weights.safetensors'} {' '.join(map(str, measured))}" in output
     trained = [json.loads(line) for line in (run / "archive" / "manifest.jsonl").read_text().splitlines()]
     assert len(trained) == CHOSEN
     assert {row["mask_source"] for row in trained} == {"corrected"}
@@ -121,12 +121,12 @@ def test_five_commands_make_a_released_model_of_what_users_sent(loop_server: Ser
     # 4. compare, on photos that it was not trained on; only the time is not asked for: others use this machine
     new = tmp_path / "new.safetensors"
     humanseg(server, "export", run, "--out", new, "--size", 384)
-    said = humanseg(server, "compare", old, new, *measured, "--report", report, "--slower", 5)
-    assert "The new model is better." in said
+    output = humanseg(server, "compare", old, new, *measured, "--report", report, "--slower", 5)
+    assert "The new model is better." in output
     checks = {check["name"]: check for check in embedded(report.read_text(), NAME)["checks"]}
     assert 30 <= checks["mean IoU"]["photos"] < CHOSEN
     assert checks["mean IoU"]["low"] > 0.3, "it has really learned"
-    assert f"Next: humanseg release --weights {new} --version V --gate {report}" in said
+    assert f"Next: humanseg release --weights {new} --version V --gate {report}" in output
 
     # 5. release, through the gate
     addresses = f"{server.url},{server.management_url},{server.metrics_url.removesuffix('/metrics')}"
@@ -134,8 +134,8 @@ def test_five_commands_make_a_released_model_of_what_users_sent(loop_server: Ser
     wrong = tmp_path / "wrong.html"
     wrong.write_text(re.sub(r'("new": \{[^}]*"weights_sha256": ")[0-9a-f]{8}', r"\g<1>00000000", report.read_text()))
     assert "is about other weights" in humanseg(server, *release, "--gate", wrong, status=1)
-    said = humanseg(server, *release, "--gate", report)
-    assert "human_segmentation 2.0 is released" in said
+    output = humanseg(server, *release, "--gate", report)
+    assert "human_segmentation 2.0 is released" in output
     photo, true = (to / "img" / rows[0]["photo"]).read_bytes(), truth[rows[0]["request_ids"][0]] > 0
     answer = requests.post(server.predictions, data=photo, timeout=60)
     assert answer.headers["x-model-version"] == "2.0"
@@ -146,10 +146,10 @@ def test_five_commands_make_a_released_model_of_what_users_sent(loop_server: Ser
 
     # An erased photo is in no later export, and the report that shows it is named.
     gone = trained[0]["request_ids"][0]
-    said = humanseg(server, "archive", "erase", gone, "--yes")
-    assert str(report) in said
-    assert str(kept[0]) in said, "the copy that the release keeps shows it, too"
-    assert str(run / "archive") in said
+    output = humanseg(server, "archive", "erase", gone, "--yes")
+    assert str(report) in output
+    assert str(kept[0]) in output, "the copy that the release keeps shows it, too"
+    assert str(run / "archive") in output
     humanseg(server, "archive", "export", "--to", run / "archive", "--since", "1d", "--corrected-only")
     later = [json.loads(line) for line in (run / "archive" / "manifest.jsonl").read_text().splitlines()]
     assert {row["name"] for row in trained} - {row["name"] for row in later} == {trained[0]["name"]}

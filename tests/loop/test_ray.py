@@ -82,8 +82,8 @@ def cluster(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             nodes.wait_for_nodes()
             yield nodes
         finally:
-            for each in [*nodes.worker_nodes, nodes.head_node]:
-                kill(nodes, each)
+            for node in [*nodes.worker_nodes, nodes.head_node]:
+                kill(nodes, node)
 
 
 def kill(cluster: Any, node: Any) -> None:
@@ -106,7 +106,7 @@ def test_a_replay_on_two_nodes_of_which_one_is_killed_is_the_replay_without_ray(
     cluster: Any, bucket: Bucket, tmp_path: Path
 ) -> None:
     hours = [NOON + timedelta(hours=hour) for hour in range(SEGMENTS)]
-    ids = [one for hour in hours for one in archive_photos(tmp_path, bucket, PHOTOS, time=hour)]
+    ids = [photo for hour in hours for photo in archive_photos(tmp_path, bucket, PHOTOS, time=hour)]
     model = ROOT / "model_store" / "human_segmentation.mar"
     encoder = load_encoder(model, tmp_path / "graph")
     window = Window(NOON - timedelta(hours=1))
@@ -132,13 +132,13 @@ def test_a_replay_on_two_nodes_of_which_one_is_killed_is_the_replay_without_ray(
             assert proxy.both_at_work.wait(120)
             kill(cluster, cluster.second)
             proxy.go.set()
-            said, _ = process.communicate(timeout=240)
+            output, _ = process.communicate(timeout=240)
         finally:
             proxy.go.set()
             process.kill()
     assert process.returncode == 0
-    found = json.loads(said)
-    assert (found["segments"], found["photos"], found["failed"]) == (SEGMENTS, SEGMENTS * PHOTOS, [])
+    report = json.loads(output)
+    assert (report["segments"], report["photos"], report["failed"]) == (SEGMENTS, SEGMENTS * PHOTOS, [])
     assert max(proxy.asked.values()) == 2, "what the killed node was at work on was done again"
     assert sum(number - 1 for number in proxy.asked.values()) <= PHOTOS, "and nothing else was"
     assert sorted(row["request_id"] for row in rows_in(tmp_path / "ray")) == sorted(ids)

@@ -76,7 +76,9 @@ def test_a_replay_that_was_cut_off_goes_on_and_counts_each_photo_once(
     weights: Path,
 ) -> None:
     bucket: Bucket = bucket_of(local_store)
-    ids = [one for day in range(3) for one in archive_photos(tmp_path, bucket, 4, time=NOON - timedelta(days=day))]
+    ids = [
+        photo for day in range(3) for photo in archive_photos(tmp_path, bucket, 4, time=NOON - timedelta(days=day))
+    ]
     archive_photos(tmp_path, bucket, 2, time=NOON - timedelta(days=20))  # too old
     plain = load_encoder(weights, tmp_path / "graph")
     to = tmp_path / "replay"
@@ -85,8 +87,8 @@ def test_a_replay_that_was_cut_off_goes_on_and_counts_each_photo_once(
     assert len(list(to.glob("*.parquet"))) == 1, "a segment is written whole or not at all"
     again = Counting(plain.candidate, plain.engine)
     steps: list[tuple[int, int]] = []
-    done = run(bucket, again, to, progress=lambda *step: steps.append(step))
-    assert (done.segments, done.skipped, done.photos, done.problems) == (2, 1, 8, 0)
+    result = run(bucket, again, to, progress=lambda *step: steps.append(step))
+    assert (result.segments, result.skipped, result.photos, result.problems) == (2, 1, 8, 0)
     assert len(again.seen) == 8
     assert steps == [(2, 3), (3, 3)]
     rows = rows_in(to)
@@ -138,7 +140,7 @@ def test_records_that_were_compacted_or_erased_are_there_once_or_not_at_all(
     tmp_path: Path, local_store: LocalStore, weights: Path
 ) -> None:
     bucket = bucket_of(local_store)
-    ids = [one for _ in range(3) for one in archive_photos(tmp_path, bucket, 2)]
+    ids = [photo for _ in range(3) for photo in archive_photos(tmp_path, bucket, 2)]
     encoder = load_encoder(weights, tmp_path / "graph")
     to = tmp_path / "replay"
     assert run(bucket, encoder, to).segments == 3
@@ -154,7 +156,7 @@ def test_a_segment_that_is_rewritten_during_a_replay_is_done_under_its_new_name(
     tmp_path: Path, local_store: LocalStore, weights: Path
 ) -> None:
     bucket = bucket_of(local_store)
-    ids = [one for _ in range(3) for one in archive_photos(tmp_path, bucket, 2)]
+    ids = [photo for _ in range(3) for photo in archive_photos(tmp_path, bucket, 2)]
     encoder = load_encoder(weights, tmp_path / "graph")
 
     def meanwhile(done: int, total: int) -> None:
@@ -170,14 +172,16 @@ def test_a_segment_that_ends_its_workers_is_named_and_tried_again_by_the_next_ru
     tmp_path: Path, local_store: LocalStore, weights: Path
 ) -> None:
     bucket = bucket_of(local_store)
-    ids = [one for hour in range(3) for one in archive_photos(tmp_path, bucket, 1, time=NOON + timedelta(hours=hour))]
+    ids = [
+        photo for hour in range(3) for photo in archive_photos(tmp_path, bucket, 1, time=NOON + timedelta(hours=hour))
+    ]
     encoder = load_encoder(weights, tmp_path / "graph")
     to, window = tmp_path / "replay", Window(SINCE)
     work = here(bucket.reader, encoder, window)
     digest = encoder.candidate.weights_sha256
-    done = replay(bucket.reader, digest, to, window, lambda segments: work(segments[1:]))
-    assert (done.segments, len(done.failed)) == (2, 1)
-    assert not (to / f"{done.failed[0]}.parquet").exists()
+    result = replay(bucket.reader, digest, to, window, lambda segments: work(segments[1:]))
+    assert (result.segments, len(result.failed)) == (2, 1)
+    assert not (to / f"{result.failed[0]}.parquet").exists()
     assert replay(bucket.reader, digest, to, window, work).failed == ()
     assert sorted(row["request_id"] for row in rows_in(to)) == sorted(ids)
 
@@ -188,9 +192,9 @@ def test_a_summary_weighs_photos_and_counts_what_could_not_be_read() -> None:
         {"request_id": "b", "disagreement": 0.0, "sampling_probability": 0.25, "seconds": 0.1},
         {"request_id": "c", "sampling_probability": 1.0, "problem": "it is damaged"},
     ]
-    found = summary_of([pa.Table.from_pylist(rows, schema=SCHEMA).select(STATISTICS)])
-    assert (found["photos"], found["problems"]) == (2, 1)
-    assert found["mean_disagreement"] == pytest.approx(0.08)
-    assert found["share_over_10_percent"] == pytest.approx(0.2)
-    assert found["most"][0]["request_id"] == "a"
+    summary = summary_of([pa.Table.from_pylist(rows, schema=SCHEMA).select(STATISTICS)])
+    assert (summary["photos"], summary["problems"]) == (2, 1)
+    assert summary["mean_disagreement"] == pytest.approx(0.08)
+    assert summary["share_over_10_percent"] == pytest.approx(0.2)
+    assert summary["most"][0]["request_id"] == "a"
     assert summary_of([])["mean_disagreement"] is None

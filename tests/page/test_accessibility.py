@@ -43,14 +43,14 @@ def test_axe_finds_nothing(
 ) -> None:
     page = open_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.evaluate(axe)
-    found: dict[str, list[str]] = {}
+    violations: dict[str, list[str]] = {}
 
     def look_at(state: str) -> None:
         violations = page.evaluate(
             "async () => (await axe.run()).violations.map((one) => `${one.id}: ${one.nodes[0].target}`)"
         )
         if violations:
-            found[state] = violations
+            violations[state] = violations
         assert page.evaluate("document.documentElement.scrollWidth") <= width, state
 
     look_at("start")
@@ -69,7 +69,7 @@ def test_axe_finds_nothing(
     page.click("#webcam")
     page.wait_for_selector("#snap:enabled")
     look_at("webcam")
-    assert found == {}
+    assert violations == {}
 
 
 def test_tab_reaches_every_control(page: Page, photo: Path) -> None:

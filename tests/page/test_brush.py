@@ -180,11 +180,11 @@ def test_a_corrected_mask_is_sent_with_consent_accepted_and_exported(
     def archive(*words: str) -> str:
         environment = {**os.environ, **server.environment, "COLUMNS": "200", "USER": "ada"}
         command = [str(COMMAND), "archive", *words]
-        done = subprocess.run(
+        result = subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     archive("ship", "--drain")
     assert of in archive("proposals")

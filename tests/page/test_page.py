@@ -250,7 +250,7 @@ def test_dark_and_light_follow_the_system_and_can_be_read(open_page: Callable[..
     for scheme in ("light", "dark"):
         page = open_page(color_scheme=scheme)
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-        assert min(contrast(page, one) for one in ("#title", ".hint", ".check", "#copy")) >= 4.5  # WCAG AA
+        assert min(contrast(page, selector) for selector in ("#title", ".hint", ".check", "#copy")) >= 4.5  # WCAG AA
     assert len(grounds) == 2
 
 

@@ -139,22 +139,22 @@ def test_a_right_guess_looks_like_a_wrong_one_above_the_bound(file: Path, tmp_pa
     def worker() -> KeyRing:
         return KeyRing(file, digest("health"), used=tmp_path / "used", clock=lambda: clock.now)
 
-    one, other = worker(), worker()
-    assert one.check("first")
-    for keys in (one, other):
+    first, other = worker(), worker()
+    assert first.check("first")
+    for keys in (first, other):
         for _ in range(WRONG_KEYS):
             with pytest.raises(Unauthorized):
                 keys.check("guess")
-        said = set()
+        output = set()
         for guess in ("guess", "second"):
             with pytest.raises(TooManyRequests) as wait:
                 keys.check(guess)
-            said.add(str(wait.value))
-        assert len(said) == 1
+            output.add(str(wait.value))
+        assert len(output) == 1
         assert keys.check("first"), "who was here before is not locked out, in no worker"
         assert keys.check("health")
     clock.now += WRONG_SECONDS
-    assert one.check("second")
+    assert first.check("second")
     assert (tmp_path / "used").stat().st_mode & 0o077 == 0
 
 
@@ -259,11 +259,11 @@ def test_grpc_takes_the_key_as_an_input(guarded: Server, astronaut_jpeg: bytes) 
         assert b'"width": 512' in call(prediction(MODEL, {**inputs, "x-api-key": b"good"}), timeout=60)
         for wrong in ({}, {"x-api-key": b"bad"}):
             try:  # TorchServe may hand the refusal on as a reply or as an error
-                said = str(call(prediction(MODEL, {**inputs, **wrong}), timeout=60))
+                output = str(call(prediction(MODEL, {**inputs, **wrong}), timeout=60))
             except grpc.RpcError as refused:
-                said = refused.details()
-            assert "Unauthorized" in said, said
-            assert "width" not in said
+                output = refused.details()
+            assert "Unauthorized" in output, output
+            assert "width" not in output
 
 
 @pytest.mark.slow
@@ -308,8 +308,8 @@ def test_a_key_has_one_photo_at_a_time_and_the_rest_is_told_to_wait(guarded: Ser
 
 
 def instances(number: int, photo: bytes) -> bytes:
-    one = {"image": base64.b64encode(photo).decode(), "output": "json", "archive": "no"}
-    return json.dumps({"instances": [one] * number}).encode()
+    instance = {"image": base64.b64encode(photo).decode(), "output": "json", "archive": "no"}
+    return json.dumps({"instances": [instance] * number}).encode()
 
 
 @pytest.mark.slow
@@ -354,10 +354,10 @@ def test_what_the_model_says_of_itself_wants_a_key(guarded: Server) -> None:
         call = channel.unary_unary(PREDICT)
         for inputs in ({"describe": b"True"}, {"describe": b"True", "x-api-key": b"bad"}):
             try:
-                said = str(call(prediction(MODEL, inputs), timeout=60, metadata=[("describe", "True")]))
+                output = str(call(prediction(MODEL, inputs), timeout=60, metadata=[("describe", "True")]))
             except grpc.RpcError as refused:
-                said = refused.details()
-            assert "efficient_unet" not in said
+                output = refused.details()
+            assert "efficient_unet" not in output
 
 
 @pytest.mark.slow
@@ -374,9 +374,9 @@ def test_whoever_manages_a_server_with_keys_brings_one(guarded: Server) -> None:
     ]
     for key, network in (("", False), ("bad", False), ("good", True)):
         environment = {**os.environ, "HUMANSEG_API_KEY": key}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert ("efficient_unet" in done.stdout) == network, "what else it shows needs no worker, and no key"
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert ("efficient_unet" in result.stdout) == network, "what else it shows needs no worker, and no key"
 
 
 @pytest.mark.slow
@@ -408,9 +408,9 @@ def test_who_guesses_keys_connects_anew_for_each(guarded: Server) -> None:
     for _ in range(2 * WRONG_KEYS + 2):
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(head.encode())
-            said = b""
+            output = b""
             with contextlib.suppress(ConnectionResetError):
                 while piece := connection.recv(4096):  # ends, because the server does
-                    said += piece
-        status.add(said[9:12])
+                    output += piece
+        status.add(output[9:12])
     assert status in ({b"401", b"429"}, {b"429"})

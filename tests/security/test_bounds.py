@@ -58,8 +58,8 @@ def test_a_bound_costs_next_to_nothing_where_nothing_is_wrong() -> None:
         "b = time.process_time(); [read_photo(d) for _ in range(20)]\n"
         "c = time.process_time(); print((b - a) / (c - b))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 0.25
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(result.stdout) < 0.25
 
 
 def saved(kind: str, **options: object) -> bytes:

@@ -92,7 +92,7 @@ def test_no_spelling_reaches_a_model_archive_outside_of_the_store(
                 channel.unary_unary(REGISTER)(registration(url, f"by-grpc{number}"), timeout=60)
     assert not marker.exists()
     known = requests.get(f"{open_server.management_url}/models", timeout=10).json()["models"]
-    assert [each["modelName"] for each in known] == [MODEL]
+    assert [model["modelName"] for model in known] == [MODEL]
 
 
 def test_what_lies_in_the_store_is_registered_by_name(open_server: Server, tmp_path: Path) -> None:
@@ -135,24 +135,24 @@ def closed_server() -> Iterator[Server]:
 
 def listening(pid: int) -> set[tuple[str, int]]:
     """(address, port) of every TCP listener of the processes of the session that `pid` leads."""
-    own = {int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit() and _session(each) == pid}
+    own = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _session(entry) == pid}
     inodes = set()
-    for each in own:
-        for link in Path(f"/proc/{each}/fd").iterdir():
+    for member in own:
+        for link in Path(f"/proc/{member}/fd").iterdir():
             try:
                 target = str(link.readlink())
             except OSError:
                 continue
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
-    found = set()
+    sessions = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             columns = line.split()
             if columns[3] == "0A" and columns[9] in inodes:
                 address, port = columns[1].split(":")
-                found.add((socket.inet_ntoa(bytes.fromhex(address[-8:])[::-1]), int(port, 16)))
-    return found
+                sessions.add((socket.inet_ntoa(bytes.fromhex(address[-8:])[::-1]), int(port, 16)))
+    return sessions
 
 
 def _session(process: Path) -> int:
@@ -179,19 +179,19 @@ def test_the_socket_lists_registers_and_unregisters(closed_server: Server, tmp_p
     seen = tmp_path / "it-ran"
     foreign_mar(closed_server.state_dir / "model_store" / "inside.mar", seen)
     with Management(f"unix:{closed_server.state_dir}/management.sock") as management:
-        assert [one.name for one in management.models()] == [MODEL]
+        assert [model.name for model in management.models()] == [MODEL]
         management.register("inside.mar", model="inside")
-        assert {one.name for one in management.models()} == {MODEL, "inside"}
+        assert {model.name for model in management.models()} == {MODEL, "inside"}
         management.unregister("inside", "1.0", drain=0)
-        assert [one.name for one in management.models()] == [MODEL]
+        assert [model.name for model in management.models()] == [MODEL]
     (closed_server.state_dir / "model_store" / "inside.mar").unlink()
 
 
 def test_the_command_line_finds_the_socket(closed_server: Server) -> None:
     environment = {**os.environ, "MANAGEMENT_ADDRESS": "unix", "STATE_DIR": str(closed_server.state_dir)}
     command = [str(Path(sys.executable).parent / "humanseg"), "status", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)[0]["name"] == MODEL
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout)[0]["name"] == MODEL
 
 
 def test_a_socket_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

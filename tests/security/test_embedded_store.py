@@ -63,11 +63,11 @@ def ports(store: LocalStore) -> dict[str, int]:
 
 def shell(attacker: Path, store: LocalStore, *lines: str) -> str:
     """What `weed shell` says to the other user."""
-    found = ports(store)
+    listening = ports(store)
     command = [*BECOME, str(attacker / "weed"), "shell"]
-    command += [f"-master=127.0.0.1:{found['master']}", f"-filer=127.0.0.1:{found['filer']}"]
+    command += [f"-master=127.0.0.1:{listening['master']}", f"-filer=127.0.0.1:{listening['filer']}"]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             input="\n".join([*lines, "exit", ""]),
             cwd=attacker,
@@ -78,14 +78,14 @@ def shell(attacker: Path, store: LocalStore, *lines: str) -> str:
         )
     except subprocess.TimeoutExpired as waited:  # it goes on asking a port that does not answer it
         return str((waited.stdout or b"").decode() + (waited.stderr or b"").decode())
-    return done.stdout + done.stderr
+    return result.stdout + result.stderr
 
 
 def test_the_shell_lists_nothing_and_makes_nobody_an_administrator(attacker: Path, store: LocalStore) -> None:
     become_admin = "s3.configure -user=thief -access_key=thief -secret_key=thiefthief -actions=Admin -apply"
-    said = shell(attacker, store, "fs.ls /buckets/archive", "fs.cat /buckets/archive/guarded", become_admin)
-    assert "guarded" not in said
-    assert "somebody" not in said
+    output = shell(attacker, store, "fs.ls /buckets/archive", "fs.cat /buckets/archive/guarded", become_admin)
+    assert "guarded" not in output
+    assert "somebody" not in output
     good = Destination.find({}, store.folder.parent)
     thief = Destination(good.bucket, good.prefix, good.endpoint_url, good.region, "thief", "thiefthief")
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
@@ -94,14 +94,14 @@ def test_the_shell_lists_nothing_and_makes_nobody_an_administrator(attacker: Pat
 
 def test_the_owner_of_the_store_still_has_a_shell(store: LocalStore, attacker: Path) -> None:
     """The test above would pass on a shell that never works."""
-    found = ports(store)
+    listening = ports(store)
     command = [
         str(find_weed()),
         "shell",
-        f"-master=127.0.0.1:{found['master']}",
-        f"-filer=127.0.0.1:{found['filer']}",
+        f"-master=127.0.0.1:{listening['master']}",
+        f"-filer=127.0.0.1:{listening['filer']}",
     ]
-    done = subprocess.run(
+    result = subprocess.run(
         command,
         input="fs.ls /buckets/archive\nexit\n",
         cwd=store.folder,
@@ -110,7 +110,7 @@ def test_the_owner_of_the_store_still_has_a_shell(store: LocalStore, attacker: P
         text=True,
         timeout=60,
     )
-    assert "guarded" in done.stdout
+    assert "guarded" in result.stdout
 
 
 @pytest.mark.parametrize("name", ["s3", "master", "volume", "filer", "admin"])
@@ -146,7 +146,7 @@ def test_http_hands_out_nothing_on_any_port(store: LocalStore) -> None:
     paths = ("", "buckets/archive/guarded", "archive/guarded", "dir/assign", "dir/lookup?volumeId=1", "vol/status",
              "1,01637037d6", "3,01", "api/files?path=/", "debug/pprof/heap", "cluster/ps", "admin/leave", "status",
              "?proxyChunkId=3,01637037d6", "collection/delete?collection=archive")  # fmt: skip
-    for port in {one.laddr.port for one in listening if one.status == psutil.CONN_LISTEN}:
+    for port in {connection.laddr.port for connection in listening if connection.status == psutil.CONN_LISTEN}:
         for path in paths:
             for method in ("GET", "POST", "DELETE"):
                 try:
@@ -160,13 +160,17 @@ def test_http_hands_out_nothing_on_any_port(store: LocalStore) -> None:
 
 def test_unix_sockets_are_closed_to_others(store: LocalStore) -> None:
     assert store.process
-    own = [one.laddr for one in psutil.Process(store.process.pid).net_connections("unix") if one.laddr]
+    own = [
+        connection.laddr
+        for connection in psutil.Process(store.process.pid).net_connections("unix")
+        if connection.laddr
+    ]
     assert own
     for path in own:
         assert stat.S_IMODE(Path(path).stat().st_mode) & 0o077 == 0, path
         code = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
-        done = subprocess.run([*BECOME, "/usr/bin/python3", "-c", code], capture_output=True, text=True)
-        assert "PermissionError" in done.stderr
+        result = subprocess.run([*BECOME, "/usr/bin/python3", "-c", code], capture_output=True, text=True)
+        assert "PermissionError" in result.stderr
 
 
 def test_files_and_keys_are_the_owner_s(store: LocalStore) -> None:

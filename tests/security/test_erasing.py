@@ -50,14 +50,14 @@ class Place:
     def keep(self, *exchanges: Exchange, encryption: str = "sse-s3", ship: bool = True) -> list[str]:
         """Ids of these exchanges, which are now in the bucket, or in the spool."""
         archive = Archive.start(ArchiveSettings(), self.state_dir, upload=False)
-        assert [archive.keep(one) for one in exchanges] == [Outcome.SPOOLED] * len(exchanges)
+        assert [archive.keep(exchange) for exchange in exchanges] == [Outcome.SPOOLED] * len(exchanges)
         archive.close()
         if ship:
             self.run("ship", "--drain", "--config", self.config(encryption))
-        return [one.request_id for one in exchanges]
+        return [exchange.request_id for exchange in exchanges]
 
     def run(self, *arguments: object, status: int = 0, answer: str = "") -> Result:
-        result = CliRunner().invoke(app, [str(one) for one in arguments], input=answer)
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=answer)
         assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
         return result
 
@@ -97,13 +97,13 @@ def test_neither_id_nor_bytes_are_left_in_the_folder(place: Place) -> None:
     place.run("export", "--to", place.state_dir / "data", "--since", "2026-11-01")
     assert place.holding(gone.encode())
     assert place.holding(token)
-    said = place.run("erase", gone, "--yes", "--config", place.config("none"))
-    assert f"{gone}: erased" in said.stdout
+    output = place.run("erase", gone, "--yes", "--config", place.config("none"))
+    assert f"{gone}: erased" in output.stdout
     assert place.holding(gone.encode()) == []
     assert place.holding(token) == []
     reader = place.reader()
     assert sorted(row["request_id"] for day in reader.records.days_rows() for row in day.to_pylist()) == sorted(
-        one.request_id for one in sent[1:]
+        answer.request_id for answer in sent[1:]
     )
     row = reader.find(kept)
     assert row
@@ -115,12 +115,12 @@ def test_no_ciphertext_is_left_in_the_folder(place: Place) -> None:
     ids = place.keep(*(exchange(photo=noise(seed), photo_format="png") for seed in range(3)))
     before = b"".join(path.read_bytes() for path in (place.store.folder / "data").glob("*.dat"))
     windows = [before[at : at + WINDOW] for at in range(0, len(before), 4096)]
-    dense = [one for one in windows if len(set(one)) > WINDOW // 2]
+    dense = [window for window in windows if len(set(window)) > WINDOW // 2]
     assert len(dense) > 10
     place.run("erase", *ids, "--yes", "--config", place.config("sse-s3"))
     left = [path for path in (place.store.folder / "data").rglob("*") if path.is_file()]
     after = b"".join(path.read_bytes() for path in left)
-    assert [one for one in dense if one in after] == []
+    assert [window for window in dense if window in after] == []
 
 
 def test_what_a_killed_store_forgot_to_delete_is_not_called_erased(place: Place) -> None:
@@ -186,10 +186,10 @@ def test_the_notes_of_exports_forget_the_id_after_it_was_told(place: Place) -> N
     place.run("export", "--to", to, "--since", "2026-11-01")
     row = place.reader().find(gone)
     assert row
-    said = place.run("erase", gone, "--yes", "--config", place.config("sse-s3")).stdout
+    output = place.run("erase", gone, "--yes", "--config", place.config("sse-s3")).stdout
     name = row["photo_sha256"][:20]
-    assert str(to) in said
-    assert f"img/{name}.*" in said
+    assert str(to) in output
+    assert f"img/{name}.*" in output
     assert list((to / "img").glob(f"{name}.*")), "what it names is what the export wrote"
     reader = place.reader()
     notes = [json.loads(reader.get(key)) for key in reader.keys_under("humanseg/exports/")]
@@ -217,18 +217,18 @@ def test_erase_by_the_file_that_was_sent(place: Place) -> None:
         files.append(place.state_dir / f"photo-{photo_format}.bin")
         files[-1].write_bytes(photos.phone_photo(photo_format, seed=number))
     mine = [sent(path.read_bytes(), name) for path, name in zip(files, photos.FORMATS, strict=True)]
-    again = [replace(one, request_id=str(uuid.uuid4())) for one in mine[:3]]
+    again = [replace(exchange, request_id=str(uuid.uuid4())) for exchange in mine[:3]]
     *_, not_mine = place.keep(*mine, *again, sent(photos.jpeg(20), "jpeg"))
     waits = replace(mine[0], request_id=str(uuid.uuid4()))
     place.keep(waits, ship=False)
     wanted = [argument for path in files for argument in ("--photo", path)]
-    ids = {one.request_id for one in (*mine, *again, waits)}
+    ids = {exchange.request_id for exchange in (*mine, *again, waits)}
     asked = place.run("erase", *wanted, status=1, answer="n\n").output
-    assert all(one in asked for one in ids), "what would be erased is shown first"
+    assert all(request_id in asked for request_id in ids), "what would be erased is shown first"
     assert place.reader().find(mine[0].request_id)
     config = ("--yes", "--config", place.config("sse-s3"))
     erased = json.loads(place.run("erase", *wanted, "--json", *config).stdout)
-    assert {one["request_id"] for one in erased} == ids
+    assert {record["request_id"] for record in erased} == ids
     place.run("ship", "--drain", "--config", place.config("sse-s3"))
     left = [row["request_id"] for day in place.reader().records.days_rows() for row in day.to_pylist()]
     assert left == [not_mine]
@@ -249,15 +249,15 @@ def test_erase_by_photo_knows_a_copy_by_its_pixels_and_leaves_what_is_only_alike
     (alike,) = place.keep(sent(nearly.getvalue(), "png"))
     config = ("--yes", "--config", place.config("sse-s3"))
     erased = json.loads(place.run("erase", "--same-photo", same[1], "--json", *config).stdout)
-    assert {one["request_id"] for one in erased} == set(same)
+    assert {record["request_id"] for record in erased} == set(same)
     assert place.reader().find(alike)
 
 
 def test_what_is_no_photo_erases_nothing(place: Place) -> None:
-    (one,) = place.keep(exchange(1))
+    (request_id,) = place.keep(exchange(1))
     file = place.state_dir / "letter.txt"
     file.write_text("Dear all")
     assert "can't be read" in str(place.run("erase", "--photo", file, "--yes", status=1).exception)
     assert "no record nobody" in str(place.run("erase", "--same-photo", "nobody", "--yes", status=1).exception)
     assert "give ids" in str(place.run("erase", "--yes", status=1).exception)
-    assert place.reader().find(one)
+    assert place.reader().find(request_id)

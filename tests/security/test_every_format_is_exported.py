@@ -30,11 +30,11 @@ def test_every_format_that_is_read_is_exported(server: Server, tmp_path: Path) -
     command = [str(Path(sys.executable).parent / "humanseg"), "archive", "export", "--to", str(tmp_path / "out")]
     command += ["--since", "1d", "--ids", str(tmp_path / "ids")]
     environment = {**os.environ, "STATE_DIR": str(server.state_dir), "NO_COLOR": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = sorted((tmp_path / "out" / "img").glob("*"))
-    assert len(found) == len(photos.FORMATS), done.stdout + done.stderr
-    for path in found:
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    files = sorted((tmp_path / "out" / "img").glob("*"))
+    assert len(files) == len(photos.FORMATS), result.stdout + result.stderr
+    for path in files:
         picture = cv2.imread(str(path))  # as the usual training code reads it
         assert picture is not None, path
         assert sorted(picture.shape[:2]) == [240, 320]

@@ -108,8 +108,8 @@ def read_answer(stream: BinaryIO) -> dict[str, object]:
     length = next(int(line.partition(b":")[2]) for line in head if line.startswith(b"content-length:"))
     body = stream.read(length)
     assert body.startswith(b"{"), (head, body[:99])
-    found: dict[str, object] = json.loads(body)
-    return found
+    document: dict[str, object] = json.loads(body)
+    return document
 
 
 @pytest.mark.parametrize("proxy", ["front", "nginx"])

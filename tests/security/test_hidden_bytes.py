@@ -171,11 +171,11 @@ def grown(plain: bytes, name: bytes, extra: bytes) -> bytes:
         levels = {b"iprp": [b"iprp"], b"ipco": [b"iprp", b"ipco"], b"iinf": [b"iinf"], b"iref": [b"iref"]}[name]
         at, stop = meta_start + 12, meta_start + struct.unpack_from(">I", plain, meta_start)[0]
         for level in levels:
-            found = [(start, end) for kind, start, end in boxes(plain, at, stop) if kind == level]
-            if not found:
+            spans = [(start, end) for kind, start, end in boxes(plain, at, stop) if kind == level]
+            if not spans:
                 return plain
-            chain.append(found[0][0])
-            at, stop = found[0][0] + 8, found[0][1]
+            chain.append(spans[0][0])
+            at, stop = spans[0][0] + 8, spans[0][1]
     end = chain[-1] + struct.unpack_from(">I", plain, chain[-1])[0]
     for start in chain:
         (size,) = struct.unpack_from(">I", out, start)

@@ -88,10 +88,10 @@ def checkout(script: ModuleType, registry: Registry, tmp_path: Path) -> Path:
 
 
 def test_every_foreign_image_has_a_digest(script: ModuleType) -> None:
-    found = [each for name in script.FILES for each in script.IMAGE.finditer((ROOT / name).read_text())]
-    without = {f"{each['name']}:{each['tag']}" for each in found if not each["digest"]}
+    images = [match for name in script.FILES for match in script.IMAGE.finditer((ROOT / name).read_text())]
+    without = {f"{image['name']}:{image['tag']}" for image in images if not image["digest"]}
     assert without <= NOT_YET
-    assert any(each["name"] == "debian" for each in found)
+    assert any(image["name"] == "debian" for image in images)
     named = "\n".join((ROOT / name).read_text() for name in script.FILES)
     assert len(re.findall(r"^ *-? *image:", named, re.MULTILINE)) == len(
         re.findall(r"^ *-? *image: *(?:humanseg$|[^\n]*:)", named, re.MULTILINE)
@@ -112,11 +112,11 @@ def test_a_tag_becomes_what_its_registry_says(script: ModuleType, registry: Regi
     assert script.main(["--check"], checkout, "http") == 1, "somebody moved the tag"
 
 
-@pytest.mark.parametrize("said", ["", "sha256:short", "md5:" + "a" * 64, NEW + "\nFROM evil"])
+@pytest.mark.parametrize("digest", ["", "sha256:short", "md5:" + "a" * 64, NEW + "\nFROM evil"])
 def test_what_is_no_digest_is_never_written(
-    script: ModuleType, registry: Registry, checkout: Path, said: str
+    script: ModuleType, registry: Registry, checkout: Path, digest: str
 ) -> None:
-    registry.digest = said.replace("\n", " ")
+    registry.digest = digest.replace("\n", " ")
     before = (checkout / "Dockerfile").read_text()
     assert script.main([], checkout, "http") == 2
     assert (checkout / "Dockerfile").read_text() == before

@@ -19,17 +19,20 @@ PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
 
 def locked(name: str) -> dict[str, set[str]]:
     """The versions of each package in a lock: more than one where Pythons differ."""
-    found: dict[str, set[str]] = {}
+    hashes: dict[str, set[str]] = {}
     for package, version in PIN.findall((ROOT / "locks" / f"{name}.txt").read_text()):
-        found.setdefault(package.lower().replace("_", "-").replace(".", "-"), set()).add(version)
-    return found
+        hashes.setdefault(package.lower().replace("_", "-").replace(".", "-"), set()).add(version)
+    return hashes
 
 
 def pins(*extras: str) -> set[tuple[str, str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(one for extra in extras for one in project["optional-dependencies"][extra])]
-    found = (re.match(r"([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==([^ ;]+)", one) for one in wanted)
-    return {(each[1].lower().replace("_", "-").replace(".", "-"), each[2]) for each in found if each}
+    wanted = [
+        *project["dependencies"],
+        *(requirement for extra in extras for requirement in project["optional-dependencies"][extra]),
+    ]
+    matches = (re.match(r"([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==([^ ;]+)", requirement) for requirement in wanted)
+    return {(match[1].lower().replace("_", "-").replace(".", "-"), match[2]) for match in matches if match}
 
 
 def in_shell(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
@@ -59,8 +62,10 @@ def test_the_locks_hold_every_pin() -> None:
         ("serve", ("segmentation", "archive", "serve")),
         ("all", ("segmentation", "archive", "serve", "train", "video", "dev")),
     ):
-        found = locked(name)
-        missing = {(package, version) for package, version in pins(*extras) if version not in found.get(package, ())}
+        packages = locked(name)
+        missing = {
+            (package, version) for package, version in pins(*extras) if version not in packages.get(package, ())
+        }
         assert {package for package, _ in missing} <= {"torch"}, missing
     assert locked("torch-cpu").keys() == {"torch"}
     assert "torch" in locked("cuda")
@@ -68,16 +73,16 @@ def test_the_locks_hold_every_pin() -> None:
 
 def test_the_locks_were_made_from_these_pins(checkout: Path) -> None:
     for groups, name in (("serve,archive", "serve"), ("serve,archive,train,dev", "all")):
-        done = in_shell(checkout, f"lock_for {groups}")
-        assert (done.returncode, done.stdout.strip()) == (0, f"locks/{name}.txt"), done.stderr
+        result = in_shell(checkout, f"lock_for {groups}")
+        assert (result.returncode, result.stdout.strip()) == (0, f"locks/{name}.txt"), result.stderr
 
 
 def test_a_lock_of_other_pins_is_refused(checkout: Path) -> None:
     text = (checkout / "pyproject.toml").read_text()
     (checkout / "pyproject.toml").write_text(text.replace("boto3==1.", "boto3==9."))
-    done = in_shell(checkout, "lock_for serve,archive")
-    assert done.returncode == 1
-    assert "Run scripts/lock.sh" in done.stderr
+    result = in_shell(checkout, "lock_for serve,archive")
+    assert result.returncode == 1
+    assert "Run scripts/lock.sh" in result.stderr
     (checkout / "pyproject.toml").write_text(text.replace("line-length = 118", "line-length = 119"))
     assert in_shell(checkout, "lock_for serve,archive").returncode == 0, "no pin has changed"
     (checkout / "locks" / "serve.txt").unlink()

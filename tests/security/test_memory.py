@@ -108,5 +108,5 @@ def test_the_limit_of_the_own_group_counts(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = memory_bytes(tmp_path / "groups", tmp_path)
-    assert found == limit if limit else found > 1e9
+    memory = memory_bytes(tmp_path / "groups", tmp_path)
+    assert memory == limit if limit else memory > 1e9

@@ -94,8 +94,8 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 def test_real_processes_are_told_apart(sleeper: subprocess.Popen[bytes]) -> None:
     def sample(pid: int) -> Sample:
-        (found,) = _sampled([psutil.Process(pid)], waits=_waits_for_work)
-        return found
+        (state,) = _sampled([psutil.Process(pid)], waits=_waits_for_work)
+        return state
 
     def until(condition: Callable[[Sample], bool]) -> None:
         end = time.monotonic() + 60
@@ -103,14 +103,14 @@ def test_real_processes_are_told_apart(sleeper: subprocess.Popen[bytes]) -> None
             assert time.monotonic() < end
             time.sleep(0.01)
 
-    until(lambda found: not (found.runnable or found.waiting or found.stopped))
+    until(lambda state: not (state.runnable or state.waiting or state.stopped))
     sleeper.send_signal(signal.SIGSTOP)
-    until(lambda found: found.stopped)
+    until(lambda state: state.stopped)
     sleeper.send_signal(signal.SIGCONT)
-    until(lambda found: not found.stopped)
+    until(lambda state: not state.stopped)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as reader:
         end = time.monotonic() + 60
-        while not ((found := sample(reader.pid)).waiting and not found.runnable):
+        while not ((state := sample(reader.pid)).waiting and not state.runnable):
             assert time.monotonic() < end
             time.sleep(0.01)
         reader.kill()
@@ -135,7 +135,11 @@ def test_a_stopped_worker_and_a_stopped_frontend_are_replaced(
     assert second in server.worker_pids()
     assert any(f"worker {first} was stuck" in line for line in server.output)
 
-    java = next(each for each in psutil.Process(server.process.pid).children(recursive=True) if each.name() == "java")
+    java = next(
+        connection
+        for connection in psutil.Process(server.process.pid).children(recursive=True)
+        if connection.name() == "java"
+    )
     os.kill(java.pid, signal.SIGSTOP)
 
     def answers() -> bool:

@@ -51,7 +51,7 @@ def test_json_that_is_too_large_a_structure_is_not_parsed(server: Server, body: 
 
 @pytest.mark.parametrize("number", [500, 50_000])
 def test_fields_are_counted(server: Server, astronaut_jpeg: bytes, number: int) -> None:
-    fields = {f"f{each}": "1" for each in range(number)}
+    fields = {f"f{number}": "1" for number in range(number)}
     answer = requests.post(server.predictions, files={"image": astronaut_jpeg}, data=fields, timeout=60)
     assert (answer.status_code, answer.json()["type"]) == (400, "BadRequest")
     assert "the limit is 64" in answer.json()["message"]
@@ -104,9 +104,11 @@ def test_the_access_log_holds_no_address_no_query_and_no_control_character(
         f"/models/{MODEL}/invoke?name=secret-query",
     ]
     for target in targets:
-        with socket.create_connection(("127.0.0.1", int(server.environment["INFERENCE_PORT"])), timeout=60) as one:
-            one.sendall(f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode("latin-1"))
-            assert one.recv(65536).startswith(b"HTTP/1.1 ")
+        with socket.create_connection(
+            ("127.0.0.1", int(server.environment["INFERENCE_PORT"])), timeout=60
+        ) as connection:
+            connection.sendall(f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode("latin-1"))
+            assert connection.recv(65536).startswith(b"HTTP/1.1 ")
     requests.post(server.predictions, astronaut_jpeg, headers={"x-archive": "no"}, timeout=60)
     assert server.stop() == 0  # the log is written in blocks
     log = (server.state_dir / "logs" / "access_log.log").read_bytes()

@@ -54,17 +54,17 @@ def test_small_people_get_a_finer_edge(places: list[tuple[int, int, int]]) -> No
 def test_who_fills_the_photo_is_only_mirrored() -> None:
     photo = discs(300, 400, (200, 150, 145))
     engine = Brightness()
-    found = predict_augmented(engine, SPEC, photo, 0.5)
+    probability = predict_augmented(engine, SPEC, photo, 0.5)
     assert engine.batches == [2]
-    assert found.shape == frame_shape(300, 400, SPEC)
+    assert probability.shape == frame_shape(300, 400, SPEC)
 
 
 def test_the_mean_with_the_mirror_image_has_no_side() -> None:
     def leaning(batch: np.ndarray) -> np.ndarray:
         return np.broadcast_to(np.linspace(0, 0.4, batch.shape[3], dtype=np.float32), (len(batch), *batch.shape[2:]))
 
-    found = predict_augmented(leaning, SPEC, discs(300, 400), 0.5)
-    assert np.allclose(found, 0.2, atol=1e-5)
+    probability = predict_augmented(leaning, SPEC, discs(300, 400), 0.5)
+    assert np.allclose(probability, 0.2, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", range(0, 12))
@@ -72,32 +72,32 @@ def test_a_crowd_takes_four_passes_at_the_most(count: int) -> None:
     random = np.random.default_rng(count)
     places = [(int(x), int(y), int(r)) for x, y, r in random.integers((40, 40, 25), (960, 660, 60), (count, 3))]
     engine = Brightness()
-    found = predict_augmented(engine, SPEC, discs(700, 1000, *places), 0.5)
+    probability = predict_augmented(engine, SPEC, discs(700, 1000, *places), 0.5)
     assert sum(engine.batches) <= 4
-    assert found.min() >= 0
-    assert found.max() <= 1
+    assert probability.min() >= 0
+    assert probability.max() <= 1
 
 
 def test_what_is_far_from_small_people_stays_as_it_was() -> None:
     photo = discs(1200, 1600, (300, 500, 60))
     photo[:, 1200:] = 90
     engine = Brightness()
-    found = predict_augmented(engine, SPEC, photo, 0.5)
+    probability = predict_augmented(engine, SPEC, photo, 0.5)
     frame = to_frame(photo, SPEC)
     straight, mirrored = Brightness()(np.stack([frame, frame[:, :, ::-1]]))
     whole = along_edges((straight + mirrored[:, ::-1]) / 2, frame)
-    wanted = cv2.resize(whole, found.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    right = found.shape[1] // 2
-    assert np.array_equal(found[:, right:], wanted[:, right:])
-    assert not np.array_equal(found[:, :right], wanted[:, :right])
+    wanted = cv2.resize(whole, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    right = probability.shape[1] // 2
+    assert np.array_equal(probability[:, right:], wanted[:, right:])
+    assert not np.array_equal(probability[:, :right], wanted[:, :right])
 
 
 def blobs(*boxes: tuple[int, int, int, int]) -> np.ndarray:
     """A map float32 [288, 384] with 1 in each box (x, y, width, height)."""
-    found = np.zeros((288, 384), np.float32)
+    probability = np.zeros((288, 384), np.float32)
     for x, y, width, height in boxes:
-        found[y : y + height, x : x + width] = 1
-    return found
+        probability[y : y + height, x : x + width] = 1
+    return probability
 
 
 def test_parts_are_few_small_apart_and_hold_their_people() -> None:
@@ -105,7 +105,7 @@ def test_parts_are_few_small_apart_and_hold_their_people() -> None:
     parts = small_parts(blobs(*row), 0.5)
     assert 1 <= len(parts) <= PARTS
     assert all(part.extent <= SMALL for part in parts)
-    assert not any(one is not other and one.touches(other) for one in parts for other in parts)
+    assert not any(part is not other and part.touches(other) for part in parts for other in parts)
     held = [(x / 384, y / 288) for x, y, _, _ in row]
     assert all(any(p.left <= x <= p.right and p.top <= y <= p.bottom for p in parts) for x, y in held)
 

@@ -109,13 +109,14 @@ def test_every_floating_point_type_is_served_in_float32(
     tmp_path: Path, network: TutorialUNet, dtype: torch.dtype, tolerance: float
 ) -> None:
     state = {
-        name: each.to(dtype) if each.is_floating_point() else each for name, each in network.state_dict().items()
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
     }
     torch.save(state, tmp_path / "a.pt")
     save_file(state, tmp_path / "a.safetensors")
     for name in ("a.pt", "a.safetensors"):
         answers_alike(tmp_path / name, network, tolerance)
-        assert {each.dtype for each in load_weights(tmp_path / name).network.parameters()} == {torch.float32}
+        assert {weight.dtype for weight in load_weights(tmp_path / name).network.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "mps:0", "xpu:0"])

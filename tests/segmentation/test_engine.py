@@ -181,5 +181,5 @@ subprocess.run(["true"], check=True)
 print("alive")
 """
     command, root = [sys.executable, "-c", code], Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False, timeout=120)
-    assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr[-500:]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False, timeout=120)
+    assert (result.returncode, result.stdout.strip()) == (0, "alive"), result.stderr[-500:]

@@ -58,9 +58,9 @@ def test_pixels_that_are_not_mixed_stay_bit_for_bit() -> None:
     alpha = cv2.blur(alpha, (9, 9))
     whole = (alpha == 0) | (alpha == 255)
     given = photo.copy()
-    found = foreground(photo, alpha)
-    assert np.array_equal(found[whole], photo[whole])
-    assert not np.array_equal(found, photo)
+    colours = foreground(photo, alpha)
+    assert np.array_equal(colours[whole], photo[whole])
+    assert not np.array_equal(colours, photo)
     assert np.array_equal(photo, given)
 
 
@@ -74,9 +74,9 @@ def test_without_a_soft_edge_the_photo_is_not_even_copied(level: int) -> None:
 @pytest.mark.parametrize("level", [1, 128, 254])
 def test_any_shape_and_an_alpha_that_is_soft_everywhere(shape: tuple[int, int], level: int) -> None:
     photo = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    found = foreground(photo, np.full(shape, level, np.uint8))
-    assert found.shape == photo.shape
-    assert found.dtype == np.uint8
+    colours = foreground(photo, np.full(shape, level, np.uint8))
+    assert colours.shape == photo.shape
+    assert colours.dtype == np.uint8
 
 
 @pytest.mark.slow
@@ -95,11 +95,11 @@ def test_a_person_on_white_has_no_rim_of_the_old_background(output: str) -> None
     side = 384
     alpha = soft_disc(side).astype(np.float32) / 255
     photo = Photo(mixed(soft_disc(side), RED, np.zeros(3)), side, side, "png")
-    found = Segmentation(alpha, (alpha > 0.5).astype(np.uint8) * 255, 0.5)
-    picture = draw(photo, found, output).astype(np.float32)
-    drawn = found.alpha.astype(np.float32)[..., None] / 255
+    segmentation = Segmentation(alpha, (alpha > 0.5).astype(np.uint8) * 255, 0.5)
+    picture = draw(photo, segmentation, output).astype(np.float32)
+    drawn = segmentation.alpha.astype(np.float32)[..., None] / 255
     on_white = picture[..., :3] * drawn + 255 * (1 - drawn) if output == "cutout" else picture
     wanted = RED * drawn + 255 * (1 - drawn)
-    soft = (found.alpha > 0) & (found.alpha < 255)
+    soft = (segmentation.alpha > 0) & (segmentation.alpha < 255)
     rim = photo.pixels * drawn + 255 * (1 - drawn)
     assert np.abs(on_white - wanted)[soft].mean() < 0.5 * np.abs(rim - wanted)[soft].mean()

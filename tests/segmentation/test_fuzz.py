@@ -43,8 +43,8 @@ def survives(data: bytes) -> None:
         assert STATUS[type(error)] in (400, 413, 415)
         assert str(error)
         return
-    found = segment(lambda batch: batch.mean(axis=1), Spec((64, 64)), photo.pixels, threshold=0.5)
-    assert found.mask.shape == photo.pixels.shape[:2]
+    segmentation = segment(lambda batch: batch.mean(axis=1), Spec((64, 64)), photo.pixels, threshold=0.5)
+    assert segmentation.mask.shape == photo.pixels.shape[:2]
 
 
 @pytest.mark.parametrize("kind", CORPUS)

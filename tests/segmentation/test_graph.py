@@ -339,7 +339,9 @@ def test_smp_s_unet_as_a_graph_answers_as_its_own_framework_does(
     imagenet = {"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
     graph = load_graph(path, imagenet)
     batch = to_frame(astronaut, graph.spec)[None]
-    mean, std = (torch.tensor([float(each) for each in imagenet[key].split(",")])[:, None, None] for key in imagenet)
+    mean, std = (
+        torch.tensor([float(number) for number in imagenet[key].split(",")])[:, None, None] for key in imagenet
+    )
     photo = (torch.from_numpy(batch) - mean) / std
     if suffix == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime")

@@ -239,7 +239,7 @@ def tiff_of(bits: int, samples_of_a_pixel: int, width: int, height: int, rows: b
         (262, 3, 1, 2 if samples_of_a_pixel == 3 else 1), (273, 4, 1, 8), (277, 3, 1, samples_of_a_pixel),
         (278, 4, 1, height), (279, 4, 1, len(rows)),
     ]  # fmt: skip
-    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *each) for each in entries)
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return struct.pack("<2sHI", b"II", 42, start + len(depths)) + rows + depths + directory + bytes(4)
 
 
@@ -266,8 +266,8 @@ def test_grey_tiffs_of_16_bits_and_of_floats_are_read() -> None:
 @given(st.binary(max_size=200))
 def test_noise_that_begins_like_a_tiff_says_nothing_of_its_samples_or_something(tail: bytes) -> None:
     for start in (b"II*\x00", b"MM\x00*", b""):
-        found = samples(start + tail)
-        assert found is None or 0 <= found[0] < 65536
+        count = samples(start + tail)
+        assert count is None or 0 <= count[0] < 65536
 
 
 def test_the_appearance_of_a_photo_is_its_light_contrast_and_sharpness_at_any_size(astronaut: np.ndarray) -> None:

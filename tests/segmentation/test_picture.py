@@ -34,9 +34,9 @@ def test_a_large_picture_is_not_copied() -> None:
 def test_a_large_picture_is_drawn_in_little_more_memory_than_its_own(output: str) -> None:
     height, width = 1500, 2000
     photo = Photo(np.zeros((height, width, 3), np.uint8), width, height, "jpeg")
-    found = Segmentation(np.zeros((32, 32), np.float32), np.zeros((height, width), np.uint8), 0.5)
+    segmentation = Segmentation(np.zeros((32, 32), np.float32), np.zeros((height, width), np.uint8), 0.5)
     tracemalloc.start()
-    draw(photo, found, output)
+    draw(photo, segmentation, output)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak / (height * width) < 10  # bytes a pixel, of which 3 or 4 are the picture

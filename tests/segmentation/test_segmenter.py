@@ -23,18 +23,18 @@ def segmenter() -> Segmenter:
 
 
 def test_every_picture_of_a_photo_has_its_size(segmenter: Segmenter) -> None:
-    found = segmenter(PHOTO)
-    size = (found.summary.width, found.summary.height)
+    segmentation = segmenter(PHOTO)
+    size = (segmentation.summary.width, segmentation.summary.height)
     pictures = {
-        "L": (found.mask(), found.probability()),
-        "RGBA": (found.cutout(),),
-        "RGB": (found.overlay(), found.composite("#102030"), found.composite("blur")),
+        "L": (segmentation.mask(), segmentation.probability()),
+        "RGBA": (segmentation.cutout(),),
+        "RGB": (segmentation.overlay(), segmentation.composite("#102030"), segmentation.composite("blur")),
     }
     for mode, drawn in pictures.items():
         for picture in drawn:
             assert (picture.mode, picture.size) == (mode, size)
-    assert 0.1 < found.summary.coverage < 0.9
-    assert 0.5 < found.summary.confidence <= 1
+    assert 0.1 < segmentation.summary.coverage < 0.9
+    assert 0.5 < segmentation.summary.confidence <= 1
 
 
 def test_bytes_and_a_path_give_the_same(segmenter: Segmenter) -> None:
@@ -64,5 +64,5 @@ from humanseg.segmentation import Segmenter
 names = ("handler", "ts", "boto3", "requests", "humanseg.archive", "humanseg.serve", "humanseg.client")
 print([name for name in names if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

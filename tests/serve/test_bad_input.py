@@ -109,17 +109,17 @@ def test_faults_are_named(
 def test_a_form_body_without_a_photo_never_gets_the_page(server: Server) -> None:
     """curl --data-binary sends its bytes as a web form; what the frontend can't parse it refuses itself."""
     for body in (b"abc", b"output=mask", b"%", TINY):
-        done = subprocess.run(
+        result = subprocess.run(
             ["curl", "-sS", "-w", "%{http_code}", "--data-binary", "@-", server.predictions],
             input=body,
             capture_output=True,
             check=True,
         )
-        assert b"<html" not in done.stdout
-        if body in (b"%", TINY) and done.stdout.endswith(b"500"):
+        assert b"<html" not in result.stdout
+        if body in (b"%", TINY) and result.stdout.endswith(b"500"):
             continue  # not ours: it can't be parsed as a form, and no handler is asked
-        assert done.stdout.endswith(b"400")
-        assert b"-F image=@photo.jpg" in done.stdout
+        assert result.stdout.endswith(b"400")
+        assert b"-F image=@photo.jpg" in result.stdout
 
 
 def test_a_body_over_the_byte_limit_is_refused(server: Server) -> None:
@@ -166,7 +166,7 @@ def test_broken_files_kill_no_worker_and_eat_no_memory(server: Server, astronaut
 
     photos = corpus()
     mixed = [
-        each for index, data in enumerate(photos) for each in ([data, astronaut_jpeg] if index % 9 == 0 else [data])
+        body for index, data in enumerate(photos) for body in ([data, astronaut_jpeg] if index % 9 == 0 else [data])
     ]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(send, mixed))

@@ -59,7 +59,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_same_inputs_give_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     for folder in ("one", "two"):
-        done = build(
+        result = build(
             "--weights",
             str(checkpoint),
             "--version",
@@ -69,8 +69,8 @@ def test_same_inputs_give_the_same_bytes(checkpoint: Path, tmp_path: Path) -> No
             "--output",
             str(tmp_path / folder),
         )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
     assert (tmp_path / "one" / "mine.mar").read_bytes() == (tmp_path / "two" / "mine.mar").read_bytes()
     with zipfile.ZipFile(tmp_path / "one" / "mine.mar") as mar:
         manifest = json.loads(mar.read("MAR-INF/MANIFEST.json"))
@@ -177,8 +177,8 @@ def test_an_archive_of_any_name_from_anywhere_is_served_with_its_own_handler(
 ) -> None:
     """Built with paths relative to the caller; a `handler` on PYTHONPATH must not win over the archive's."""
     weights = os.path.relpath(checkpoint, tmp_path)
-    done = build("--weights", weights, "--name", "faces", "--output", "here", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    result = build("--weights", weights, "--name", "faces", "--output", "here", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
     (tmp_path / "path" / "handler").mkdir(parents=True)
     (tmp_path / "path" / "handler" / "__init__.py").write_text("raise ImportError('another handler')")
     server = make_server(MODEL_MAR=str(tmp_path / "here" / "faces.mar"), PYTHONPATH=str(tmp_path / "path"))

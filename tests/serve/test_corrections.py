@@ -38,7 +38,7 @@ def test_one_bit_is_one_channel(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "fields", "kind", "said"),
+    ("mask", "fields", "kind", "message"),
     [
         (PNG, {"archive": "no"}, "BadOption", "archive=yes"),
         (PNG, {"archive": ""}, "BadOption", "archive=yes"),
@@ -58,12 +58,12 @@ def test_one_bit_is_one_channel(server: Server) -> None:
     ],
 )
 def test_what_is_no_correction_is_refused(
-    server: Server, mask: bytes, fields: dict[str, str], kind: str, said: str
+    server: Server, mask: bytes, fields: dict[str, str], kind: str, message: str
 ) -> None:
     answer = send(server, mask, **fields)
     assert answer.status_code == (413 if kind == "TooLarge" else 400), answer.text
     assert answer.json()["type"] == kind
-    assert said in answer.json()["message"]
+    assert message in answer.json()["message"]
 
 
 def test_nothing_but_pixels_is_kept(server: Server) -> None:

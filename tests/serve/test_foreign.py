@@ -40,8 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The .tflite, its spec and its .mar, version 2.0."""
     folder = tmp_path_factory.mktemp("foreign")
     shutil.copyfile(mediapipe_folder(folder) / "selfie_segmentation.tflite", folder / "selfie.tflite")
-    done = build("--weights", "selfie.tflite", "--version", "2.0", "--output", ".", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    result = build("--weights", "selfie.tflite", "--version", "2.0", "--output", ".", cwd=folder)
+    assert result.returncode == 0, result.stderr
     return folder
 
 
@@ -91,11 +91,11 @@ def test_the_foreign_network_answers_a_batch_as_it_answers_one(foreign: Server, 
 
 
 def test_status_says_which_network_runs(foreign: Server) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "humanseg.cli.main", "status", "--json", "--management-url", foreign.management_url],
         capture_output=True, text=True, check=True, cwd=ROOT, timeout=60,
     )  # fmt: skip
-    network = next(each for each in json.loads(done.stdout) if each["name"] == MODEL)["network"]
+    network = next(row for row in json.loads(result.stdout) if row["name"] == MODEL)["network"]
     assert (network["architecture"], network["input_size"], network["layout"]) == ("tflite", "256x256", "NHWC")
 
 
@@ -105,10 +105,10 @@ def test_served_it_is_as_good_as_its_makers_code_is(foreign: Server) -> None:
     scores = []
     for path in sorted((DATA / "img").iterdir()):
         answer = requests.post(foreign.predictions, data=path.read_bytes(), headers={"x-archive": "no"}, timeout=60)
-        found = np.array(Image.open(BytesIO(answer.content))) > 127
+        predicted = np.array(Image.open(BytesIO(answer.content))) > 127
         with Image.open(DATA / "mask" / f"{path.stem}.png") as mask:
             true = np.array(mask.convert("L")) > 127
-        scores.append((found & true).sum() / (found | true).sum())
+        scores.append((predicted & true).sum() / (predicted | true).sum())
     assert len(scores) == 145
     print(f"mean IoU {np.mean(scores):.4f}")
     assert 0.865 < np.mean(scores) < 0.876
@@ -118,20 +118,20 @@ def test_it_is_released_from_and_to_like_any_other(foreign: Server, folder: Path
     assert len(read_golden(folder / f"{MODEL}.mar")) == 2
     addresses = f"{foreign.url},{foreign.management_url},{foreign.metrics_url.removesuffix('/metrics')}"
     for mar, version in ((BUILT, "1.0"), (folder / f"{MODEL}.mar", "2.0")):
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "humanseg.cli.main", "release", "--mar", str(mar), "--server", addresses,
              "--state-dir", str(foreign.state_dir), "--drain", "1", "--watch", "1"],
             capture_output=True, text=True, check=False, cwd=ROOT, timeout=240,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
         described = requests.get(f"{foreign.management_url}/models/{MODEL}", timeout=30).json()
         assert described[0]["modelVersion"] == version
 
 
 def test_what_was_said_once_need_not_be_said_again_and_the_same_inputs_give_the_same_bytes(folder: Path) -> None:
-    done = build("--weights", "selfie.tflite", "--version", "2.0", "--output", "again", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert "is assumed" not in done.stdout
+    result = build("--weights", "selfie.tflite", "--version", "2.0", "--output", "again", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "is assumed" not in result.stdout
     assert (folder / "again" / f"{MODEL}.mar").read_bytes() == (folder / f"{MODEL}.mar").read_bytes()
 
 
@@ -146,9 +146,9 @@ def test_training_does_not_go_on_from_it(folder: Path) -> None:
 def test_a_preview_is_a_picture_and_nothing_is_built(folder: Path) -> None:
     photo = ROOT / "tests" / "photos" / "astronaut.jpg"
     before = sorted(folder.glob("*.mar"))
-    done = build("--weights", "selfie.tflite", "--preview", str(photo), cwd=folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Warning: " not in done.stdout
+    result = build("--weights", "selfie.tflite", "--preview", str(photo), cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Warning: " not in result.stdout
     with Image.open(folder / "astronaut.preview.png") as picture:
         assert picture.size == (1024, 512)
     assert sorted(folder.glob("*.mar")) == before

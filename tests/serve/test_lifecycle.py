@@ -204,16 +204,16 @@ def test_no_python_is_one_clear_line(tmp_path: Path) -> None:
     for name in ("python", "python3", *(f"python3.{minor}" for minor in range(10, 15))):
         (stubs / name).write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127\n")
         (stubs / name).chmod(0o755)
-    done = subprocess.run(
+    result = subprocess.run(
         [str(checkout / "serve.sh")],
         env={"PATH": f"{stubs}:/usr/bin:/bin", "PYTHON": ""},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("serve.sh: needs Python 3.10 to 3.14")
-    assert len(done.stderr.splitlines()) == 1
+    assert result.returncode == 1
+    assert result.stderr.startswith("serve.sh: needs Python 3.10 to 3.14")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_two_installs_into_one_checkout_take_turns(tmp_path: Path) -> None:
@@ -227,18 +227,18 @@ def test_two_installs_into_one_checkout_take_turns(tmp_path: Path) -> None:
     both = [
         subprocess.Popen(["bash", "-euc", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    said = [one.communicate(timeout=30)[1] for one in both]
-    assert [one.returncode for one in both] == [0, 0]
+    output = [process.communicate(timeout=30)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
     assert (tmp_path / "steps").read_text().split() == ["begin", "end"] * 2
-    assert sorted(said) == ["", "Another installation into this folder is in progress; waiting for it.\n"]
+    assert sorted(output) == ["", "Another installation into this folder is in progress; waiting for it.\n"]
 
 
 def test_an_install_that_fails_stops_the_script(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("")
     script = f". {ROOT}/scripts/venv.sh; install_venv() {{ fail 'no network'; }}; ensure_venv serve; echo went on"
-    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.endswith(": no network\n")
+    result = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.endswith(": no network\n")
 
 
 @pytest.mark.slow

@@ -37,7 +37,11 @@ def examples() -> Iterator[Any]:
 def test_the_document_is_valid_and_has_every_option() -> None:
     validate(DOCUMENT)
     assert set(DOCUMENT["components"]["schemas"]["Options"]["properties"]) == set(OPTION_NAMES)
-    headers = {each["name"] for each in DOCUMENT["components"]["parameters"].values() if each["in"] == "header"}
+    headers = {
+        parameter["name"]
+        for parameter in DOCUMENT["components"]["parameters"].values()
+        if parameter["in"] == "header"
+    }
     assert headers == {f"x-{name}" for name in OPTION_NAMES} | {"Content-Encoding"}
 
 
@@ -47,7 +51,7 @@ def test_every_example_is_answered_as_the_document_says(
 ) -> None:
     operation = DOCUMENT["paths"][path]["post"]
     if content_type == "multipart/form-data":
-        fields = {key: each for key, each in value.items() if key != "image"}
+        fields = {key: example for key, example in value.items() if key != "image"}
         sent: dict[str, Any] = {"files": {"image": PHOTO}, "data": fields}
     else:
         fits(value, operation["requestBody"]["content"][content_type]["schema"])
@@ -55,12 +59,12 @@ def test_every_example_is_answered_as_the_document_says(
     url = server.url + path.replace("{model}", MODEL).replace("{version}", "1.0")
     answer = requests.post(url, **sent, timeout=60)
     assert answer.status_code == 200, answer.text
-    said = operation["responses"]["200"]
+    output = operation["responses"]["200"]
     kind = answer.headers["content-type"].split(";")[0]
-    assert kind in said["content"]
+    assert kind in output["content"]
     if kind == "application/json":
-        fits(answer.json(), said["content"][kind]["schema"])
-    for name in said.get("headers", {}):
+        fits(answer.json(), output["content"][kind]["schema"])
+    for name in output.get("headers", {}):
         # JSON says most of it in its body; a crop is there where one was asked for and a person found.
         assert name in answer.headers or kind == "application/json" or name == "x-crop"
 
@@ -86,14 +90,14 @@ def test_errors_are_as_the_document_says(server: Server) -> None:
 def test_several_instances_are_answered_in_order_each_by_itself(server: Server) -> None:
     sizes = [(20, 30), (50, 40), (10, 70)]
     photos = [encoded(np.full((*size, 3), 120, np.uint8), "PNG") for size in sizes]
-    instances: list[Any] = [{"image": base64.urlsafe_b64encode(each).decode().rstrip("=")} for each in photos]
+    instances: list[Any] = [{"image": base64.urlsafe_b64encode(photo).decode().rstrip("=")} for photo in photos]
     instances[1:1] = [{"image": base64.b64encode(b"%PDF-1").decode()}, {"image": "?"}, 3]
     answer = requests.post(f"{server.url}/v1/models/{MODEL}:predict", json={"instances": instances}, timeout=60)
     assert answer.status_code == 200
     predictions = answer.json()["predictions"]
-    assert [each.get("height") for each in predictions] == [20, None, None, None, 50, 10]
-    assert [each.get("code") for each in predictions] == [None, 415, 400, 400, None, None]
-    assert len({each["request_id"] for each in predictions}) == 6
+    assert [prediction.get("height") for prediction in predictions] == [20, None, None, None, 50, 10]
+    assert [prediction.get("code") for prediction in predictions] == [None, 415, 400, 400, None, None]
+    assert len({prediction["request_id"] for prediction in predictions}) == 6
 
 
 @pytest.mark.slow
@@ -102,7 +106,7 @@ def test_the_instances_of_a_request_have_together_as_many_pixels_as_one_photo_ma
     small = base64.b64encode(PHOTO).decode()
     instances = [{"image": large}, {"image": large}, {"image": small}]
     answer = requests.post(f"{server.url}/v1/models/{MODEL}:predict", json={"instances": instances}, timeout=60)
-    assert [each.get("code") for each in answer.json()["predictions"]] == [None, 413, None]
+    assert [prediction.get("code") for prediction in answer.json()["predictions"]] == [None, 413, None]
 
 
 def test_a_gzipped_body_is_the_same_photo(server: Server) -> None:

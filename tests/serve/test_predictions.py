@@ -28,11 +28,11 @@ def ask(server: Server, photo: bytes, **options: str) -> requests.Response:
 
 
 def test_readme_line_gives_a_mask_of_the_photos_size(server: Server, tmp_path: object) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         ["curl", "-sS", "-F", f"image=@{PHOTO}", server.predictions, "-o", f"{tmp_path}/mask.png"],
         check=False,
     )
-    assert done.returncode == 0
+    assert result.returncode == 0
     mask = Image.open(f"{tmp_path}/mask.png")
     assert (mask.format, mask.mode, mask.size) == ("PNG", "L", (512, 512))
     assert set(np.unique(mask)) <= {0, 255}
@@ -100,14 +100,14 @@ def test_best_quality_sees_a_small_person_better(server: Server, astronaut: np.n
     wide[600:920, 1000:1320] = face
     data = encoded(wide, "PNG")
     near = np.array(picture(ask(server, encoded(face, "PNG"), quality="best"))) > 0  # the same person, close up
-    found = {}
+    shares = {}
     for quality in ("fast", "best"):
         answer = ask(server, data, quality=quality)
         mask = np.array(picture(answer)) > 0
         inside = mask[600:920, 1000:1320]
-        found[quality] = (inside & near).sum() / (near.sum() + mask.sum() - (inside & near).sum())
+        shares[quality] = (inside & near).sum() / (near.sum() + mask.sum() - (inside & near).sum())
         assert mask.shape == (1500, 2000)
-    assert found["best"] > found["fast"]
+    assert shares["best"] > shares["fast"]
     assert ask(server, data, quality="quick").status_code == 400
 
 

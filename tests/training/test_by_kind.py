@@ -24,8 +24,8 @@ def bar(degrees: float, side: int = 300) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", [0, 12, 45, 90, -30])
 def test_tilt_is_the_angle_of_the_long_axis(degrees: float) -> None:
-    found = tilt(bar(degrees))
-    assert found == pytest.approx(abs(degrees), abs=1.5)
+    degrees_found = tilt(bar(degrees))
+    assert degrees_found == pytest.approx(abs(degrees), abs=1.5)
 
 
 def test_a_round_mask_has_no_tilt() -> None:
@@ -48,10 +48,10 @@ def test_a_dark_flat_photo_is_of_such_kinds_and_their_figures_are_its_own(tmp_pa
     true = bar(0)
     bright, dark = random.integers(120, 256, (300, 300, 3), dtype=np.uint8), np.full((300, 300, 3), 20, np.uint8)
     photos = []
-    for name, pixels, found in (("bright", bright, true), ("dark", dark, np.zeros_like(true))):
+    for name, pixels, predicted in (("bright", bright, true), ("dark", dark, np.zeros_like(true))):
         path = tmp_path / f"{name}.png"
         Image.fromarray(pixels).save(path)
-        photos.append((kinds(path, pixels, true), score(found, true)))
+        photos.append((kinds(path, pixels, true), score(predicted, true)))
     assert photos[1][0].items() >= {"light": "dark", "contrast": "flat", "people": "one", "tilt": "below 10°"}.items()
     rows = {row.kind: row for row in table(photos)}
     assert (rows["light: dark"].mean_iou, rows["light: bright"].mean_iou) == (0.0, 1.0)
@@ -67,12 +67,12 @@ def test_changes_move_the_masks_of_a_method_that_they_disturb() -> None:
     def by_brightness(photo: np.ndarray) -> np.ndarray:
         return photo.mean(axis=2) > 145
 
-    found = agreement(by_brightness, [MeasuredPhoto(pixels, by_brightness(pixels), true)])
-    assert set(found) == set(CHANGES)
-    assert found["mirrored"] == found["grey"] == (1.0, 1.0)
-    assert found["half size"][0] > 0.9
-    assert found["dark"][0] == 0.0
-    assert 0.1 < found["noise"][0] < found["half size"][0]
+    result = agreement(by_brightness, [MeasuredPhoto(pixels, by_brightness(pixels), true)])
+    assert set(result) == set(CHANGES)
+    assert result["mirrored"] == result["grey"] == (1.0, 1.0)
+    assert result["half size"][0] > 0.9
+    assert result["dark"][0] == 0.0
+    assert 0.1 < result["noise"][0] < result["half size"][0]
 
 
 def test_without_photos_there_is_nothing_to_say() -> None:

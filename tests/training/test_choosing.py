@@ -49,10 +49,10 @@ def test_figures_of_the_chosen_photos_are_unbiased_though_doubtful_ones_are_pref
     plain, weighted = [], []
     for seed in range(300):
         chosen = choose(photos, 60, seed=seed)
-        assert len(chosen) == len({one.index for one in chosen}) == 60
-        values = np.array([iou[one.index] for one in chosen])
+        assert len(chosen) == len({choice.index for choice in chosen}) == 60
+        values = np.array([iou[choice.index] for choice in chosen])
         plain.append(values.mean())
-        weighted.append((values / np.array([one.probability for one in chosen])).sum() / 400)
+        weighted.append((values / np.array([choice.probability for choice in chosen])).sum() / 400)
     error = np.std(weighted) / np.sqrt(300)
     assert abs(np.mean(weighted) - iou.mean()) < 4 * error
     assert np.mean(plain) < iou.mean() - 0.02
@@ -76,7 +76,7 @@ def test_the_new_part_is_what_differs_most_from_what_is_labelled() -> None:
     photos = pool(300)
     far = [17, 99, 250]
     photos.features[far] += np.array([[40, 0, 0, 0, 0, 0], [0, 40, 0, 0, 0, 0], [0, 0, 40, 0, 0, 0]])
-    chosen = {one.index: one for one in choose(photos, 20, labelled_features=photos.features[:5])}
+    chosen = {choice.index: choice for choice in choose(photos, 20, labelled_features=photos.features[:5])}
     assert {chosen[index].why for index in far} == {"new"}
     assert {chosen[index].probability for index in far} == {1.0}
     assert why_counts(list(chosen.values()))["new"] == 5
@@ -102,20 +102,20 @@ def test_near_duplicates_count_once_and_what_is_labelled_not_at_all() -> None:
     worse = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
     brighter = cv2.convertScaleAbs(photo, alpha=1.1, beta=8)
     other = np.ascontiguousarray(photo[::-1])
-    hashes = np.array([perceptual_hash(one) for one in (photo, smaller, worse, brighter, other)], np.uint64)
+    hashes = np.array([perceptual_hash(photo) for photo in (photo, smaller, worse, brighter, other)], np.uint64)
     assert near_duplicates(hashes).tolist() == [4, 0, 0, 0, 1]
     assert near_duplicates(hashes, hashes[2:3]).tolist() == [0, 0, 0, 0, 1]
     photos = pool(5)
     chosen = choose(Pool(photos.doubt, photos.disagreement, photos.features, hashes), 5)
-    assert [(one.index, one.alike) for one in chosen] == [(0, 4), (4, 1)]
+    assert [(choice.index, choice.alike) for choice in chosen] == [(0, 4), (4, 1)]
 
 
 def test_doubt_is_calibrated_on_what_is_known() -> None:
     random = np.random.default_rng(0)
-    said = random.uniform(0.5, 1, 500)
-    true = (said - 0.2 + random.normal(0, 0.05, 500)).clip(0, 1)  # too sure of itself by 0.2
+    output = random.uniform(0.5, 1, 500)
+    true = (output - 0.2 + random.normal(0, 0.05, 500)).clip(0, 1)  # too sure of itself by 0.2
     asked = np.array([0.6, 0.8, 0.95])
-    known = list(zip(said.tolist(), true.tolist(), strict=True))
+    known = list(zip(output.tolist(), true.tolist(), strict=True))
     assert calibrated_doubt(asked, known) == pytest.approx(1 - (asked - 0.2), abs=0.04)
     assert calibrated_doubt(asked).tolist() == (1 - asked).tolist()
     assert calibrated_doubt(asked, known[:10]).tolist() == (1 - asked).tolist()
@@ -159,10 +159,10 @@ def test_the_shipped_model_answers_the_same_though_its_deepest_layer_is_heard(
     photo: np.ndarray, tmp_path: Path
 ) -> None:
     encoder = load_encoder(SHIPPED, tmp_path / "heard")
-    said, features = encoder.segment(photo)
+    output, features = encoder.segment(photo)
     plain = load_candidate(SHIPPED, tmp_path / "plain").segment(photo)
-    assert (said.probability_map == plain.probability_map).all()
-    assert (said.mask == plain.mask).all()
+    assert (output.probability_map == plain.probability_map).all()
+    assert (output.mask == plain.mask).all()
     assert features.shape == (192,)
     assert len(np.unique(features)) > 50
 
@@ -170,7 +170,7 @@ def test_the_shipped_model_answers_the_same_though_its_deepest_layer_is_heard(
 def test_an_embedding_keeps_distances() -> None:
     random = np.random.default_rng(0)
     vectors: Features = random.normal(size=(60, 192)).astype(np.float32)
-    short = np.array([embed(one) for one in vectors], np.float64)
+    short = np.array([embed(vector) for vector in vectors], np.float64)
     assert short.shape == (60, EMBEDDED)
     pairs = np.triu_indices(60, 1)
     true, kept = (np.linalg.norm(side[pairs[0]] - side[pairs[1]], axis=1) for side in (vectors, short))

@@ -70,10 +70,10 @@ def test_evaluate_measures_a_graph_as_it_measures_weights(make_data: MakeData, s
     write_graph(weights.network, weights.spec, graph)
     write_spec_file(spec_file(graph), weights.spec)
     data = make_data()
-    found = [
+    reports = [
         json.loads(call("evaluate", "--weights", path, "--data", data, "--json").stdout) for path in (start, graph)
     ]
-    by_weights, by_graph = ([photo["iou"] for photo in each[0]["per_photo"]] for each in found)
+    by_weights, by_graph = ([photo["iou"] for photo in report[0]["per_photo"]] for report in reports)
     assert by_graph == pytest.approx(by_weights, abs=1e-3)
 
 
@@ -117,7 +117,7 @@ def test_several_runs_are_exported_as_their_mean(start: Path, tmp_path: Path) ->
     assert call("export", start, other, "--out", out).exit_code == 0
     mean = load_weights(out)
     assert (mean.spec.long_side, mean.spec.threshold) == (96, 0.4)
-    first, second = (load_weights(each).network.state_dict() for each in (start, other))
+    first, second = (load_weights(photo).network.state_dict() for photo in (start, other))
     for name, tensor in mean.network.state_dict().items():
         expected = (first[name] + second[name]) / 2 if tensor.is_floating_point() else second[name]
         torch.testing.assert_close(tensor, expected)

@@ -114,7 +114,7 @@ def test_the_same_model_passes_and_the_report_opens_the_gate_for_its_weights_alo
     assert figures["verdict"] == "not worse"
     assert figures["per_photo"][1]["weight"] == pytest.approx(10), "a photo kept with 0.1 stands for ten"
     digest = read_gate(report).new_sha256
-    for name, said, reason in (
+    for name, output, reason in (
         ("good", digest, None),
         ("other", "0" * 64, "other weights"),
         ("old", None, "does not record its weights"),
@@ -122,8 +122,8 @@ def test_the_same_model_passes_and_the_report_opens_the_gate_for_its_weights_alo
         mar = tmp_path / f"{name}.mar"
         with zipfile.ZipFile(mar, "w") as file:
             file.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": {"modelName": "m", "modelVersion": "2"}}))
-            if said:
-                file.writestr("model.json", json.dumps({"weights_sha256": said}))
+            if output:
+                file.writestr("model.json", json.dumps({"weights_sha256": output}))
         if reason is None:
             pass_gate(report, mar, [])
         else:
@@ -148,12 +148,12 @@ def test_kinds_and_facts_of_photos(people: Path) -> None:
     assert facts[1].probability == 0.1
     assert facts[1].week == "2026-W47"
     pixels, mask = samples[1].read()
-    found: dict[str, Any] = kinds_of(pixels, mask > 0, facts[1])
-    assert found["people"] == "one"
-    assert found["label"] == "booth 3"
-    assert found["size"] == "under 800 px"
-    assert found["person size"] == "5 to 30 %"
-    assert found["light"] == "dark"
+    kinds: dict[str, Any] = kinds_of(pixels, mask > 0, facts[1])
+    assert kinds["people"] == "one"
+    assert kinds["label"] == "booth 3"
+    assert kinds["size"] == "under 800 px"
+    assert kinds["person size"] == "5 to 30 %"
+    assert kinds["light"] == "dark"
     nobody = kinds_of(pixels, np.zeros_like(mask, bool), facts[0])
     assert nobody["people"] == "nobody"
     assert "label" not in nobody

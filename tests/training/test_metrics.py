@@ -28,9 +28,9 @@ def test_the_worked_example_in_the_docstring_holds() -> None:
 def test_iou_agrees_with_torchmetrics(seed: int) -> None:
     from torchmetrics.functional.classification import binary_jaccard_index
 
-    found, true = blobs(seed), blobs(seed + 100)
-    expected = float(binary_jaccard_index(torch.from_numpy(found), torch.from_numpy(true).int()))
-    assert iou(found, true) == pytest.approx(expected, abs=1e-6)
+    predicted, true = blobs(seed), blobs(seed + 100)
+    expected = float(binary_jaccard_index(torch.from_numpy(predicted), torch.from_numpy(true).int()))
+    assert iou(predicted, true) == pytest.approx(expected, abs=1e-6)
 
 
 def test_two_empty_masks_agree_and_one_empty_mask_does_not() -> None:
@@ -50,14 +50,14 @@ def test_the_edge_is_scikit_images_inner_boundary() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_boundary_f_agrees_with_a_plain_search_for_the_nearest_edge_pixel(seed: int) -> None:
-    found, true = blobs(seed), blobs(seed) ^ (blobs(seed + 50) & blobs(seed + 60))
+    predicted, true = blobs(seed), blobs(seed) ^ (blobs(seed + 50) & blobs(seed + 60))
     tolerance = 0.02
-    reach = tolerance * np.hypot(*found.shape)
-    a, b = np.argwhere(edge(found)), np.argwhere(edge(true))
+    reach = tolerance * np.hypot(*predicted.shape)
+    a, b = np.argwhere(edge(predicted)), np.argwhere(edge(true))
     distance = np.linalg.norm(a[:, None] - b[None], axis=2)
     precision, recall = (distance.min(1) <= reach).mean(), (distance.min(0) <= reach).mean()
     expected = 2 * precision * recall / (precision + recall)
-    assert boundary_f(found, true, tolerance) == pytest.approx(expected, abs=1e-6)
+    assert boundary_f(predicted, true, tolerance) == pytest.approx(expected, abs=1e-6)
 
 
 def test_pooled_iou_weighs_pixels_and_mean_iou_weighs_photos() -> None:

@@ -88,23 +88,23 @@ def test_a_worse_model_fails_and_few_photos_never_tell() -> None:
 
 
 def test_false_people_on_empty_photos_fail() -> None:
-    found = paired(np.zeros(200), empty=60)
-    assert judge(found).state == "not worse"
-    coverage = found.new["coverage"].copy()
+    comparison = paired(np.zeros(200), empty=60)
+    assert judge(comparison).state == "not worse"
+    coverage = comparison.new["coverage"].copy()
     coverage[-10:] = 0.05
-    verdict = judge(replace(found, new={**found.new, "coverage": coverage}))
+    verdict = judge(replace(comparison, new={**comparison.new, "coverage": coverage}))
     assert [check.name for check in verdict.checks if check.state == "worse"] == ["empty photos with false people"]
 
 
 def test_a_worse_calibration_and_a_slower_model_fail() -> None:
-    found = paired(np.zeros(100))
-    sure = found.new_bins.copy()
+    comparison = paired(np.zeros(100))
+    sure = comparison.new_bins.copy()
     sure[:, -1, 2] -= 0.05  # what it calls certain is wrong once in ten times
-    verdict = judge(replace(found, new_bins=sure))
+    verdict = judge(replace(comparison, new_bins=sure))
     assert [check.name for check in verdict.checks if check.state == "worse"] == ["calibration error"]
-    slow = judge(replace(found, seconds=found.seconds * (1, 1.2)))
+    slow = judge(replace(comparison, seconds=comparison.seconds * (1, 1.2)))
     assert [check.name for check in slow.checks if check.state == "worse"] == ["time per photo, ratio"]
-    assert judge(replace(found, seconds=found.seconds * (1, 1.2)), Margins(time=1.3)).state == "not worse"
+    assert judge(replace(comparison, seconds=comparison.seconds * (1, 1.2)), Margins(time=1.3)).state == "not worse"
 
 
 def test_weights_make_up_for_photos_that_were_kept_more_often() -> None:
@@ -134,9 +134,9 @@ def test_weighted_bootstrap_intervals_hold_what_they_promise() -> None:
 
 
 def test_reliability_counts_pixels_by_what_was_said() -> None:
-    said = np.array([[0, 0, 255, 255], [0, 128, 128, 255]], np.uint8)
-    true = said == 255
-    bins = reliability(said, true)
+    output = np.array([[0, 0, 255, 255], [0, 128, 128, 255]], np.uint8)
+    true = output == 255
+    bins = reliability(output, true)
     assert bins[:, 0].sum() == pytest.approx(1)
     assert bins[0].tolist() == [3 / 8, 0, 0]
     assert bins[-1].tolist() == [3 / 8, 3 / 8, 3 / 8]
@@ -144,5 +144,5 @@ def test_reliability_counts_pixels_by_what_was_said() -> None:
 
 
 def test_needed_shrinks_with_the_square() -> None:
-    found = judge(paired(noise(100, 0.03))).checks[0].figure
-    assert needed(found, Margins(mean=0.004)) == pytest.approx(needed(found, Margins(mean=0.002)) / 4, rel=0.01)
+    figure = judge(paired(noise(100, 0.03))).checks[0].figure
+    assert needed(figure, Margins(mean=0.004)) == pytest.approx(needed(figure, Margins(mean=0.002)) / 4, rel=0.01)

@@ -20,9 +20,9 @@ from humanseg.training.reliability import bins, calibration_error, learn, plot
 def boastful(count: int, seed: int = 0) -> list[tuple[float, float]]:
     """Pairs of one who says 0.1 to 0.3 too much."""
     random = np.random.default_rng(seed)
-    said = random.uniform(0.5, 1, count)
+    output = random.uniform(0.5, 1, count)
     return [
-        (float(a), float(np.clip(a - b, 0, 1))) for a, b in zip(said, random.uniform(0.1, 0.3, count), strict=True)
+        (float(a), float(np.clip(a - b, 0, 1))) for a, b in zip(output, random.uniform(0.1, 0.3, count), strict=True)
     ]
 
 
@@ -34,23 +34,23 @@ def test_the_error_is_the_mean_distance_of_word_and_deed() -> None:
 
 def test_every_pair_lies_in_one_bin() -> None:
     pairs = [(0.0, 0.1), (1.0, 1.0), (0.5, 0.4), *boastful(100)]
-    found = bins(pairs)
-    assert sum(each.photos for each in found) == len(pairs)
-    assert all(each.low <= each.confidence <= each.high for each in found)
+    groups = bins(pairs)
+    assert sum(group.photos for group in groups) == len(pairs)
+    assert all(group.low <= group.confidence <= group.high for group in groups)
 
 
 def test_what_is_learned_keeps_its_word_on_other_photos() -> None:
     calibration = learn(boastful(400))
     others = boastful(400, seed=1)
     assert calibration_error(others) > 0.15
-    assert calibration_error([(calibration(said), was) for said, was in others]) < 0.03
+    assert calibration_error([(calibration(output), was) for output, was in others]) < 0.03
 
 
 def test_a_calibration_never_ranks_photos_anew() -> None:
     calibration = learn(boastful(300))
-    said = [calibration(value) for value in np.linspace(0, 1, 101)]
-    assert said == sorted(said)
-    assert 0 <= said[0] <= said[-1] <= 1
+    output = [calibration(value) for value in np.linspace(0, 1, 101)]
+    assert output == sorted(output)
+    assert 0 <= output[0] <= output[-1] <= 1
 
 
 def test_too_few_photos_are_refused() -> None:
@@ -64,8 +64,8 @@ def test_it_is_kept_with_the_weights_and_served(tmp_path: Path) -> None:
     save_weights(path, UNet((4, 8)).eval(), input_size=64, threshold=0.5, calibration=halved.text())
     assert load_weights(path).spec.calibration == halved
     photo = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8))[1].tobytes()
-    found = Segmenter.load(path)(photo, threshold=0.01)
-    assert found.summary.confidence == pytest.approx(found.segmentation.summary().confidence / 2)
+    segmentation = Segmenter.load(path)(photo, threshold=0.01)
+    assert segmentation.summary.confidence == pytest.approx(segmentation.segmentation.summary().confidence / 2)
 
 
 def test_where_nobody_was_found_the_confidence_stays_as_it_is() -> None:

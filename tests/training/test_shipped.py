@@ -63,9 +63,9 @@ def test_the_model_card_names_the_file_that_ships() -> None:
 def test_the_astronaut_is_found(weights: Weights, astronaut: np.ndarray) -> None:
     person, counted = reference()
     engine = reference_engine(weights.network, weights.spec)
-    found = segment(engine, weights.spec, astronaut, threshold=weights.spec.threshold).mask > 0
-    both = np.count_nonzero(found & person & counted)
-    either = np.count_nonzero((found | person) & counted)
+    segmentation = segment(engine, weights.spec, astronaut, threshold=weights.spec.threshold).mask > 0
+    both = np.count_nonzero(segmentation & person & counted)
+    either = np.count_nonzero((segmentation | person) & counted)
     assert both / either > 0.93
 
 

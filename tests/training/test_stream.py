@@ -45,8 +45,8 @@ def test_a_batch_has_one_of_the_shapes_that_are_served(stream: Stream) -> None:
     kinds, shapes = set(), set()
     for index in range(0, 60, 2):
         first, second = stream[index], stream[index + 1]
-        for one, other in zip(first, second, strict=True):
-            assert one.shape == other.shape
+        for step, other in zip(first, second, strict=True):
+            assert step.shape == other.shape
         seen, clean, mask, taught = first
         assert seen.shape == clean.shape == (3, *mask.shape[1:])
         assert taught.shape == (1, 1, 1)
@@ -89,10 +89,10 @@ def test_a_box_gets_the_shape_of_the_frame_inside_the_photo() -> None:
         photo = tuple(int(side) for side in random.integers(60, 900, 2))
         top, left = int(random.integers(0, photo[0] - 32)), int(random.integers(0, photo[1] - 32))
         bottom, right = int(random.integers(top + 32, photo[0] + 1)), int(random.integers(left + 32, photo[1] + 1))
-        found = fitted(random, Box(left, top, right, bottom), photo, (384, 288))
-        assert 0 <= found.left < found.right <= photo[1]
-        assert 0 <= found.top < found.bottom <= photo[0]
-        aspect = (found.right - found.left) / (found.bottom - found.top) / (288 / 384)
+        box = fitted(random, Box(left, top, right, bottom), photo, (384, 288))
+        assert 0 <= box.left < box.right <= photo[1]
+        assert 0 <= box.top < box.bottom <= photo[0]
+        aspect = (box.right - box.left) / (box.bottom - box.top) / (288 / 384)
         assert 0.88 < aspect < 1.13
 
 
