@@ -56,7 +56,7 @@ class ResumeLog:
         self._append({"result": self._line(job)})
 
     def deliver(self, job: Job, *, whole: bool = True) -> None:
-        """The result lies where it belongs."""
+        """Does nothing: the result is at its destination."""
 
     def finish(self, job: Job, model_version: str) -> None:
         """Record that the job's result is written."""

@@ -137,22 +137,22 @@ def refuse(options: Mapping[str, Any], *, clip: bool) -> None:
 
 
 def _is_folder(sources: list[str], out: str) -> bool:
-    """Whether the results go into a folder: of several photos they must, of one they do where `out` is one."""
+    """Whether the results go into a folder: always for several photos, for one if `out` is a folder."""
     single = len(sources) == 1 and is_single(sources[0])
     if out == STDOUT:
         if not single:
-            raise CommandError("-o - takes the result of one photo or clip; name a folder for more")
+            raise CommandError("-o - writes the result of one photo or clip; use a folder for several")
         return False
     if out.startswith(s3.SCHEME):
         folder = s3.parse(out).is_folder
         if not (single or folder):
-            raise CommandError(f"{out} is one object; end it in / for the results of several photos")
+            raise CommandError(f"{out} is one object; for several photos use a prefix that ends with /")
         return folder
     return not single or Path(out).is_dir() or out.endswith("/")
 
 
 def _becomes_folder(sources: list[Source], out: str, format: str | None) -> bool:
-    """Whether the result is one clip as pictures, a folder by itself, which then is `out`."""
+    """Whether the result is the frames of one clip, so that `out` is their folder."""
     ends_like_a_picture = Path(out).suffix.lower() in (".png", ".webp", ".jpg", ".jpeg")
     return len(sources) == 1 and format == "png" and not ends_like_a_picture and _is_clip(sources[0], format)
 
@@ -160,14 +160,14 @@ def _becomes_folder(sources: list[Source], out: str, format: str | None) -> bool
 def _jobs(
     sources: list[Source], out: str, scratch: Path | None, many: bool, options: Mapping[str, Any]
 ) -> tuple[list[Job], Path]:
-    """The jobs, and the file or folder of their results on this machine: `out`, or one in `scratch`."""
+    """The jobs, and the local file or folder of their results: `out`, or a path in `scratch`."""
     wanted, output = options["format"], options["output"]
 
     def suffix(source: Source) -> str:
         if _is_clip(source, wanted):
             container = container_for(wanted, Path(), output)
             if container == "png" and scratch is not None:
-                raise CommandError("a clip as a folder of pictures stays on this machine: name a folder with -o")
+                raise CommandError("the frames of a clip can only be written to a local folder: use -o FOLDER")
             return "" if container == "png" else f".{container}"
         return ".json" if output == "json" else SUFFIX.get(wanted or "png", ".png")
 
@@ -188,7 +188,7 @@ def _results(out: str, place: Path, many: bool, identity: Mapping[str, str]) -> 
 
 
 def _is_clip(source: Source, container: str | None) -> bool:
-    """Whether a source is a clip: by its first bytes, or by its name where it is still to be fetched."""
+    """Whether a source is a clip: by its first bytes, or by its name if it is not downloaded yet."""
     if source.download:
         return source.path.suffix in CLIPS
     return is_a_clip(source.path, container)

@@ -156,20 +156,20 @@ class Client:
             threshold: decision threshold between 0 and 1, both excluded.
             background: `#rrggbb` or `blur`, for `composite`.
             keep: `all`, or `largest` for the largest connected person region of each frame.
-            version: ask this version of the model instead of the default one.
-            archive: True or False to agree or object to frames of the clip being kept.
-            label: a word of yours to be kept with their records.
-            progress: told the frames done and the frames to expect (0: unknown), from another thread.
+            version: model version; by default the default version.
+            archive: consent to archive frames of the clip: True or False.
+            label: stored with their records.
+            progress: called with the finished and the expected frames (0: unknown), in another thread.
             timeout: seconds to wait for the answer.
 
         Raises:
-            As `segment`; TooLargeError above the bounds, UnavailableError while another clip is under work.
+            As `segment`; TooLargeError above the limits, UnavailableError while the server processes another clip.
         """
         options = _options(
             threshold, archive, output=output, format=format, background=background, keep=keep, label=label
         )
         content = photo_bytes(clip)
-        with self._told(progress, version) as token:
+        with self._polled(progress, version) as token:
             return read_clip(self._post(content, {**options, **token}, version, timeout=timeout))
 
     def _post(
@@ -186,8 +186,8 @@ class Client:
         return self._transport.send("POST", self._path(version), data=content, headers=headers, timeout=timeout)
 
     @contextmanager
-    def _told(self, progress: Callable[[int, int], None] | None, version: str | None) -> Iterator[dict[str, str]]:
-        """The option under which a clip is sent, while `progress` is told how far it is."""
+    def _polled(self, progress: Callable[[int, int], None] | None, version: str | None) -> Iterator[dict[str, str]]:
+        """Poll the progress of a clip and report it to `progress`; yields the option to send with the clip."""
         if progress is None:
             yield {}
             return

@@ -45,10 +45,9 @@ EFFECTS = {
 def without_effect(
     options: Mapping[str, str | None], *, clip: bool, spell: Callable[[str, str], str] = "{}={}".format
 ) -> str | None:
-    """Why one of the options has no effect on the output, and what to do about it; None where all have one.
+    """Explain why an option has no effect on the output, and how to fix it. None if every option has an effect.
 
-    options: by name, `output` among them; None stands for not given. spell: an option and its value as the caller
-    writes them.
+    options: by name, including `output`; None means not given. spell: formats an option and its value.
     """
     output = options["output"] or "mask"
     if clip and output == "json":

@@ -1,7 +1,7 @@
-"""The server's folder in TMPDIR: its own while it runs, and gone afterwards.
+"""The server's temporary folder in TMPDIR: private to the server, and removed when it stops.
 
-A server that was killed can't remove its folder. The lock on it went with the process, so that the next server of the
-same user knows that nobody uses the folder any more, and removes it.
+A killed server can't remove its folder, but its lock is released with the process. So the next server of the same
+user detects stale folders and removes them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from humanseg.serve.settings import ServeSettings
 
 @contextlib.contextmanager
 def temporary_folder(settings: ServeSettings) -> Iterator[Path]:
-    """An empty folder of this server alone, with a short path: worker sockets lie in it (108 bytes at most).
+    """An empty folder for this server only. Its path is short, because it contains sockets (at most 108 bytes).
 
     Raises:
-        StartError: it belongs to somebody else.
+        StartError: it belongs to another user.
     """
     mine = f"humanseg-{os.getuid()}-"
     folder = Path(tempfile.gettempdir()) / f"{mine}{settings.ports['INFERENCE_PORT']}"

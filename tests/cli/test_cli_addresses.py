@@ -118,7 +118,7 @@ def test_a_terminal_gets_no_bytes_and_gives_none(server: Server, astronaut_jpeg:
         ((".", "-o", "-"), "one photo or clip"),
         (("-", "-", "-o", "out"), "use - once"),
         (("a.jpg", "-o", "-", "--json"), "both write to standard output"),
-        (("a.jpg", "b.jpg", "-o", "s3://bucket/out"), "end it in /"),
+        (("a.jpg", "b.jpg", "-o", "s3://bucket/out"), "a prefix that ends with /"),
         (("a.jpg", "-o", "s3:///key"), "has no bucket name"),
     ],
 )

@@ -83,7 +83,7 @@ def records_root(prefix: str) -> str:
 
 
 def corrections_root(prefix: str) -> str:
-    """Where corrected masks lie that were sent back and wait for somebody to look: where a server may write."""
+    """The prefix of corrected masks that wait for review; below `records_root`, so that a server may write there."""
     return f"{prefix}/v2/corrections"
 
 

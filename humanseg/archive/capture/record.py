@@ -129,7 +129,7 @@ class StoredRecord:
 
     @property
     def photo_id(self) -> str:
-        """The request id of the photo: whoever erases that erases this."""
+        """The request id of the photo; erasing the photo erases this record."""
         return self.request_id
 
     def parts(self) -> dict[str, tuple[int, str]]:

@@ -183,7 +183,7 @@ def _take_inventory(reader: Reader, shelf: Shelf) -> _Inventory:
     segments: dict[str, Listed] = {}
     old: dict[str, list[str]] = {}
     pages = reader.store.client.get_paginator("list_object_versions")
-    for kind in ("segments", "records"):  # below the root of the records lies that of the corrections, too
+    for kind in ("segments", "records"):  # corrections are below the root of the records, too
         for item in (
             item
             for page in pages.paginate(Bucket=reader.store.destination.bucket, Prefix=f"{shelf.root}/{kind}/")
