@@ -23,9 +23,9 @@ from humanseg.archive.read.two_samples import (
     compare_shares,
 )
 from humanseg.cli.archive import app
+from tests.archive.commands import archive_photos
 from tests.archive.helpers import NOON as NOON_UTC
 from tests.archive.helpers import Bucket
-from tests.archive.test_commands import archive_photos
 
 Table = dict[str, np.ndarray]
 NOON = np.datetime64("2026-11-20T12:00:00", "us")

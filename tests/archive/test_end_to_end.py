@@ -28,7 +28,7 @@ from tests.archive import photos
 from tests.archive.faults import FAULTS, FaultyProxy
 from tests.archive.helpers import Bucket, bucket_of
 from tests.archive.load import Load
-from tests.archive.test_uploader import wait_for
+from tests.archive.shipping import wait_for
 from tests.running import Server
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.spool import records_of
 from tests.archive import photos
 from tests.archive.helpers import FAST, SCHEMA, Bucket, Numbers, digest, exchange
-from tests.archive.test_uploader import wait_for
+from tests.archive.shipping import wait_for
 
 
 def archive_at(state_dir: Path, numbers: Numbers | None = None, **settings: Any) -> Archive:

@@ -20,7 +20,7 @@ from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
 from humanseg.archive.ship.uploader import Uploader
 from tests.archive.helpers import FAST, Numbers
-from tests.archive.test_uploader import fill, spool_at
+from tests.archive.shipping import fill, spool_at
 from tests.deploy import moto_server
 
 BUCKET = "archive-of-the-test"
@@ -32,16 +32,13 @@ POLICY = {
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[moto_server.Moto]:
-    running = moto_server.start()
-    yield running
-    running.stop()
+    with moto_server.running(BUCKET) as moto:
+        yield moto
 
 
 @pytest.fixture(scope="module")
 def role(moto: moto_server.Moto) -> dict[str, str]:
     """Credentials of the role, as an instance would get them, with enforcement on from here."""
-    where = {"LocationConstraint": moto_server.REGION}
-    moto.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
     moto.client("s3").put_object(Bucket=BUCKET, Key="humanseg/v2/records/dt=2026-01-01/seen.parquet", Body=b"{}")
     credentials = moto.take_role("server", {"put": POLICY})
     moto.enforce(0)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from humanseg.archive.read.export_formats import brush_rle
 from humanseg.archive.read.labels import read_labels
+from tests.archive.commands import Run, archive_photos, lines_of
 from tests.archive.helpers import Bucket
-from tests.archive.test_commands import Run, archive_photos, lines_of
 
 
 def half(left: bool = True) -> np.ndarray:

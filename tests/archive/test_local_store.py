@@ -24,7 +24,7 @@ from humanseg.archive.ship import local_store as local_store_module
 from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.local_store import GRPC_OFFSET, PORT_NAMES, LocalStore
 from humanseg.archive.ship.store import BucketSettings, Store
-from tests.archive.test_uploader import wait_for
+from tests.archive.shipping import wait_for
 
 pytestmark = pytest.mark.slow  # together about 20 s of waiting for what fails and comes back
 

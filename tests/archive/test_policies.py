@@ -24,8 +24,8 @@ from humanseg.archive.read.verify import verify
 from humanseg.archive.ship.destination import Destination
 from humanseg.archive.ship.store import BucketSettings, Store
 from tests.archive.helpers import NOON
+from tests.archive.shipping import fill, spool_at
 from tests.archive.test_iam import ship
-from tests.archive.test_uploader import fill, spool_at
 from tests.deploy import moto_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,11 +35,8 @@ LATER = datetime(2026, 12, 1, tzinfo=timezone.utc)
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[moto_server.Moto]:
-    running = moto_server.start()
-    where = {"LocationConstraint": moto_server.REGION}
-    running.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
-    yield running
-    running.stop()
+    with moto_server.running(BUCKET) as moto:
+        yield moto
 
 
 def policy(name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from humanseg.archive.read.compact import compact
 from humanseg.archive.read.verify import verify
 from humanseg.archive.ship import groups
 from tests.archive.helpers import NOON, Bucket, exchange
-from tests.archive.test_uploader import spool_at, uploader_for, writer
+from tests.archive.shipping import spool_at, uploader_for, writer
 
 Run = Callable[..., Result]
 SCHEMA = json.loads((Path(capture.__file__).parent / "correction.schema.json").read_text())

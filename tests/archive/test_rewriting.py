@@ -23,7 +23,7 @@ from humanseg.archive.read.reader import Damaged, Gone, Reader
 from humanseg.archive.read.rewriting import Busy, lease
 from humanseg.archive.ship import groups
 from tests.archive.helpers import NOON, Bucket, digest, exchange
-from tests.archive.test_uploader import fill, spool_at, uploader_for, wait_for, waiting, writer
+from tests.archive.shipping import fill, spool_at, uploader_for, wait_for, waiting, writer
 
 LATER = datetime(2026, 12, 1, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)

@@ -14,32 +14,11 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from humanseg.archive.capture.record import Record, StoredRecord, build_record
+from humanseg.archive.capture.record import StoredRecord
 from humanseg.archive.capture.segment import Damaged, Torn, Whole, scan
 from humanseg.archive.capture.spool import Spool, whole_end
 from humanseg.archive.capture.tar import END
-from humanseg.archive.capture.writer import SegmentWriter
-from tests.archive.helpers import exchange
-
-
-def record(number: int, photo: bytes | None = None) -> Record:
-    given = exchange(number)
-    return build_record(
-        given,
-        given.photo if photo is None else photo,
-        "jpeg",
-        given.mask_png(),
-        mode="opt-out",
-        reason="sample",
-        probability=1.0,
-        passed_over={"declined": 0, "sampled_out": 0, "dropped": 0},
-    )
-
-
-RECORDS = [record(number, bytes([number]) * size) for number, size in enumerate((700, 1, 512, 1300, 0))]
-BYTES = [b"".join(record.blocks) for record in RECORDS]
-SEGMENT = b"".join(BYTES)
-IDS = [record.stored.request_id for record in RECORDS]
+from tests.archive.records import BYTES, IDS, RECORDS, SEGMENT, make_record, writer_at
 
 
 def ids_in(data: bytes) -> list[str]:
@@ -119,11 +98,6 @@ def test_a_record_of_another_name_is_none() -> None:
     assert ids_in(swapped + BYTES[2]) == [IDS[2]]
 
 
-def writer_at(root: Path, **changes: object) -> SegmentWriter:
-    values: dict[str, object] = {"segment_bytes": 1 << 20, "segment_seconds": 60.0, **changes}
-    return SegmentWriter(root, **values)  # type: ignore[arg-type]
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset closes no file
 def test_other_tools_read_a_sealed_segment(tmp_path: Path) -> None:
     writer = writer_at(tmp_path)
@@ -190,10 +164,10 @@ def test_a_full_disk_in_the_middle_of_an_append_costs_that_record_alone(small_di
     kept = []
     with pytest.raises(OSError, match="No space left|bytes were written"):  # noqa: PT012
         for number in range(100):
-            large = record(number, b"x" * 300_000)
+            large = make_record(number, b"x" * 300_000)
             writer.append(large)
             kept.append(large.stored.request_id)
-    writer.append(record(1, b"y" * 100))
+    writer.append(make_record(1, b"y" * 100))
     writer.seal()
     (path,) = Spool(small_disk).sealed()
     assert ids_in(path.read_bytes())[:-1] == kept

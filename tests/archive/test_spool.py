@@ -19,7 +19,7 @@ from humanseg.archive.capture.spool import Spool, claimed, records_of
 from humanseg.archive.capture.writer import SegmentWriter
 from humanseg.archive.ship import groups
 from tests.archive.helpers import NOON
-from tests.archive.test_segment import BYTES, IDS, RECORDS, writer_at
+from tests.archive.records import BYTES, IDS, RECORDS, writer_at
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,7 +67,7 @@ def test_the_segment_of_a_dead_writer_is_cut_back_and_sealed(tmp_path: Path, tor
         """
         import os, sys
         from pathlib import Path
-        from tests.archive.test_segment import BYTES, RECORDS, writer_at
+        from tests.archive.records import BYTES, RECORDS, writer_at
         writer = writer_at(Path(sys.argv[1]))
         writer.append(RECORDS[0])
         os.write(writer._descriptor, BYTES[1][: int(sys.argv[2])])

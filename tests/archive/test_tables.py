@@ -16,7 +16,7 @@ from humanseg.archive.capture.record import StoredRecord
 from humanseg.archive.read.query import query
 from humanseg.archive.ship.table import RECORDS, stored_record, to_parquet
 from tests.archive.helpers import NOON, Bucket
-from tests.archive.test_uploader import fill, uploader_for
+from tests.archive.shipping import fill, uploader_for
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "humanseg" / "archive" / "read" / "README.md").read_text()

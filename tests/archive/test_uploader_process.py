@@ -15,7 +15,7 @@ from humanseg.archive.capture.hook import Archive, Outcome
 from humanseg.archive.capture.settings import ArchiveSettings
 from humanseg.archive.capture.uploader_process import MODULE
 from tests.archive.helpers import FAST, Bucket, Numbers, digest, exchange
-from tests.archive.test_uploader import reported, wait_for, workers
+from tests.archive.shipping import reported, wait_for, workers
 
 ROOT = Path(__file__).resolve().parents[2]
 

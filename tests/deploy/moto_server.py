@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,18 +65,30 @@ class Moto:
             assert answer.status == 200
 
     def stop(self) -> None:
-        self.process.kill()
+        self.process.kill()  # also while it is stopped by SIGSTOP
         self.process.wait()
 
 
-def start(**environment: str) -> Moto:
-    """Start on a free port; `environment` sets moto's own switches."""
+@contextlib.contextmanager
+def running(*buckets: str) -> Iterator[Moto]:
+    """A server with these S3 buckets, stopped at the end."""
+    moto = start()
+    try:
+        for bucket in buckets:
+            moto.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        yield moto
+    finally:
+        moto.stop()
+
+
+def start() -> Moto:
+    """Start on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        env={**os.environ, "AWS_DEFAULT_REGION": REGION, **environment},
+        env={**os.environ, "AWS_DEFAULT_REGION": REGION},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

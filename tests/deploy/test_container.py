@@ -45,12 +45,8 @@ def docker() -> Iterator[docker_daemon.Docker]:
 
 @pytest.fixture
 def moto() -> Iterator[moto_server.Moto]:
-    running = moto_server.start()
-    place = {"LocationConstraint": moto_server.REGION}
-    running.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
-    yield running
-    running.process.send_signal(signal.SIGCONT)
-    running.stop()
+    with moto_server.running(BUCKET) as moto:
+        yield moto
 
 
 class Container:

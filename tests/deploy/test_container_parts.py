@@ -222,13 +222,17 @@ class Scaling:
         self._server.server_close()
 
 
+@pytest.fixture
+def moto() -> Iterator[moto_server.Moto]:
+    with moto_server.running(BUCKET) as moto:
+        yield moto
+
+
 @pytest.mark.slow
 def test_an_instance_that_is_taken_out_drains_and_then_says_that_it_may_go(
-    metadata: Metadata, tmp_path: Path, astronaut_jpeg: bytes
+    metadata: Metadata, moto: moto_server.Moto, tmp_path: Path, astronaut_jpeg: bytes
 ) -> None:
-    moto, scaling = moto_server.start(), Scaling()
-    place = {"LocationConstraint": moto_server.REGION}
-    moto.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
+    scaling = Scaling()
     *ports, health_port = free_ports(len(PORT_NAMES) + 1)
     metadata.pages["instance-id"] = lambda: "i-0123456789abcdef0"
     environment = {
@@ -289,7 +293,6 @@ def test_an_instance_that_is_taken_out_drains_and_then_says_that_it_may_go(
         process.terminate()
         process.wait(90)
         log.close()
-        moto.stop()
         scaling.close()
 
 

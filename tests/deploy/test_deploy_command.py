@@ -33,9 +33,8 @@ RELEASE = ("ReleaseBucket=releases", "ReleaseKey=photos/2.1.mar")
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[moto_server.Moto]:
-    running = moto_server.start()
-    yield running
-    running.stop()
+    with moto_server.running() as moto:
+        yield moto
 
 
 @pytest.fixture(scope="module")

@@ -24,15 +24,12 @@ BUCKET = VALUES["ArchiveBucket"]
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[moto_server.Moto]:
-    running = moto_server.start()
-    s3 = running.client("s3")
-    for bucket in (BUCKET, VALUES["ReleaseBucket"]):
-        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": moto_server.REGION})
-    s3.put_object(Bucket=BUCKET, Key="humanseg/v2/seen", Body=b"a photo")
-    s3.put_object(Bucket=VALUES["ReleaseBucket"], Key=VALUES["ReleaseKey"], Body=b"a model")
-    s3.put_object(Bucket=VALUES["ReleaseBucket"], Key="photos/other.mar", Body=b"another model")
-    yield running
-    running.stop()
+    with moto_server.running(BUCKET, VALUES["ReleaseBucket"]) as moto:
+        s3 = moto.client("s3")
+        s3.put_object(Bucket=BUCKET, Key="humanseg/v2/seen", Body=b"a photo")
+        s3.put_object(Bucket=VALUES["ReleaseBucket"], Key=VALUES["ReleaseKey"], Body=b"a model")
+        s3.put_object(Bucket=VALUES["ReleaseBucket"], Key="photos/other.mar", Body=b"another model")
+        yield moto
 
 
 @pytest.fixture

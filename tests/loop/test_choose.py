@@ -21,7 +21,7 @@ from humanseg.segmentation.unet import UNet
 from humanseg.segmentation.weights import save_weights
 from humanseg.training.encoder import Encoder, load_encoder
 from tests.archive.helpers import NOON, Bucket, bucket_of, exchange
-from tests.archive.test_uploader import uploader_for, writer
+from tests.archive.shipping import uploader_for, writer
 from tests.running import encoded
 from tests.training.conftest import draw
 

@@ -23,7 +23,7 @@ from humanseg.loop.predictions import Window
 from humanseg.loop.replay import here, replay
 from humanseg.training.encoder import load_encoder
 from tests.archive.helpers import NOON, Bucket, bucket_of, exchange
-from tests.archive.test_uploader import uploader_for, writer
+from tests.archive.shipping import uploader_for, writer
 from tests.running import ROOT
 
 pytestmark = pytest.mark.slow

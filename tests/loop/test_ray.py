@@ -24,9 +24,9 @@ from humanseg.archive.ship.local_store import LocalStore
 from humanseg.loop.predictions import Window
 from humanseg.loop.replay import here, replay
 from humanseg.training.encoder import load_encoder
+from tests.archive.commands import archive_photos
 from tests.archive.faults import FaultyProxy
 from tests.archive.helpers import NOON, Bucket, bucket_of
-from tests.archive.test_commands import archive_photos
 from tests.running import ROOT
 
 pytestmark = pytest.mark.slow

@@ -31,8 +31,8 @@ from humanseg.segmentation.unet import UNet
 from humanseg.segmentation.weights import save_weights
 from humanseg.training.candidates import load_candidate
 from humanseg.training.encoder import EMBEDDED, Encoder, Features, embed, load_encoder
+from tests.archive.commands import archive_photos
 from tests.archive.helpers import NOON, Bucket, bucket_of
-from tests.archive.test_commands import archive_photos
 
 SINCE = NOON - timedelta(days=9)
 
