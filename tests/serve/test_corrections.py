@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,13 +73,6 @@ def test_nothing_but_pixels_is_kept(server: Server) -> None:
     for path in Spool(server.state_dir / "spool").files():
         assert b"a secret in a mask" not in path.read_bytes()
         assert b"behind the end" not in path.read_bytes()
-
-
-@pytest.mark.slow
-def test_a_server_with_keys_asks_for_one(make_server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    keys = tmp_path / "keys"
-    keys.write_text("0" * 64 + " ada 2099-01-01\n")
-    assert send(make_server(API_KEYS_FILE=str(keys))).status_code == 401
 
 
 def test_what_is_kept_has_the_masks_pixels() -> None:
