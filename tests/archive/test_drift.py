@@ -121,6 +121,7 @@ def test_few_photos_and_missing_columns_say_so() -> None:
     assert "too few" in next(finding for finding in drift(unknown, before) if finding.name == "sharpness").note
 
 
+@pytest.mark.slow
 def test_p_values_are_evenly_spread_when_nothing_changes() -> None:
     random = np.random.default_rng(0)
     p_values: dict[str, list[float]] = {"numbers": [], "categories": [], "shares": [], "embeddings": []}

@@ -7,6 +7,7 @@ import json
 import tarfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,17 +74,18 @@ def test_a_bad_mask_is_named_and_nothing_is_uploaded(
     assert [key for key in bucket.objects() if key.startswith("labels/")] == []
 
 
-@pytest.mark.parametrize("name", ["../../secret", "a/b", "..", "NAME"])
-@pytest.mark.parametrize("field", ["name", "request_ids"])
-def test_names_in_a_manifest_are_checked(tmp_path: Path, bucket: Bucket, run: Run, name: str, field: str) -> None:
+def test_names_in_a_manifest_are_checked(tmp_path: Path, bucket: Bucket, run: Run) -> None:
     archive_photos(tmp_path, bucket, 1)
     to = tmp_path / "data"
     run("export", "--to", to, "--since", "2026-11-01")
     (row,) = lines_of(to / "manifest.jsonl")
-    row[field] = name if field == "name" else [f"{name}/.." if name == "NAME" else name]
-    (to / "manifest.jsonl").write_text(json.dumps(row) + "\n")
-    for command in (("import-labels", to, "--by", "ada"), ("export", "--to", to, "--since", "2026-11-01")):
-        assert "is not a manifest of `humanseg archive export`" in str(run(*command, status=1).exception)
+    bad: list[dict[str, Any]] = [{"name": name} for name in ("../../secret", "a/b", "..", "NAME")]
+    bad += [{"request_ids": [name]} for name in ("../../secret", "a/b", "..", "NAME/..")]
+    for fields in bad:
+        (to / "manifest.jsonl").write_text(json.dumps({**row, **fields}) + "\n")
+        for command in (("import-labels", to, "--by", "ada"), ("export", "--to", to, "--since", "2026-11-01")):
+            error = str(run(*command, status=1).exception)
+            assert "is not a manifest of `humanseg archive export`" in error, fields
     assert [key for key in bucket.objects() if key.startswith("labels/")] == []
 
 

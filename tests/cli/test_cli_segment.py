@@ -88,6 +88,7 @@ def test_a_second_run_does_only_what_is_missing(humanseg: Run, server: Server, p
     assert [Path(photo["photo"]).name for photo in again["skipped"]] == ["c.webp"]
 
 
+@pytest.mark.slow
 def test_other_options_make_every_result_again(humanseg: Run, server: Server, photos: Path, tmp_path: Path) -> None:
     words = ("segment", photos, "-o", tmp_path / "out", "--url", server.url, "--json")
     humanseg(*words)
@@ -127,6 +128,7 @@ def test_two_photos_of_one_name_get_a_result_each(
     assert results(tmp_path / "out") == [".humanseg.jsonl", "a.jpg.png", "a.png.png", "b.png", "sub/c.png"]
 
 
+@pytest.mark.slow
 def test_results_below_the_photos_are_no_photos_next_time(humanseg: Run, server: Server, photos: Path) -> None:
     words = ("segment", photos, "-o", photos / "out", "--url", server.url, "--json")
     assert len(json.loads(humanseg(*words).stdout)["done"]) == 3

@@ -136,6 +136,7 @@ def test_the_command_goes_on_with_the_same_words_though_the_time_they_mean_has_m
         call("3d")
 
 
+@pytest.mark.slow
 def test_records_that_were_compacted_or_erased_are_there_once_or_not_at_all(
     tmp_path: Path, local_store: LocalStore, weights: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_records_that_were_compacted_or_erased_are_there_once_or_not_at_all(
     assert len(list(to.glob("*.parquet"))) == len(bucket.reader.records.tables(f"{NOON:%Y-%m-%d}"))
 
 
+@pytest.mark.slow
 def test_a_segment_that_is_rewritten_during_a_replay_is_done_under_its_new_name(
     tmp_path: Path, local_store: LocalStore, weights: Path
 ) -> None:

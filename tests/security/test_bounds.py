@@ -44,6 +44,7 @@ def test_too_much_work_is_refused_before_a_decoder_sees_it(name: str, monkeypatc
         read_photo(data)
 
 
+@pytest.mark.slow
 def test_a_bound_costs_next_to_nothing_where_nothing_is_wrong() -> None:
     """CPU time of the walk beside that of decoding, in one process: machine and load are the same for both."""
     code = (
@@ -104,9 +105,11 @@ ORDINARY = {
     "avif": lambda: saved("avif", exif=phone_exif()),
     "bmp": lambda: saved("bmp"),
 }
+LARGE = "large progressive jpeg"
+ORDINARY_MARKED = [pytest.param(name, marks=pytest.mark.slow if name == LARGE else ()) for name in ORDINARY]
 
 
-@pytest.mark.parametrize("name", ORDINARY)
+@pytest.mark.parametrize("name", ORDINARY_MARKED)
 def test_what_people_send_is_read(name: str) -> None:
     assert read_photo(ORDINARY[name]()).pixels.size
 
@@ -121,7 +124,7 @@ def test_a_heic_of_tiles_is_read(tmp_path: Path) -> None:
         check_bounds(heic_tiles(17), 50_000_000)  # 17 x 12 megapixels
 
 
-@pytest.mark.parametrize("name", [*ORDINARY, "exif"])
+@pytest.mark.parametrize("name", [*ORDINARY_MARKED, "exif"])
 def test_a_cut_off_file_never_breaks_the_walk(name: str) -> None:
     data = exif_entries(MAX_ENTRIES, 8) if name == "exif" else ORDINARY[name]()
     rng = np.random.default_rng(5)

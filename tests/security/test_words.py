@@ -49,7 +49,7 @@ def test_json_that_is_too_large_a_structure_is_not_parsed(server: Server, body: 
     assert mark in answer.json()["message"]
 
 
-@pytest.mark.parametrize("number", [500, 50_000])
+@pytest.mark.parametrize("number", [500, pytest.param(50_000, marks=pytest.mark.slow)])
 def test_fields_are_counted(server: Server, astronaut_jpeg: bytes, number: int) -> None:
     fields = {f"f{number}": "1" for number in range(number)}
     answer = requests.post(server.predictions, files={"image": astronaut_jpeg}, data=fields, timeout=60)

@@ -243,7 +243,7 @@ def test_sharded_and_folder_forms_of_hugging_face(tmp_path: Path, network: Tutor
 
 
 @pytest.mark.parametrize("classes", [1, 2])
-@pytest.mark.parametrize("bilinear", [True, False])
+@pytest.mark.parametrize("bilinear", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_most_copied_unet_is_recognised(tmp_path: Path, classes: int, bilinear: bool) -> None:
     torch.manual_seed(1)
     network = used(CopiedUNet(classes, bilinear, width=4))

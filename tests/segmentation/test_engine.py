@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from humanseg.segmentation.engine import OpenVinoEngine, make_engine, reference_engine, warm_up
+from humanseg.segmentation.engine import Engine, OpenVinoEngine, make_engine, reference_engine, warm_up
 from humanseg.segmentation.frame import to_frame
 from humanseg.segmentation.quiet_openvino import core
 from humanseg.segmentation.spec import Spec
@@ -48,10 +48,18 @@ def graph(tmp_path_factory: pytest.TempPathFactory, spec: Spec) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reference(batch: np.ndarray) -> np.ndarray:
-    return reference_engine(load_weights(DEFAULT_WEIGHTS).network, load_weights(DEFAULT_WEIGHTS).spec, threads=2)(
-        batch
-    )
+def torch_engine(spec: Spec) -> Engine:
+    return reference_engine(load_weights(DEFAULT_WEIGHTS).network, spec, threads=2)
+
+
+@pytest.fixture(scope="module")
+def float32_engine(graph: Path, spec: Spec) -> Engine:
+    return OpenVinoEngine(graph, spec, threads=1, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def reference(torch_engine: Engine, batch: np.ndarray) -> np.ndarray:
+    return torch_engine(batch)
 
 
 def test_reference_gives_probabilities(reference: np.ndarray, batch: np.ndarray) -> None:
@@ -62,9 +70,10 @@ def test_reference_gives_probabilities(reference: np.ndarray, batch: np.ndarray)
     assert reference.std() > 0.05
 
 
-def test_openvino_in_float32_agrees_with_torch(graph: Path, batch: np.ndarray, reference: np.ndarray) -> None:
-    engine = OpenVinoEngine(graph, load_weights(DEFAULT_WEIGHTS).spec, threads=1, precision="float32")
-    assert np.abs(engine(batch) - reference).max() < FLOAT32_MOST
+def test_openvino_in_float32_agrees_with_torch(
+    float32_engine: Engine, batch: np.ndarray, reference: np.ndarray
+) -> None:
+    assert np.abs(float32_engine(batch) - reference).max() < FLOAT32_MOST
 
 
 def test_openvino_in_bfloat16_agrees_with_torch(graph: Path, batch: np.ndarray, reference: np.ndarray) -> None:
@@ -99,16 +108,13 @@ def test_answers_do_not_depend_on_the_batch(graph: Path, batch: np.ndarray) -> N
 
 @pytest.mark.parametrize(("height", "width"), [(3, 4), (2, 3), (16, 9), (1, 1), (1, 100)])
 def test_a_frame_of_any_shape_gets_the_answer_that_torch_gives(
-    graph: Path, astronaut: np.ndarray, spec: Spec, height: int, width: int
+    float32_engine: Engine, torch_engine: Engine, astronaut: np.ndarray, spec: Spec, height: int, width: int
 ) -> None:
     photo = astronaut[: max(1, 512 * height // max(height, width)), : 512 * width // max(height, width)]
     frame = to_frame(photo, spec)[None]
-    answer = OpenVinoEngine(graph, load_weights(DEFAULT_WEIGHTS).spec, threads=1, precision="float32")(frame)
+    answer = float32_engine(frame)
     assert answer.shape == (1, *frame.shape[2:])
-    reference = reference_engine(
-        load_weights(DEFAULT_WEIGHTS).network, load_weights(DEFAULT_WEIGHTS).spec, threads=2
-    )(frame)
-    assert np.abs(answer - reference).max() < FLOAT32_MOST
+    assert np.abs(answer - torch_engine(frame)).max() < FLOAT32_MOST
 
 
 def test_auto_takes_openvino_without_a_gpu(graph: Path, spec: Spec) -> None:

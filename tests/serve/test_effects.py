@@ -103,6 +103,7 @@ def test_of_a_clip_each_option_changes_the_answer_or_is_refused(server: Server, 
             assert other["message"].startswith(f"{name}={value} ")
 
 
+@pytest.mark.slow
 def test_defaults_of_a_clip_ask_for_nothing(server: Server, clip: bytes) -> None:
     status, _ = answer(server, clip, {**DEFAULTS, "format": "mp4", "archive": "no"})
     assert status == 200

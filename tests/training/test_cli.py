@@ -99,6 +99,7 @@ def test_evaluate_names_every_bad_file_before_it_measures(make_data: MakeData, s
         call("evaluate", "--weights", start, "--data", folder)
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_exported_for_serving(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out" / "mine.safetensors"
     arguments = ("--init", start, "--size", 64, "--samples", 16, "--batch-size", 8, "--hold-out", 0)

@@ -179,6 +179,7 @@ def test_the_run_folder_says_what_was_done(make_data: MakeData, start: Path, tmp
     assert (loaded.architecture, loaded.spec.long_side, loaded.spec.threshold) == ("unet", 64, 0.5)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_given_weights(make_data: MakeData, start: Path, tmp_path: Path) -> None:
     settings = tiny(make_data(), start, samples=8, learning_rate=1e-9, warmup=0.0)
     second = load_file(train(settings, tmp_path / "run", quiet=True))
