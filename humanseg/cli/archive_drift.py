@@ -73,7 +73,7 @@ def drift(
             )
             for finding in findings
         ]
-        print_table("", ("", "before", "now", "effect", "q", ""), rows)
+        print_table("", ("variable", "before", "now", "effect", "q", "verdict"), rows)
         says = f"Changed: {', '.join(alarms)}." if alarms else "No large and significant change."
         out().print(says, markup=False, soft_wrap=True)
     raise typer.Exit(CHANGED if alarms else 0)

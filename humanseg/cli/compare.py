@@ -83,7 +83,7 @@ def compare(
             )
             for check in verdict.checks
         ]
-        print_table("", ("", "photos", "old", "new", "difference", "interval", "answer"), rows)
+        print_table("", ("metric", "photos", "old", "new", "difference", "95 % interval", "verdict"), rows)
         out().print(f"{headline(verdict)} Report: {report}", markup=False, soft_wrap=True)
     if verdict.state in ("better", "not worse"):
         what = f"--mar {new}" if new.suffix == ".mar" else f"--weights {new} --version V"

@@ -125,6 +125,8 @@ def _blocks(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) 
     for index, row in enumerate(cells):
         lines += [""] if index else []
         for name, cell in zip(columns, row, strict=True):
+            if not cell:
+                continue
             room = max(LEAST_PROSE, width - margin)
             folded = [cell]
             if is_prose(cell):
