@@ -144,7 +144,7 @@ for line in sys.argv[1:]:
     ("command", "extra"),
     [
         (("archive", "ls"), "archive"),
-        (("deploy", "aws", "--stack", "photos", "--region", "eu-central-1", "--dry-run"), "archive"),
+        (("deploy", "photos", "--dry-run"), "archive"),
         (("train", "--data", ".", "--out", "run"), "train"),
     ],
 )

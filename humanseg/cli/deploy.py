@@ -37,10 +37,7 @@ def deploy(
 
     deploy/aws/README.md explains the preparation and the parameters.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     from humanseg.deploy.aws.plan import Plan
-    from humanseg.deploy.aws.stack import Stack
 
     plan = Plan(stack, dict(_pair(item) for item in parameters or []))
     if dry_run:
@@ -48,6 +45,10 @@ def deploy(
         print_table(f"Parameters of {stack}", ("name", "value"), rows)
         print_table(f"\nResources of {stack}", ("name", "type"), plan.resources())
         return
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from humanseg.deploy.aws.stack import Stack
+
     try:
         _deploy(plan, Stack(_cloudformation(region), stack), yes=yes)
     except (BotoCoreError, ClientError) as error:
