@@ -128,7 +128,7 @@ walk(typer.main.get_command(app), ())
 """
     commands = [line.split() for line in bare.run("python", "-c", code).splitlines()]
     assert ["archive", "export"] in commands
-    assert ["deploy", "aws"] in commands
+    assert ["deploy"] in commands
     again = """
 import sys
 from typer.testing import CliRunner
