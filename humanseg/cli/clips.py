@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from humanseg.cli.console import CommandError, err
 from humanseg.cli.jobs import Job
+from humanseg.common.allocation import keep_freed_buffers
 from humanseg.video.kinds import CONTAINERS, LONGEST_START, is_clip
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def work(
     from humanseg.video.convert import Look, Target, convert
     from humanseg.video.probe import probe
 
+    keep_freed_buffers()
     behind = asked["background"] or "#ffffff"
     container = container_for(asked["format"], job.result, asked["output"])
     look = Look(asked["output"], backdrop(_known(behind)), asked["threshold"], asked["keep"] or "all")
