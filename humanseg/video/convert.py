@@ -164,7 +164,7 @@ def convert(
         steady = Steady()
         requests = _requests(_from(first, source, finished - RUN_UP, size, longest), network)
         ahead = max(1, min(2 * network.parallel, FRAMES_IN_FLIGHT // first.pixels.nbytes))
-        answers = in_order(requests, lambda request: network.ask(request.sent), parallel=network.parallel, ahead=ahead)
+        answers = in_order(requests, lambda each: network.ask(each.sent), parallel=network.parallel, ahead=ahead)
         for request, answer in answers:
             probability = steady(answer.astype(np.float32) * np.float32(1 / 255), request.small)
             if request.frame.index < finished:
