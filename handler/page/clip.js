@@ -1,10 +1,11 @@
-/* Clips: the server processes one, the page polls its progress, and the browser plays the result. */
-const POLL = 700;                   // milliseconds between polls
+/* A clip: the server makes it, is asked meanwhile how far it is, and the browser plays the result. */
+const POLL = 700;                   // milliseconds between two questions
+const MOST = 64e6;                  // bytes: above, TorchServe closes the connection without a reason
 const clip = { file: null, request: null };
 
 function isClip(file) { return file.type.startsWith("video/") || /\.(mp4|m4v|mov|webm|mkv|avi)$/i.test(file.name); }
 
-/* Whether a file is a photo, by its first bytes, like on the server: JPEG, PNG, GIF or WebP. */
+/* By its first bytes, as the server tells: JPEG, PNG, GIF or WebP. */
 async function isPhoto(file) {
   const start = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
   return /^(\xff\xd8\xff|\x89PNG|GIF8|RIFF[^]{4}WEBP)/.test(start);
@@ -26,6 +27,10 @@ async function sendClip(file) {
   const timer = setInterval(() => howFar(token, request.signal), POLL);
   try {
     if (await isPhoto(file)) throw new Refusal("This is a photo under the name of a clip. Rename it, then choose it again.", 0);
+    if (file.size > MOST) {
+      const ending = kind === "cutout" ? "webm" : "mp4";
+      throw new Refusal(`The clip has ${Math.ceil(file.size / 1e6)} MB; the limit is 64 MB. Run: humanseg segment clip.mp4 -o out.${ending} --output ${kind}`, 0);
+    }
     const answer = await ask(file, { output: kind, progress: token }, request.signal);
     const result = await answer.blob();
     playClip(result, `${stem(file.name)}-${kind}.${result.type.includes("webm") ? "webm" : "mp4"}`);
@@ -51,10 +56,10 @@ async function howFar(token, signal) {
     if (state !== "working" || signal.aborted) return;
     if (of) { $("clip-bar").max = of; $("clip-bar").value = Math.min(frames, of); }
     $("clip-frames").textContent = of ? `${frames} of ${of} frames` : `${frames} frames`;
-  } catch { /* the response to the clip reports the error */ }
+  } catch { /* the answer to the clip itself says what is wrong */ }
 }
 
-/* Show a result; null hides it. */
+/* Show a result, or with null none. */
 function playClip(result, name) {
   const player = $("clip-player"), link = $("clip-download");
   if (player.src) URL.revokeObjectURL(player.src);

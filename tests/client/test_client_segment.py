@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client(server: Server):
-    with Client(server.url, management_url=server.management_url) as client:
-        yield client
+    with Client(server.url, management_url=server.management_url) as one:
+        yield one
 
 
 def test_public_surface() -> None:
@@ -145,9 +145,9 @@ def test_consent_is_heard(client: Client, astronaut_jpeg: bytes) -> None:
 
 
 def test_the_whole_address_names_the_model(server: Server, astronaut_jpeg: bytes) -> None:
-    with Client(f"{server.predictions}/1.0") as client:
-        assert (client.url, client.model, client.version) == (server.url, "human_segmentation", "1.0")
-        assert client.segment(astronaut_jpeg).model_version == "1.0"
+    with Client(f"{server.predictions}/1.0") as one:
+        assert (one.url, one.model, one.version) == (server.url, "human_segmentation", "1.0")
+        assert one.segment(astronaut_jpeg).model_version == "1.0"
 
 
 def test_save_writes_the_picture_whole(client: Client, astronaut_jpeg: bytes, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_client_is_shared_between_threads(client: Client, astronaut_jpeg: byte
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as pool:
-        contents = {answer.content for answer in pool.map(lambda _: client.segment(astronaut_jpeg), range(16))}
+        contents = {one.content for one in pool.map(lambda _: client.segment(astronaut_jpeg), range(16))}
     assert len(contents) == 1
 
 
@@ -207,20 +207,29 @@ def clip(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames)
 
 
-@pytest.mark.slow
-def test_a_clip_is_cut_out_and_its_progress_told(client: Client, clip: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    clip_result = client.segment_clip(clip, output="cutout", progress=lambda done, of: told.append((done, of)))
-    assert (clip_result.content_type, clip_result.frames, clip_result.warning) == ("video/webm", 40, None)
-    assert (clip_result.model_version, clip_result.archived, clip_result.archived_frames) == ("1.0", "declined", 0)
-    assert len(clip_result.request_id) == 36
-    assert told == sorted(told) and {of for _, of in told} <= {0, 40}
-    assert told, "its process alone takes longer to start than the client to ask"
-    clip_result.save(tmp_path / "person.webm")
+def test_a_clip_is_cut_out_and_its_progress_reported(client: Client, clip: Path, tmp_path: Path) -> None:
+    reports: list[tuple[int, int]] = []
+    answer = client.segment_clip(clip, output="cutout", progress=lambda done, of: reports.append((done, of)))
+    assert (answer.content_type, answer.frames, answer.warning) == ("video/webm", 40, None)
+    assert (answer.model_version, answer.archived, answer.archived_frames) == ("1.0", "declined", 0)
+    assert len(answer.request_id) == 36
+    assert reports == sorted(reports) and {of for _, of in reports} <= {0, 40}
+    assert reports, "its process alone takes longer to start than the client to ask"
+    answer.save(tmp_path / "person.webm")
     assert 0.3 < (shown(tmp_path / "person.webm", "rgba")[20][1][..., 3] > 127).mean() < 0.8
+    with pytest.raises(ValueError, match='output="json"'):
+        answer.documents()
 
 
-@pytest.mark.slow
+def test_of_a_clip_the_documents_of_its_frames(client: Client, clip: Path, tmp_path: Path) -> None:
+    answer = client.segment_clip(clip, output="json", keep="largest")
+    documents = list(answer.documents())
+    assert [round(25 * document["seconds"]) for document in documents] == list(range(40))
+    assert all(document["person_found"] for document in documents)
+    answer.save(tmp_path / "frames.jsonl")
+    assert len((tmp_path / "frames.jsonl").read_text().splitlines()) == answer.frames == 40
+
+
 def test_a_clip_as_a_photo_and_a_photo_as_a_clip(client: Client, clip: Path, astronaut_jpeg: bytes) -> None:
     with pytest.raises(AnswerError, match="use segment_clip"):
         client.segment(clip)

@@ -53,17 +53,17 @@ def post(server: Server, clip: bytes, **options: str) -> requests.Response:
 
 def archive(server: Server, *words: str | Path, status: int = 0) -> str:
     environment = {**os.environ, "STATE_DIR": str(server.state_dir), "NO_COLOR": "1", "COLUMNS": "200"}
-    result = subprocess.run(
+    completed = subprocess.run(
         [str(COMMAND), "archive", *map(str, words)], env=environment, capture_output=True, text=True, check=False
     )
-    assert result.returncode == status, result.stderr + result.stdout
-    return result.stdout
+    assert completed.returncode == status, completed.stderr + completed.stdout
+    return completed.stdout
 
 
 def frames_of(server: Server, clip_id: str) -> list[dict[str, Any]]:
     wait_shipped(server)
-    rows = [json.loads(line) for line in archive(server, "ls", "--clip", clip_id, "--json").splitlines()]
-    return sorted(rows, key=lambda row: float(row["clip_seconds"]))
+    records = [json.loads(line) for line in archive(server, "ls", "--clip", clip_id, "--json").splitlines()]
+    return sorted(records, key=lambda record: float(record["clip_seconds"]))
 
 
 def test_a_frame_a_second_is_a_record_with_the_clips_id_and_its_time(
@@ -72,26 +72,31 @@ def test_a_frame_a_second_is_a_record_with_the_clips_id_and_its_time(
     answer = post(sampling, clip, output="mask", label="stand 3", archive="yes")
     assert (answer.headers["x-archived"], answer.headers["x-archived-frames"]) == ("spooled", "4")
     clip_id = answer.headers["x-request-id"]
-    rows = frames_of(sampling, clip_id)
-    assert [row["clip_seconds"] for row in rows] == [0, 1, 2, 3]
-    assert [row["request_id"] for row in rows] == [f"{clip_id}-{number}" for number in range(4)]
-    assert {row["clip_sha256"] for row in rows} == {hashlib.sha256(clip).hexdigest()}
-    for row in rows:
-        assert (row["width"], row["height"], row["photo_format"], row["label"]) == (160, 160, "jpeg", "stand 3")
-        assert (row["consent_asked"], row["sampling_reason"]) == (True, "request")
-        assert 0.3 < row["coverage"] < 0.8 and row["confidence"] > 0.5 and row["brightness"] > 0
+    records = frames_of(sampling, clip_id)
+    assert [record["clip_seconds"] for record in records] == [0, 1, 2, 3]
+    assert [record["request_id"] for record in records] == [f"{clip_id}-{number}" for number in range(4)]
+    assert {record["clip_sha256"] for record in records} == {hashlib.sha256(clip).hexdigest()}
+    for record in records:
+        assert (record["width"], record["height"], record["photo_format"], record["label"]) == (
+            160,
+            160,
+            "jpeg",
+            "stand 3",
+        )
+        assert (record["consent_asked"], record["sampling_reason"]) == (True, "request")
+        assert 0.3 < record["coverage"] < 0.8 and record["confidence"] > 0.5 and record["brightness"] > 0
     # What is kept is the frame, nearly lossless, and the mask that was answered for it.
     (tmp_path / "sent.mp4").write_bytes(clip)
     (tmp_path / "masks.mp4").write_bytes(answer.content)
     reader = Reader(embedded_bucket(sampling).store)
-    third = reader.find(rows[2]["request_id"])
-    assert third
-    photo, mask = (np.array(Image.open(io.BytesIO(data))) for data in reader.photo_and_mask(third))
+    row = reader.find(records[2]["request_id"])
+    assert row
+    photo, mask = (np.array(Image.open(io.BytesIO(data))) for data in reader.photo_and_mask(row))
     apart = [np.abs(photo.astype(int) - frame).mean() for _, frame in shown(tmp_path / "sent.mp4")]
     assert (int(np.argmin(apart)), min(apart) < 3) == (10, True), apart
     assert (mask != np.where(shown(tmp_path / "masks.mp4")[10][1][..., 0] > 127, 255, 0)).mean() < 0.005
     assert "3.00 s" in archive(sampling, "ls", "--clip", clip_id)
-    archive(sampling, "show", rows[1]["request_id"], "--to", tmp_path / "look.png")
+    archive(sampling, "show", records[1]["request_id"], "--to", tmp_path / "look.png")
     assert (tmp_path / "look.png").stat().st_size > 1000
 
 
@@ -137,7 +142,7 @@ def test_an_export_keeps_the_frames_of_a_clip_in_one_part_as_training_does(
 def test_erasing_the_clip_erases_its_frames(sampling: Server, clip: bytes) -> None:
     clip_id = post(sampling, clip, archive="yes").headers["x-request-id"]
     assert len(frames_of(sampling, clip_id)) == 4
-    output = json.loads(archive(sampling, "erase", clip_id, "--yes", "--json"))
-    assert [row["request_id"] for row in output] == [f"{clip_id}-{number}" for number in range(4)]
+    erased = json.loads(archive(sampling, "erase", clip_id, "--yes", "--json"))
+    assert [record["request_id"] for record in erased] == [f"{clip_id}-{number}" for number in range(4)]
     assert frames_of(sampling, clip_id) == []
     archive(sampling, "erase", clip_id, "--yes", status=4)
