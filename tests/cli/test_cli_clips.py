@@ -49,6 +49,7 @@ def test_a_cutout_with_sound(humanseg: Run, server: Server, portrait: Path, tmp_
     assert probe(out).sound == "opus"
 
 
+@pytest.mark.slow
 def test_the_first_mask_is_the_one_that_the_server_makes_of_the_frame(
     humanseg: Run, server: Server, portrait: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_folder_of_photos_and_clips_goes_on_with_what_is_missing(
     assert other["clips"][0]["frames"] == 12
 
 
+@pytest.mark.slow
 def test_a_picture_behind_a_photo_and_behind_a_clip(
     humanseg: Run, server: Server, portrait: Path, astronaut_jpeg: bytes, tmp_path: Path
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_picture_behind_a_photo_and_behind_a_clip(
     assert np.abs(shown(tmp_path / "b.mp4")[0][1][3, 3].astype(int) - (0, 255, 0)).max() < 8
 
 
+@pytest.mark.slow
 def test_a_broken_clip_gives_what_came_before_and_says_so(
     humanseg: Run, server: Server, portrait: Path, tmp_path: Path
 ) -> None:
@@ -210,6 +213,7 @@ def test_five_times_the_frames_take_no_more_memory(server: Server, portrait: Pat
     assert peaks[1] < peaks[0] + 30  # 576 frames more are 177 MB
 
 
+@pytest.mark.slow
 def test_a_photo_that_is_named_like_a_clip(humanseg: Run, server: Server, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "photo.mp4", "PNG")
     completed = humanseg("segment", tmp_path / "photo.mp4", "-o", tmp_path / "out.png", "--url", server.url)

@@ -230,6 +230,7 @@ def test_of_a_clip_the_documents_of_its_frames(client: Client, clip: Path, tmp_p
     assert len((tmp_path / "frames.jsonl").read_text().splitlines()) == answer.frames == 40
 
 
+@pytest.mark.slow
 def test_a_clip_as_a_photo_and_a_photo_as_a_clip(client: Client, clip: Path, astronaut_jpeg: bytes) -> None:
     with pytest.raises(AnswerError, match="use segment_clip"):
         client.segment(clip)
