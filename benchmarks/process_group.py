@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.servers import MALLOC, ROOT
+from benchmarks.servers import ROOT
+from humanseg.common.allocation import ENVIRONMENT as ALLOCATION
 
 SERVED_PYTHON = ROOT / ".venv" / "bin" / "python"  # the environment that serves, not the peers'
 
@@ -32,7 +33,7 @@ class ProcessGroup:
     """Use as a context: `group.photos(path, "mask", 3.0)`, `group.forward(3.0)`."""
 
     def __init__(self, model: Path, processes: int, precision: str = "auto") -> None:
-        environment = {**os.environ, **MALLOC, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, **ALLOCATION, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         command = [str(SERVED_PYTHON), "-m", "benchmarks.limit", str(model), precision]
         self._processes = [
             subprocess.Popen(

@@ -22,6 +22,7 @@ import requests
 from PIL import Image
 
 from benchmarks.load import Target
+from humanseg.common.allocation import ENVIRONMENT as ALLOCATION
 from humanseg.common.ports import free_ports
 from humanseg.common.processes import end_with_parent
 
@@ -202,7 +203,7 @@ def peers(model: Path) -> Sequence[Spec]:
         environment = {
             "BENCH_MODEL": str(model), "BENCH_STACK": stack, "BENCH_WORKERS": str(CORES), "BENCH_THREADS": "1",
             "BENCH_PORT": "{port}", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1",
-            **MALLOC, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": "{state}",
+            **ALLOCATION, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": "{state}",
             "PROMETHEUS_MULTIPROC_DIR": "{state}",
         }  # fmt: skip
         app = "benchmarks.peers."
@@ -237,11 +238,3 @@ def rembg(onnx: Path) -> Spec:
         "file",
         {"mask": {**fields, "om": "true"}, "cutout": fields},
     )  # fmt: skip
-
-
-# The memory settings of humanseg/serve/process.py, so that peers with our code run under the same ones.
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
-    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
-    "MALLOC_ARENA_MAX": "2",
-}

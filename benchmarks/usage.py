@@ -26,14 +26,12 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that the tree has used so far, its ended children included."""
+    """User and system time that the tree has used so far, with ended processes whose parent has waited for them."""
     total = 0.0
     for process in tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            total += times.user + times.system
-            if process.pid == pid:
-                total += times.children_user + times.children_system
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

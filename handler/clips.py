@@ -24,29 +24,30 @@ from handler.errors import BadOption, Busy
 from handler.options import Options, refuse_without_effect
 from handler.request import PhotoRequest
 from handler.response import Origin, Response
+from humanseg.common.clip_command import clip_command
 from humanseg.common.files import try_lock, write_whole
 from humanseg.common.names import state_dir
 from humanseg.segmentation.errors import TooLarge, UnsupportedFormat
 from humanseg.segmentation.photo import Pixels
 from humanseg.video.errors import ClipTooLarge
-from humanseg.video.kinds import CONTAINERS, CONTENT_TYPE, LONGEST_START, is_clip
+from humanseg.video.kinds import CONTAINERS, CONTENT_TYPE, LONGEST_START, is_clip, result_format
 
 GIF = b"GIF8"
 MAX_PIXELS = 8_900_000  # of a frame: 4K
 MAX_RESULT = 250_000_000  # bytes; config.properties allows responses of 256 MB
 PNGS = "humanseg segment clip.mp4 -o frames/ --format png"
-COMMAND = "humanseg segment clip.mp4 -o out.{container} --output {output}"
 
 
 @dataclass(frozen=True)
 class ClipRoom:
     """A worker's resources for a clip.
 
-    ask: maps a frame, uint8 [h, w, 3], to its probability, uint8 [h, w]. spec: of the network, as a mapping.
+    ask: maps a frame, uint8 [h, w, 3], and a quality to its probability, uint8 [h, w].
+    spec: of the network, as a mapping.
     max_seconds: longer clips are rejected; 0 rejects all. deadline: time limit of one clip in seconds.
     """
 
-    ask: Callable[[Pixels], Pixels]
+    ask: Callable[[Pixels, str], Pixels]
     spec: dict[str, Any]
     threshold: float
     max_seconds: float
@@ -70,8 +71,12 @@ def make_clip(request: PhotoRequest, room: ClipRoom, origin: Origin, archive: Ph
         BadOption, Busy, TooLarge, UnsupportedFormat, ClipError: see `handler.errors.STATUS`.
     """
     options = request.options
+    if request.kserve and options.output == "json":
+        raise BadOption(
+            "KServe's protocol answers one JSON document; a clip has one per frame. Use /predictions/NAME."
+        )
     container = _container(options)
-    command = COMMAND.format(container=container, output=options.output)
+    command = clip_command(container, options.given())
     if find_spec("av") is None:
         raise UnsupportedFormat(f"This is a clip, and this server reads photos only. Run: {command}")
     if os.environ.get("SERVE_WORKERS") == "1":
@@ -92,6 +97,7 @@ def make_clip(request: PhotoRequest, room: ClipRoom, origin: Origin, archive: Ph
             samples=folder if archive.wants_frames(options) else None,
             container=container,
             output=options.output,
+            quality=options.quality,
             background=options.background,
             keep=options.keep,
             threshold=threshold,
@@ -102,32 +108,33 @@ def make_clip(request: PhotoRequest, room: ClipRoom, origin: Origin, archive: Ph
             cpu_seconds=int(2 * room.deadline),
         )
         try:
-            said = run(job, room.ask, deadline=room.deadline, progress=progress)
+            outcome = run(
+                job, lambda frame: room.ask(frame, options.quality), deadline=room.deadline, progress=progress
+            )
         except ClipTooLarge as error:
             raise ClipTooLarge(f"{error} To process it without these limits: {command}") from None
         body = result.read_bytes()
-        sampled = [Sampled.from_plain(one) for one in said["sampled"]]
+        sampled = [Sampled.from_plain(sample) for sample in outcome["sampled"]]
         archived, records = archive.keep_frames(request, sampled, origin, datetime.now(timezone.utc))
     headers = {
-        "x-frames": str(said["frames"]),
+        "x-frames": str(outcome["frames"]),
         "x-threshold": f"{threshold:g}",
         "x-model-version": origin.model_version,
         "x-archived": archived,
         "x-archived-frames": str(records),
     }
-    if said["warnings"]:
-        headers["x-warning"] = "; ".join(said["warnings"]).encode("ascii", "replace").decode()[:500]
+    if outcome["warnings"]:
+        headers["x-warning"] = "; ".join(outcome["warnings"]).encode("ascii", "replace").decode()[:500]
     return Response(200, CONTENT_TYPE[container], body, headers)
 
 
 def _container(options: Options) -> str:
     refuse_without_effect(options, clip=True)
-    if options.format is not None and options.format not in CONTAINERS:
+    if options.output != "json" and options.format is not None and options.format not in CONTAINERS:
         raise BadOption(f"format={options.format} is for photos. For a clip use webm, mp4 or mov; for PNGs: {PNGS}")
     if options.output == "cutout" and options.format == "mp4":
         raise BadOption("format=mp4 has no transparency, which output=cutout needs. Use format=webm or format=mov.")
-    default = "webm" if options.output == "cutout" else "mp4"
-    return options.format or default
+    return result_format(options.output, options.format)
 
 
 @contextlib.contextmanager
@@ -147,12 +154,12 @@ def _alone() -> Iterator[None]:
 def _progress(token: str | None) -> Iterator[Callable[[int, int], None]]:
     """Return a function that stores the progress of a clip for `progress_response`."""
     if token is None:
-        yield lambda done, of: None
+        yield lambda finished, expected: None
         return
     path = _progress_file(token)
 
-    def note(done: int, of: int) -> None:
-        write_whole(path, json.dumps({"state": "working", "frames": done, "of": of}))
+    def note(finished: int, expected: int) -> None:
+        write_whole(path, json.dumps({"state": "working", "frames": finished, "of": expected}))
 
     note(0, 0)
     try:

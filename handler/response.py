@@ -13,7 +13,7 @@ from hashlib import sha256
 from handler.errors import PHRASE, STATUS, TooManyGuesses, Unauthorized, error_type
 from handler.options import Options
 from handler.request import PhotoRequest
-from humanseg.segmentation import rle
+from humanseg.segmentation.document import as_document
 from humanseg.segmentation.mask import BoundingBox
 from humanseg.segmentation.photo import Photo
 from humanseg.segmentation.picture import CONTENT_TYPE, draw, encode
@@ -85,19 +85,12 @@ def json_body(
     start: float,
 ) -> bytes:
     """The JSON response: the mask as COCO run-length encoding, and the summary."""
-    box, mask = summary.box, rle.encode(segmentation.mask)
+    result = as_document(segmentation, summary)
     seconds["encode"] = time.perf_counter() - start
     document = {
         "request_id": origin.request_id,
-        "width": summary.width,
-        "height": summary.height,
-        "coverage": round(summary.coverage, 6),
-        "person_found": box is not None,
-        "confidence": round(summary.confidence, 4),
-        "bounding_box": [box.x, box.y, box.width, box.height] if box else None,
+        **result,
         "crop": [crop.x, crop.y, crop.width, crop.height] if crop else None,
-        "threshold": segmentation.threshold,
-        "mask": mask,
         "model": {
             "name": origin.model_name,
             "version": origin.model_version,

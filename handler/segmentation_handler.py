@@ -87,7 +87,9 @@ class SegmentationHandler:
             )
             warm_up(self.engine, self.model.spec)
             self.clips = ClipRoom(
-                ask=lambda pixels: pipeline.probability(self.engine, self.model.spec, pixels),
+                ask=lambda pixels, quality: pipeline.probability(
+                    self.engine, self.model.spec, pixels, quality=quality, threshold=self.threshold
+                ),
                 spec=self.model.spec.as_mapping(),
                 threshold=self.threshold,
                 max_seconds=self.settings.max_video_seconds,

@@ -1,5 +1,6 @@
 /* A clip: the server makes it, is asked meanwhile how far it is, and the browser plays the result. */
 const POLL = 700;                   // milliseconds between two questions
+const MOST = 64e6;                  // bytes: above, TorchServe closes the connection without a reason
 const clip = { file: null, request: null };
 
 function isClip(file) { return file.type.startsWith("video/") || /\.(mp4|m4v|mov|webm|mkv|avi)$/i.test(file.name); }
@@ -26,6 +27,10 @@ async function sendClip(file) {
   const timer = setInterval(() => howFar(token, request.signal), POLL);
   try {
     if (await isPhoto(file)) throw new Refusal("This is a photo under the name of a clip. Rename it, then choose it again.", 0);
+    if (file.size > MOST) {
+      const ending = kind === "cutout" ? "webm" : "mp4";
+      throw new Refusal(`The clip has ${Math.ceil(file.size / 1e6)} MB; the limit is 64 MB. Run: humanseg segment clip.mp4 -o out.${ending} --output ${kind}`, 0);
+    }
     const answer = await ask(file, { output: kind, progress: token }, request.signal);
     const result = await answer.blob();
     playClip(result, `${stem(file.name)}-${kind}.${result.type.includes("webm") ? "webm" : "mp4"}`);

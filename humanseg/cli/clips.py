@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from humanseg.cli.console import CommandError, err
 from humanseg.cli.jobs import Job
-from humanseg.video.kinds import CONTAINERS, LONGEST_START, is_clip
+from humanseg.common.allocation import keep_freed_buffers
+from humanseg.video.kinds import CONTAINERS, LINES, LONGEST_START, is_clip, result_format
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task
@@ -39,13 +40,17 @@ def is_a_clip(path: Path, container: str | None) -> bool:
 
 
 def container_for(format: str | None, result: Path, output: str) -> str:
-    """The result's container: "webm", "mp4", "mov", or "png" for a folder of pictures.
+    """The result's container: "webm", "mp4", "mov", "png" for a folder of pictures, or LINES for output "json".
 
     Raises:
-        CommandError: the format is for photos.
+        CommandError: the format is for photos, or the result's suffix for something else.
     """
     ending = result.suffix.lower().removeprefix(".")
-    wanted = format or ending or ("webm" if output == "cutout" else "mp4")
+    if output == "json":
+        if ending not in (LINES, "json", "ndjson", ""):
+            raise CommandError(f"can't write JSON to {result.name}: use .{LINES}, which has a line for each frame")
+        return LINES
+    wanted = result_format(output, format or ending)
     if wanted not in (*CONTAINERS, "png") or ending == "png":
         raise CommandError(
             f"can't write a clip to {result.name}: use .webm, .mp4 or .mov, or --format png with a folder"
@@ -53,11 +58,15 @@ def container_for(format: str | None, result: Path, output: str) -> str:
     return wanted
 
 
-def network(server: Client, parallel: int) -> Network:
-    """The network of `server`. Frames are sent at its input size, uncompressed, and are never archived."""
+def network(server: Client, parallel: int, quality: Literal["fast", "best"] | None) -> Network:
+    """The network of `server`. Frames are sent uncompressed, and are never archived.
+
+    They have the network's own size, or with quality "best" the size of the finest mask.
+    """
     import cv2
     import numpy as np
 
+    from humanseg.segmentation.augmented import FINEST
     from humanseg.segmentation.spec import KEYS, Spec
     from humanseg.video.convert import Network
 
@@ -66,10 +75,11 @@ def network(server: Client, parallel: int) -> Network:
 
     def ask(frame: Pixels) -> Pixels:
         packed = cv2.imencode(".bmp", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
-        answer = server.segment(packed, output="probability", archive=False)
+        answer = server.segment(packed, output="probability", quality=quality, archive=False)
         return cast("Pixels", cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_GRAYSCALE))
 
-    return Network(spec, spec.threshold, facts["version"], ask, parallel)
+    finest = FINEST if quality == "best" else 1
+    return Network(spec, spec.threshold, facts["version"], ask, parallel, finest)
 
 
 def work(
@@ -85,23 +95,24 @@ def work(
     from humanseg.video.convert import Look, Target, convert
     from humanseg.video.probe import probe
 
+    keep_freed_buffers()
     behind = asked["background"] or "#ffffff"
     container = container_for(asked["format"], job.result, asked["output"])
     look = Look(asked["output"], backdrop(_known(behind)), asked["threshold"], asked["keep"] or "all")
     info = probe(job.photo)
-    asks = network(server, parallel)
+    asks = network(server, parallel, asked["quality"])
     options = {name: str(value) for name, value in asked.items() if value is not None and name != "archive"}
     options |= {"container": container, "model": f"{server.model} {asks.version}"}
     job.result.parent.mkdir(parents=True, exist_ok=True)
     warnings: list[str] = []
-    done = 0
+    finished = 0
     try:
         with _progress() as bar:
             task = bar.add_task(job.source.name.name, total=info.frames)
 
             def progress(frames: int) -> None:
-                nonlocal done
-                done = frames
+                nonlocal finished
+                finished = frames
                 bar.update(task, completed=frames, total=max(frames, info.frames or 0))
 
             outcome = convert(
@@ -116,7 +127,7 @@ def work(
             )
     except KeyboardInterrupt:
         there = f": {job.result} plays up to there; run the same command again to resume" if stays else ""
-        raise CommandError(f"interrupted after {done} frames{there}") from None
+        raise CommandError(f"interrupted after {finished} frames{there}") from None
     return Made(job, outcome, asks.version, tuple(warnings))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from humanseg.common.files import write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+JSON_LINES = "application/x-ndjson"
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ class Clip:
     """A server's answer about one clip.
 
     Attributes:
-        content: the bytes of the clip.
-        content_type: `video/webm`, `video/mp4` or `video/quicktime`.
+        content: the bytes of the clip, or with `output="json"` of JSON Lines: a document for each frame.
+        content_type: `video/webm`, `video/mp4`, `video/quicktime` or `application/x-ndjson`.
         frames: how many it has.
         warning: why it ends before the clip that was sent, or lacks its sound; None where all is there.
         threshold: above which a probability counted as a person, 0..1.
@@ -106,6 +109,16 @@ class Clip:
         """
         write_whole(Path(path), self.content)
 
+    def documents(self) -> Iterator[Mapping[str, Any]]:
+        """With `output="json"`, each frame's document: `frame`, `seconds`, and what a photo's has of its mask.
+
+        Raises:
+            ValueError: the answer is a clip.
+        """
+        if self.content_type != JSON_LINES:
+            raise ValueError(f'{self.content_type} holds no documents: request output="json"')
+        return map(json.loads, self.content.splitlines())
+
 
 def read_clip(answer: requests.Response) -> Clip:
     """Read a good answer of `/predictions/NAME` to a clip.
@@ -114,7 +127,7 @@ def read_clip(answer: requests.Response) -> Clip:
         AnswerError: it is no clip.
     """
     kind = answer.headers.get("content-type", "").partition(";")[0].strip()
-    if not kind.startswith("video/"):
+    if not kind.startswith("video/") and kind != JSON_LINES:
         raise AnswerError(
             f"{answer.url} answered {kind or 'without a content type'} instead of a clip: what was sent is a photo; "
             "use segment, or for a GIF format='webm'"
@@ -156,7 +169,7 @@ def read_answer(answer: requests.Response) -> Segmentation:
             f"{answer.url} answered {kind} without the headers or fields of a human segmentation server "
             f"({type(fault).__name__}: {fault}); check the URL"
         ) from None
-    if kind.startswith("video/"):
+    if kind.startswith("video/") or kind == JSON_LINES:
         raise AnswerError("what was sent is a clip: use segment_clip")
     raise AnswerError(
         f"{answer.url} answered {answer.status_code} {kind or 'without a content type'}, "

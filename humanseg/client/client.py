@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 from urllib.parse import quote, urlsplit
 
 from humanseg.client.answer import Clip, Segmentation, read_answer, read_clip
-from humanseg.client.errors import AnswerError, HumansegError
+from humanseg.client.errors import AnswerError, HumansegError, TooLargeError
 from humanseg.client.management import Management
 from humanseg.client.transport import Transport
+from humanseg.common.clip_command import clip_command
 from humanseg.common.names import MODEL_NAME
+from humanseg.video.kinds import result_format
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -134,10 +136,11 @@ class Client:
         self,
         clip: bytes | bytearray | str | os.PathLike[str] | BinaryIO,
         *,
-        output: Literal["mask", "probability", "cutout", "overlay", "composite"] = "mask",
+        output: Output = "mask",
         format: Container | None = None,
         threshold: float | None = None,
         background: str | None = None,
+        quality: Literal["fast", "best"] | None = None,
         keep: Literal["all", "largest"] | None = None,
         archive: bool | None = None,
         label: str | None = None,
@@ -151,10 +154,11 @@ class Client:
 
         Args:
             clip: the bytes of an MP4, MOV or WebM (with `format`, also of a GIF), a path, or an open binary file.
-            output: as of `segment`; `cutout` has an alpha plane.
+            output: as of `segment`; `cutout` has an alpha plane; `json` gives `Clip.documents`, one for each frame.
             format: `webm`, `mp4` (not where alpha is needed) or `mov`; by default WebM for cut-outs, else MP4.
             threshold: decision threshold between 0 and 1, both excluded.
             background: `#rrggbb` or `blur`, for `composite`.
+            quality: `best` looks at each frame as `segment` does, several times slower.
             keep: `all`, or `largest` for the largest connected person region of each frame.
             version: ask this version of the model instead of the default one.
             archive: True or False to agree or object to frames of the clip being kept.
@@ -166,11 +170,25 @@ class Client:
             As `segment`; TooLargeError above the bounds, UnavailableError while another clip is under work.
         """
         options = _options(
-            threshold, archive, output=output, format=format, background=background, keep=keep, label=label
+            threshold,
+            archive,
+            output=output,
+            format=format,
+            background=background,
+            quality=quality,
+            keep=keep,
+            label=label,
         )
         content = photo_bytes(clip)
-        with self._told(progress, version) as token:
-            return read_clip(self._post(content, {**options, **token}, version, timeout=timeout))
+        try:
+            with self._reported(progress, version) as token:
+                return read_clip(self._post(content, {**options, **token}, version, timeout=timeout))
+        except TooLargeError as error:
+            if error.type:
+                raise
+            command = clip_command(result_format(output, format), options)  # TorchServe itself gives no reason
+            message = f"the clip is larger than the server accepts. Run: {command}"
+            raise TooLargeError(error.status, "", message, error.request_id) from None
 
     def _post(
         self, content: bytes, options: Mapping[str, str | None], version: str | None, timeout: float | None = None
@@ -186,30 +204,30 @@ class Client:
         return self._transport.send("POST", self._path(version), data=content, headers=headers, timeout=timeout)
 
     @contextmanager
-    def _told(self, progress: Callable[[int, int], None] | None, version: str | None) -> Iterator[dict[str, str]]:
+    def _reported(self, progress: Callable[[int, int], None] | None, version: str | None) -> Iterator[dict[str, str]]:
         """The option under which a clip is sent, while `progress` is told how far it is."""
         if progress is None:
             yield {}
             return
         token = {"progress": secrets.token_hex(16)}
-        done = threading.Event()
+        answered = threading.Event()
 
         def ask() -> None:
-            while not done.wait(ASK_EVERY):
+            while not answered.wait(ASK_EVERY):
                 try:
                     form = {name: (None, value.encode()) for name, value in token.items()}
-                    said = self._transport.send("POST", self._path(version), files=form, retries=0).json()
+                    status = self._transport.send("POST", self._path(version), files=form, retries=0).json()
                 except (HumansegError, ValueError):
                     continue  # the workers are busy: ask again
-                if said["state"] == "working":
-                    progress(said["frames"], said["of"])
+                if status["state"] == "working":
+                    progress(status["frames"], status["of"])
 
         thread = threading.Thread(target=ask, name="clip-progress", daemon=True)
         thread.start()
         try:
             yield token
         finally:
-            done.set()
+            answered.set()
             thread.join()
 
     def _path(self, version: str | None) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 PICTURES = ("mask", "probability", "cutout", "overlay", "composite")
 OUTPUTS = (*PICTURES, "json")
-THRESHOLDED = ("mask", "cutout", "overlay", "composite")
+THRESHOLDED = ("mask", "cutout", "overlay", "composite", "json")
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,16 @@ EFFECTS = {
     "format": Effect(PICTURES, PICTURES, "JSON holds no picture", "png"),
     "threshold": Effect(OUTPUTS, THRESHOLDED, "a clip of probabilities has no threshold applied"),
     "background": Effect(("composite",), ("composite",), "only a composite has a background", "#ffffff"),
-    "quality": Effect(OUTPUTS, (), "a clip's frames are segmented once and smoothed over time", "fast"),
+    "quality": Effect(OUTPUTS, OUTPUTS, "it is how closely the network looks", "fast"),
     "keep": Effect(
         OUTPUTS, THRESHOLDED, "regions are parts of a mask, which a clip of probabilities does not have", "all"
     ),
-    "crop": Effect(OUTPUTS, (), "in a clip the person's bounding box changes from frame to frame", "none"),
-    "archive": Effect(OUTPUTS, PICTURES, "it is the consent to archive"),
-    "label": Effect(OUTPUTS, PICTURES, "it is stored with archived photos only"),
-    "progress": Effect((), PICTURES, "a photo is answered at once"),
+    "crop": Effect(
+        OUTPUTS, (), "a clip has one frame size, and the person's bounding box changes from frame to frame", "none"
+    ),
+    "archive": Effect(OUTPUTS, OUTPUTS, "it is the consent to archive"),
+    "label": Effect(OUTPUTS, OUTPUTS, "it is stored with archived photos only"),
+    "progress": Effect((), OUTPUTS, "a photo is answered at once"),
 }
 
 
@@ -51,9 +53,6 @@ def without_effect(
     writes them.
     """
     output = options["output"] or "mask"
-    if clip and output == "json":
-        use = spell("output", "mask")
-        return f"{spell('output', 'json')} is for photos: a clip has a mask for each frame. Use {use}."
     for name, effect in EFFECTS.items():
         value = options.get(name)
         if value is None or value == effect.default:

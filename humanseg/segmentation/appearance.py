@@ -35,13 +35,13 @@ def appearance_of(pixels: Pixels) -> Appearance:
     """
     height, width = pixels.shape[:2]
     step = max(1, max(height, width) // (3 * SIDE))  # of a large photo every step-th pixel, for a fifth of the time
-    pixels = np.ascontiguousarray(pixels[::step, ::step])
-    height, width = pixels.shape[:2]
+    # Grey first: the resize then takes a third of the time, for the same values up to rounding.
+    luma = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels[::step, ::step]), cv2.COLOR_RGB2GRAY))
+    height, width = luma.shape
     share = SIDE / max(height, width)
     if share < 1:
         size = max(1, round(width * share)), max(1, round(height * share))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    luma = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+        luma = np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
     mean, spread = (float(value[0, 0]) / 255 for value in cv2.meanStdDev(luma))
     _, edges = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
     return Appearance(mean, spread, float(edges[0, 0]) / 255 / spread if spread > 1e-6 else 0.0)

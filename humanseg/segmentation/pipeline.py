@@ -71,8 +71,16 @@ def segment(
     return postprocess(run(frame[None])[0], frame, spec, width, height, threshold=limit, keep=keep)
 
 
-def probability(run: Run, spec: Spec, pixels: Pixels) -> Pixels:
-    """The probability for a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person."""
+def probability(
+    run: Run, spec: Spec, pixels: Pixels, *, quality: str = "fast", threshold: float | None = None
+) -> Pixels:
+    """The probability for a whole photo, uint8 [H, W, 3]: uint8 [H, W], 255 = certainly a person.
+
+    threshold: for quality "best", above which a region gets a closer look; None uses the spec's.
+    """
     height, width = pixels.shape[:2]
+    if quality == "best":
+        augmented = predict_augmented(run, spec, pixels, spec.threshold if threshold is None else threshold)
+        return masks.to_photo_size(augmented, width, height)
     frame = preprocess(pixels, spec)
     return masks.to_photo_size(photo_map(run(frame[None])[0], frame, spec, height, width), width, height)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from humanseg.common.allocation import ENVIRONMENT as ALLOCATION
 from humanseg.common.processes import end_with_parent
 from humanseg.serve.memory import DIRECT_SHARE, HEAP_SHARE, memory_bytes, pixel_budget
 from humanseg.serve.settings import ServeSettings
@@ -90,11 +91,7 @@ def start_torchserve(
         "SERVE_WORKERS": str(settings.workers),  # a clip occupies one, and photos need another
         "PIXEL_BUDGET_MEGAPIXELS": str(pixel_budget(memory, settings.workers)),
         "PYTHONDONTWRITEBYTECODE": "1",
-        # By default glibc returns a photo's buffers to the kernel after each use, which costs page faults: keeping up
-        # to 64 MB saves a sixth of the time after the forward pass.
-        "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
-        "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
-        "MALLOC_ARENA_MAX": "2",
+        **ALLOCATION,
     }
     # TorchServe puts it before the .mar's folder, so workers would run this checkout's handler instead of the .mar's.
     variables.pop("PYTHONPATH", None)

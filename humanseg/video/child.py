@@ -7,7 +7,7 @@ first.
 It writes messages to stdout and reads answers from stdin (`humanseg.video.server_side` is the other end):
 
     FRAM  height, width, pixels (uint8 [h, w, 3])    answered with a probability (uint8 [h, w])
-    PROG  frames done, frames to expect
+    PROG  finished frames, expected frames
     DONE, FAIL  length, JSON
 """
 
@@ -41,6 +41,7 @@ class ClipJob:
     samples: str | None
     container: str
     output: str
+    quality: str
     background: str
     keep: str
     threshold: float
@@ -66,15 +67,15 @@ def main() -> int:
     try:
         document = _work(job, pipe_in, pipe_out)
     except ClipError as error:
-        _say(pipe_out, FAIL, {"type": type(error).__name__, "message": str(error)})
+        _send(pipe_out, FAIL, {"type": type(error).__name__, "message": str(error)})
     except (MemoryError, OSError) as error:
-        _say(
+        _send(
             pipe_out,
             FAIL,
             {"type": ClipTooLarge.__name__, "message": f"The clip exceeds its resource limits ({error})."},
         )
     else:
-        _say(pipe_out, DONE, document)
+        _send(pipe_out, DONE, document)
     return 0
 
 
@@ -96,6 +97,7 @@ def _work(job: ClipJob, pipe_in: BinaryIO, pipe_out: BinaryIO) -> dict[str, Any]
     import cv2
     import numpy as np
 
+    from humanseg.segmentation.augmented import FINEST
     from humanseg.segmentation.photo import Pixels
     from humanseg.segmentation.spec import Spec
     from humanseg.video.backdrop import backdrop
@@ -116,20 +118,20 @@ def _work(job: ClipJob, pipe_in: BinaryIO, pipe_out: BinaryIO) -> dict[str, Any]
             raise OSError("the worker is gone")
         return np.frombuffer(answer, np.uint8).reshape(height, width)
 
-    def progress(done: int) -> None:
-        progress_at.append(done)
-
-    progress_at: list[int] = []
     info = probe(Path(job.source), max_pixels=job.max_pixels)
     if info.seconds and info.seconds > job.max_seconds + 0.5:
         raise ClipTooLarge(f"The clip lasts {info.seconds:.0f} s; the server's limit is {job.max_seconds:g} s.")
-    spoken = 0
+    finished = reported = 0
 
-    def asking(frame: Pixels) -> Pixels:
-        nonlocal spoken
-        if progress_at and progress_at[-1] != spoken:
-            spoken = progress_at[-1]
-            pipe_out.write(HEADER.pack(PROGRESS, spoken, info.frames or 0))
+    def progress(frames: int) -> None:
+        nonlocal finished
+        finished = frames
+
+    def ask_and_report(frame: Pixels) -> Pixels:  # in the only thread that writes to the pipe
+        nonlocal reported
+        if finished != reported:
+            reported = finished
+            pipe_out.write(HEADER.pack(PROGRESS, reported, info.frames or 0))
         return ask(frame)
 
     warnings: list[str] = []
@@ -139,7 +141,7 @@ def _work(job: ClipJob, pipe_in: BinaryIO, pipe_out: BinaryIO) -> dict[str, Any]
         info,
         Target(Path(job.result), job.container),
         Look(job.output, backdrop(job.background), job.threshold, job.keep),
-        Network(spec, job.threshold, "", asking),
+        Network(spec, job.threshold, "", ask_and_report, finest=FINEST if job.quality == "best" else 1),
         longest=Fraction(job.max_seconds) + Fraction(1, 2),
         seen=sampler or (lambda frame, segmentation: None),
         progress=progress,
@@ -148,11 +150,11 @@ def _work(job: ClipJob, pipe_in: BinaryIO, pipe_out: BinaryIO) -> dict[str, Any]
     return {
         "frames": outcome.frames,
         "warnings": warnings,
-        "sampled": [one.plain() for one in sampler.taken] if sampler else [],
+        "sampled": [sample.plain() for sample in sampler.taken] if sampler else [],
     }
 
 
-def _say(pipe_out: BinaryIO, kind: bytes, document: dict[str, Any]) -> None:
+def _send(pipe_out: BinaryIO, kind: bytes, document: dict[str, Any]) -> None:
     text = json.dumps(document).encode()
     pipe_out.write(HEADER.pack(kind, len(text), 0) + text)
     pipe_out.flush()

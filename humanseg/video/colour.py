@@ -16,6 +16,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from humanseg.segmentation.photo import Pixels
@@ -38,26 +39,32 @@ def is_hdr(frame: av.VideoFrame) -> bool:
     return frame.color_trc in (PQ, HLG)
 
 
-def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Pixels:
+class Scaler:
+    """Converts the frames of one clip to another size and pixel format, in this thread.
+
+    PyAV's `VideoFrame.reformat` makes a swscale context for each frame, with threads that live until the garbage
+    collector finds the frame: a hundred and more at a time.
+    """
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame, format: str, **options: Any) -> av.VideoFrame:
+        """Convert a frame. options: of `VideoReformatter.reformat`."""
+        return self._reformatter.reformat(frame, format=format, threads=1, **options)
+
+
+def to_rgb(frame: av.VideoFrame, width: int, height: int, scaler: Scaler) -> Pixels:
     """The frame as sRGB-like pixels, uint8 [height, width, 3]; transparent pixels are composited on white."""
     if frame.colorspace in (UNSPECIFIED, RGB_MATRIX) and "rgb" not in frame.format.name:
         frame.colorspace = BT709 if frame.height >= 720 else BT601
     if is_hdr(frame):
-        wide = reformat(frame, "rgb48le", width=width, height=height).to_ndarray()
+        wide = scaler(frame, "rgb48le", width=width, height=height).to_ndarray()
         return tone_mapped(np.asarray(wide, np.uint16), frame.color_trc, frame.color_primaries)
     if _has_alpha(frame):
-        straight = np.asarray(reformat(frame, "rgba", width=width, height=height).to_ndarray(), np.uint8)
+        straight = np.asarray(scaler(frame, "rgba", width=width, height=height).to_ndarray(), np.uint8)
         return _on_white(straight)
-    return np.asarray(reformat(frame, "rgb24", width=width, height=height).to_ndarray(), np.uint8)
-
-
-def reformat(frame: av.VideoFrame, format: str, **options: Any) -> av.VideoFrame:
-    """`VideoFrame.reformat` in this thread.
-
-    By default each frame starts threads of its own, which live until the garbage collector finds the frame: a
-    hundred and more at a time.
-    """
-    return frame.reformat(format=format, threads=1, **options)
+    return np.asarray(scaler(frame, "rgb24", width=width, height=height).to_ndarray(), np.uint8)
 
 
 def _has_alpha(frame: av.VideoFrame) -> bool:

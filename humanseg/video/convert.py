@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,6 +22,8 @@ from humanseg.video.backdrop import Backdrop
 from humanseg.video.decode import Frame, frames
 from humanseg.video.encode import ClipWriter, FolderWriter, Writer, codec_for
 from humanseg.video.errors import ClipTooLarge
+from humanseg.video.kinds import CONTAINERS, LINES
+from humanseg.video.lines import LinesWriter
 from humanseg.video.probe import ClipInfo
 from humanseg.video.resume import Unfinished
 from humanseg.video.steady import Steady
@@ -28,7 +31,6 @@ from humanseg.video.stream import in_order
 
 FRAMES_IN_FLIGHT = 128_000_000  # maximum bytes of frames in flight, but at least one frame
 RUN_UP = 8  # frames that a resumed run segments again, to restore the smoothing
-OUTPUTS = ("mask", "probability", "cutout", "overlay", "composite")
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ class Network:
     """Segments frames.
 
     spec: of the network. threshold: its default, 0..1. version: of the model.
-    ask: maps a frame of the network's size, uint8 [h, w, 3] RGB, to the probability of a person, uint8 [h, w]. Called
-    by up to `parallel` threads concurrently.
+    ask: maps a frame, uint8 [h, w, 3] RGB, to the probability of a person, uint8 [h, w]. Called by up to `parallel`
+    threads concurrently.
+    finest: the frames that `ask` gets are at most this many times as long as the network's.
     """
 
     spec: Spec
@@ -45,11 +48,15 @@ class Network:
     version: str
     ask: Callable[[Pixels], Pixels]
     parallel: int = 1
+    finest: int = 1
 
 
 @dataclass(frozen=True)
 class Look:
-    """The requested result of a clip. threshold: None uses the network's. keep: "all" or "largest"."""
+    """The requested result of a clip.
+
+    output: as of a photo. threshold: None uses the network's. keep: "all" or "largest".
+    """
 
     output: str
     backdrop: Backdrop
@@ -59,7 +66,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Target:
-    """The destination. container: "webm", "mp4", "mov", or "png" for a folder of pictures."""
+    """The destination. container: "webm", "mp4" or "mov"; "png" for a folder of pictures; LINES for output "json"."""
 
     path: Path
     container: str
@@ -75,9 +82,41 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
+    """A frame at its own size, at the network's size, and as it is sent."""
+
     frame: Frame
     small: Pixels
+    sent: Pixels
+
+
+class _Sink(Protocol):
+    """Writes the result of one clip."""
+
+    def write(self, frame: Frame, segmentation: Segmentation) -> None:
+        """The next frame."""
+        ...
+
+    def close(self) -> None:
+        """Finish the result."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """Draws each frame for a writer of pictures."""
+
+    writer: Writer
+    look: Look
+
+    def write(self, frame: Frame, segmentation: Segmentation) -> None:
+        height, width = frame.pixels.shape[:2]
+        photo = Photo(frame.pixels, width, height, "video")
+        behind = self.look.backdrop(frame.time, (width, height))
+        self.writer.write(draw(photo, segmentation, self.look.output, behind), frame.time, frame.duration)
+
+    def close(self) -> None:
+        self.writer.close()
 
 
 def convert(
@@ -111,55 +150,58 @@ def convert(
         ClipError: the clip cannot be read, or the result cannot be made.
         Whatever `network.ask` raises.
     """
-    if target.container != "png":
+    if target.container in CONTAINERS:
         codec_for(target.container, look.output)
     broken: list[str] = []
     source = frames(info, broken.append)
     first = next(source)  # before writing: a clip without frames leaves no file
-    unfinished = Unfinished(target.path, info.path, options, folder=target.container == "png")
-    done = resumed = unfinished.begin(force=force)
-    progress(done)
+    unfinished = Unfinished(target.path, target.container, info.path, options)
+    finished = resumed = unfinished.begin(force=force)
+    progress(finished)
     size = (first.pixels.shape[1], first.pixels.shape[0])
-    writer = _writer(target, look, size, info, unfinished, done, warn)
+    sink = _sink(target, look, size, info, network, unfinished, finished, warn)
     try:
         steady = Steady()
-        asked = _asked(_from(first, source, done - RUN_UP, size, longest), network.spec)
+        requests = _requests(_from(first, source, finished - RUN_UP, size, longest), network)
         ahead = max(1, min(2 * network.parallel, FRAMES_IN_FLIGHT // first.pixels.nbytes))
-        answers = in_order(asked, lambda one: network.ask(one.small), parallel=network.parallel, ahead=ahead)
-        for one, answer in answers:
-            probability = steady(answer.astype(np.float32) * np.float32(1 / 255), one.small)
-            if one.frame.index < done:
+        answers = in_order(requests, lambda each: network.ask(each.sent), parallel=network.parallel, ahead=ahead)
+        for request, answer in answers:
+            probability = steady(answer.astype(np.float32) * np.float32(1 / 255), request.small)
+            if request.frame.index < finished:
                 continue
-            segmentation = _segmented(one.frame, probability, look, network)
-            seen(one.frame, segmentation)
-            writer.write(_drawn(one.frame, segmentation, look), one.frame.time, one.frame.duration)
-            done += 1
-            progress(done)
+            segmentation = _segmented(request.frame, probability, look, network)
+            seen(request.frame, segmentation)
+            sink.write(request.frame, segmentation)
+            finished += 1
+            progress(finished)
     finally:
-        writer.close()
-        if done == 0:  # no frames, no playable clip
+        sink.close()
+        if finished == 0:  # no frames, no playable clip
             unfinished.drop()
     unfinished.finish()
     for fault in broken:
         warn(fault)
-    return Outcome(done, resumed, broken[0] if broken else None)
+    return Outcome(finished, resumed, broken[0] if broken else None)
 
 
-def _writer(
+def _sink(
     target: Target,
     look: Look,
     size: tuple[int, int],
     info: ClipInfo,
+    network: Network,
     unfinished: Unfinished,
-    done: int,
+    finished: int,
     warn: Callable[[str], None],
-) -> Writer:
+) -> _Sink:
+    if target.container == LINES:
+        return LinesWriter(target.path, network.spec.calibration, finished)
     if target.container == "png":
-        return FolderWriter(target.path, done)
+        return _Drawing(FolderWriter(target.path, finished), look)
     before = unfinished.packets()
     writer = ClipWriter(target.path, target.container, look.output, size, info, before=before, warn=warn)
     unfinished.copied()
-    return writer
+    return _Drawing(writer, look)
 
 
 def _from(
@@ -182,19 +224,24 @@ def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
     yield from rest
 
 
-def _asked(source: Iterator[Frame], spec: Spec) -> Iterator[_Asked]:
+def _requests(source: Iterator[Frame], network: Network) -> Iterator[_Request]:
     for frame in source:
-        yield _Asked(frame, to_frame_size(frame.pixels, spec))
+        small = to_frame_size(frame.pixels, network.spec)
+        sent = small if network.finest == 1 else _at_most(frame.pixels, network.finest * network.spec.long_side)
+        yield _Request(frame, small, sent)
+
+
+def _at_most(pixels: Pixels, long_side: int) -> Pixels:
+    """`pixels`, uint8 [h, w, 3], scaled down to a long side of at most `long_side`."""
+    height, width = pixels.shape[:2]
+    scale = long_side / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _segmented(frame: Frame, probability: NDArray[np.float32], look: Look, network: Network) -> Segmentation:
     height, width = frame.pixels.shape[:2]
     threshold = look.threshold or network.threshold
     return at_photo_size(probability, width, height, threshold=threshold, keep=look.keep)
-
-
-def _drawn(frame: Frame, segmentation: Segmentation, look: Look) -> Pixels:
-    """The picture of one frame: uint8 [h, w], [h, w, 3] or [h, w, 4]; see `humanseg.segmentation.picture.draw`."""
-    height, width = frame.pixels.shape[:2]
-    photo = Photo(frame.pixels, width, height, "video")
-    return draw(photo, segmentation, look.output, look.backdrop(frame.time, (width, height)))

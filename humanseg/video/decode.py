@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from humanseg.segmentation.photo import Pixels
-from humanseg.video.colour import to_rgb
+from humanseg.video.colour import Scaler, to_rgb
 from humanseg.video.errors import BrokenClip, UnsupportedClip
 from humanseg.video.probe import ClipInfo, error_text, open_clip, video_stream
 
@@ -53,6 +53,7 @@ def frames(info: ClipInfo, warn: Callable[[str], None] = lambda _: None) -> Iter
     last, end, shift = Fraction(-1), Fraction(0), -info.start
     usual = 1 / info.rate if info.rate else Fraction(1, 25)
     fault: str | None = None
+    scaler = Scaler()
     with open_clip(info.path) as container:
         stream: Any = video_stream(container, info.path)
         stream.codec_context.thread_count = THREADS
@@ -74,7 +75,7 @@ def frames(info: ClipInfo, warn: Callable[[str], None] = lambda _: None) -> Iter
                         own = last + usual
                     time = max(own, Fraction(0)) if index == 0 else max(own, last + LEAST)
                     duration = (decoded.duration or 0) * (decoded.time_base or 0) or usual
-                    yield Frame(index, upright(decoded, info), time, Fraction(duration))
+                    yield Frame(index, upright(decoded, info, scaler), time, Fraction(duration))
                     index, last = index + 1, time
         except (av.error.FFmpegError, MemoryError) as error:
             fault = error_text(error)
@@ -103,10 +104,10 @@ def _shortfall(info: ClipInfo, packets: int, end: Fraction) -> str | None:
     return None
 
 
-def upright(frame: av.VideoFrame, info: ClipInfo) -> Pixels:
+def upright(frame: av.VideoFrame, info: ClipInfo, scaler: Scaler) -> Pixels:
     """RGB as shown by a player: square pixels, rotated and mirrored by the display matrix."""
     width, height = square_size(frame.width, frame.height, info.aspect)
-    pixels = to_rgb(frame, width, height)
+    pixels = to_rgb(frame, width, height, scaler)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels

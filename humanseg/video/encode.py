@@ -24,7 +24,7 @@ import numpy as np
 
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.png import write_png
-from humanseg.video.colour import reformat
+from humanseg.video.colour import Scaler
 from humanseg.video.errors import ResultRefused
 from humanseg.video.probe import ClipInfo
 from humanseg.video.sound import Sound
@@ -107,6 +107,7 @@ class ClipWriter:
         context.color_range = LIMITED
         self._stream = stream
         self._sound = Sound(info, container, self._file, warn) if info.sound else None
+        self._scaler = Scaler()
         self._tick = -1
         self._file.start_encoding()
         for packet in before:
@@ -121,7 +122,7 @@ class ClipWriter:
         if self._sound:
             self._sound.until(time)
         frame = av.VideoFrame.from_ndarray(self._fitted(picture), "rgba" if self._alpha else "rgb24")
-        planes = reformat(frame, self._pixels, dst_colorspace=BT709, dst_color_range=LIMITED)
+        planes = self._scaler(frame, self._pixels, dst_colorspace=BT709, dst_color_range=LIMITED)
         self._tick = max(self._tick + 1, round(time / self._base))
         planes.pts, planes.time_base = self._tick, self._base
         planes.duration = max(1, round(duration / self._base))

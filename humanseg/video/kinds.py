@@ -15,7 +15,20 @@ PHOTO_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\x00
 LONGEST_START = 512  # bytes that `is_clip` looks at
 
 CONTAINERS = ("webm", "mp4", "mov")  # formats of a clip's result
-CONTENT_TYPE = {"webm": "video/webm", "mp4": "video/mp4", "mov": "video/quicktime"}
+LINES = "jsonl"  # of output=json: a JSON document for each frame, each on a line
+CONTENT_TYPE = {
+    "webm": "video/webm",
+    "mp4": "video/mp4",
+    "mov": "video/quicktime",
+    LINES: "application/x-ndjson",
+}
+
+
+def result_format(output: str, wanted: str | None) -> str:
+    """The format of a clip's result: `wanted`, or the default of an output."""
+    if output == "json":
+        return LINES
+    return wanted or ("webm" if output == "cutout" else "mp4")
 
 
 def is_clip(start: bytes) -> bool:

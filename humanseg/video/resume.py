@@ -15,6 +15,8 @@ import av
 
 from humanseg.video.encode import picture_name
 from humanseg.video.errors import ResultRefused
+from humanseg.video.kinds import LINES
+from humanseg.video.lines import whole_lines
 
 FOLDER_NOTE = ".humanseg.json"
 
@@ -24,12 +26,13 @@ class Unfinished:
 
     Args:
         result: the file, or the folder of PNGs.
+        container: "webm", "mp4" or "mov", LINES, or "png" for the folder.
         source: the clip. options: everything that affects the result.
     """
 
-    def __init__(self, result: Path, source: Path, options: Mapping[str, str], *, folder: bool) -> None:
-        self._result, self._folder = result, folder
-        self._note = _note(result, folder)
+    def __init__(self, result: Path, container: str, source: Path, options: Mapping[str, str]) -> None:
+        self._result, self._container, self._folder = result, container, container == "png"
+        self._note = _note(result, self._folder)
         self._part = result.with_name(f".{result.stem}.part{result.suffix}")
         status = source.stat()
         self._made_of = {
@@ -45,7 +48,7 @@ class Unfinished:
         Raises:
             ResultRefused: a result exists that this run can neither resume nor overwrite.
         """
-        done = 0
+        finished = 0
         if force:
             self._clear()
         elif self._note.exists():
@@ -54,16 +57,16 @@ class Unfinished:
                     f"{self._result} is unfinished and was started from another clip or with other options, "
                     "so it can't be resumed. Use --force to start over."
                 )
-            done = self._done()
+            finished = self._finished_frames()
         elif self._result.exists() and not (self._folder and not any(self._result.iterdir())):
             raise ResultRefused(f"{self._result} already exists. Use --force to overwrite it.")
         self._note.parent.mkdir(parents=True, exist_ok=True)
         self._note.write_text(json.dumps(self._made_of))
-        return done
+        return finished
 
     def packets(self) -> Iterator[Any]:
-        """The packets of the finished frames, from the file moved aside by `begin`; none for a folder."""
-        if self._folder or not self._part.exists():
+        """The packets of the finished frames, from the clip moved aside by `begin`."""
+        if not self._part.exists():
             return
         with av.open(str(self._part)) as part:
             stream = part.streams.video[0]
@@ -89,12 +92,14 @@ class Unfinished:
         self.copied()
         self._note.unlink(missing_ok=True)
 
-    def _done(self) -> int:
+    def _finished_frames(self) -> int:
         if self._folder:
-            done = 0
-            while (self._result / picture_name(done)).exists():
-                done += 1
-            return done
+            finished = 0
+            while (self._result / picture_name(finished)).exists():
+                finished += 1
+            return finished
+        if self._container == LINES:
+            return whole_lines(self._result)
         # Moved aside, because FFmpeg can't append. After a kill both may exist: the longer one counts.
         here, aside = _count(self._result), _count(self._part)
         if here and here >= aside:

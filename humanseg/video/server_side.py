@@ -27,7 +27,7 @@ def run(
     ask: Callable[[Pixels], Pixels],
     *,
     deadline: float,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Callable[[int, int], None] = lambda finished, expected: None,
 ) -> dict[str, Any]:
     """Process one clip, and return the child's result: {"frames", "warnings", "sampled"}.
 
@@ -87,10 +87,10 @@ def _converse(
         elif kind == PROGRESS:
             progress(first, second)
         elif kind in (DONE, FAIL):
-            said: dict[str, Any] = json.loads(_exactly(from_child, first))
+            document: dict[str, Any] = json.loads(_exactly(from_child, first))
             if kind == FAIL:
-                raise getattr(errors, said["type"], errors.BrokenClip)(said["message"])
-            return said
+                raise getattr(errors, document["type"], errors.BrokenClip)(document["message"])
+            return document
         else:
             raise EOFError
 

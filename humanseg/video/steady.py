@@ -1,6 +1,7 @@
 """Temporal smoothing of masks: each frame's probability is averaged with the previous ones along the motion.
 
-The motion is dense optical flow between two network-sized frames (DIS: Kroeger et al., "Fast Optical Flow using
+The motion and the weight of the past are computed at the network's size, and scaled up for a finer probability
+(quality=best). The motion is dense optical flow between two frames (DIS: Kroeger et al., "Fast Optical Flow using
 Dense Inverse Search", 2016). At object boundaries the flow is inaccurate, and a mask's edge is such a boundary. The
 edge moves with the person: around a person the mean motion of the person replaces the flow. The previous probability
 is warped along this motion. Where the picture does not follow (disocclusion, something passes in front) the past has
@@ -9,7 +10,8 @@ a lower weight; where the network is certain, too; after a cut none.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -35,61 +37,116 @@ class Steady:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._grey: Pixels | None = None
         self._past: Map | None = None
-        self._grid: Map | None = None
 
     def __call__(self, probability: Map, frame: Pixels) -> Map:
-        """Smooth one frame's probability, float32 [h, w] in 0..1; `frame` is uint8 [h, w, 3] RGB, of that size."""
+        """Smooth one frame's probability.
+
+        Args:
+            probability: float32 [H, W] in 0..1.
+            frame: uint8 [h, w, 3] RGB, of the network's size.
+
+        Returns:
+            float32 [H, W] in 0..1. The first frame, a frame of another size, and the first one after a cut are
+            returned as they are.
+        """
         grey = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8)
-        steady = probability
-        if self._grid is None or self._grid.shape[:2] != grey.shape:
-            self._grid = _grid(*grey.shape)
-        elif self._grey is not None and self._past is not None:
+        steady, past = probability, self._past
+        if (
+            self._grey is not None
+            and past is not None
+            and (self._grey.shape, past.shape) == (grey.shape, steady.shape)
+        ):
             flow = self._flow.calc(grey, self._grey, None)  # type: ignore[call-overload]
-            before = np.dstack((_in_light_of(self._grey, grey), self._past))
-            steady = _blended(probability, grey, before, np.asarray(flow, np.float32), self._grid)
+            before = _Moving(_in_light_of(self._grey, grey), _resized(past, grey.shape))
+            small = _resized(probability, grey.shape)
+            trace = _trace(small, grey.astype(np.float32), before, *cv2.split(flow))
+            steady = probability if trace is None else trace.blended(probability, past)
         self._grey, self._past = grey, steady
         return steady
 
 
-def _blended(probability: Map, grey: Pixels, before: Map, flow: Map, grid: Map) -> Map:
-    """The probability with its past. before: [h, w, 2], the frame before in grey levels, and what was said of it."""
-    now = grey.astype(np.float32)
-    moved = _moved(before, grid + flow)
-    apart = np.abs(_mean(now - moved[..., 0], WINDOW))
-    if float((apart > 2 * MISMATCH).mean()) > CUT:
-        return probability
-    person = np.square(np.clip(np.minimum(probability, moved[..., 1]) * 2 - 1, 0, 1)) * _follows(apart) + 1e-6
-    around = _mean(np.dstack((flow * person[..., None], person)), AROUND)
-    share = around[..., 2:]
-    near = np.clip(share / NEAR, 0, 1)
-    moved = _moved(before, grid + flow + near * (around[..., :2] / share - flow))
-    # Beside its edge the background does not follow the person's motion, and need not.
-    weight = np.maximum(probability, 0.02)
-    beside = _mean(np.dstack(((now - moved[..., 0]) * weight, weight)), WINDOW)
-    apart = np.where(near[..., 0] > 0.5, np.abs(beside[..., 0] / beside[..., 1]), apart)
-    past = PAST * _follows(apart) * (1 - SURE * np.square(np.square(2 * probability - 1)))
-    return np.asarray(probability + past * (moved[..., 1] - probability), np.float32)
+@dataclass(frozen=True)
+class _Moving:
+    """The previous frame in grey levels, and its smoothed probability: float32 [h, w] each."""
+
+    grey: Map
+    probability: Map
+
+    def warped(self, across: Map, down: Map) -> _Moving:
+        """Both, moved: each pixel comes from as far `across` and `down` as these say, in pixels."""
+        return _Moving(_warped(self.grey, across, down), _warped(self.probability, across, down))
 
 
-def _grid(height: int, width: int) -> Map:
+@dataclass(frozen=True)
+class _Trace:
+    """Where each pixel was (`across`, `down`, in pixels), and the weight of its past, 0..1: float32 [h, w] each."""
+
+    across: Map
+    down: Map
+    weight: Map
+
+    def blended(self, probability: Map, past: Map) -> Map:
+        """The probability, averaged with the past one: float32 [H, W] each."""
+        (height, width), (small_height, small_width) = probability.shape, self.weight.shape
+        across = _resized(self.across, probability.shape) * np.float32(width / small_width)
+        down = _resized(self.down, probability.shape) * np.float32(height / small_height)
+        moved = _warped(past, across, down)
+        return np.asarray(probability + _resized(self.weight, probability.shape) * (moved - probability), np.float32)
+
+
+def _trace(probability: Map, now: Map, before: _Moving, across: Map, down: Map) -> _Trace | None:
+    """Correct the flow (`across`, `down`) around a person, and weight the past; None after a cut.
+
+    now: the frame in grey levels. All are float32 [h, w].
+    """
+    moved = before.warped(across, down)
+    mismatch = np.abs(_mean(now - moved.grey, WINDOW))
+    if cv2.countNonZero(cv2.inRange(mismatch, 2 * MISMATCH, np.inf)) > CUT * mismatch.size:
+        return None
+    both = np.square(np.clip(np.minimum(probability, moved.probability) * 2 - 1, 0, 1))
+    person = both * _follows(mismatch) + np.float32(1e-6)
+    share = _mean(person, AROUND)
+    near = np.minimum(share * np.float32(1 / NEAR), 1)
+    across = across + near * (_mean(across * person, AROUND) / share - across)
+    down = down + near * (_mean(down * person, AROUND) / share - down)
+    # At the person's edge the background does not follow the person's motion, and need not.
+    weight = np.maximum(probability, np.float32(0.02))
+    apart = (now - _warped(before.grey, across, down)) * weight
+    beside = np.abs(_mean(apart, WINDOW) / _mean(weight, WINDOW))
+    certain = np.square(np.square(2 * probability - 1))
+    return _Trace(across, down, PAST * _follows(np.where(near > 0.5, beside, mismatch)) * (1 - SURE * certain))
+
+
+@lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> tuple[Map, Map]:
     across, down = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return np.dstack((across, down))
+    return across, down
 
 
-def _moved(picture: Map, where: Map) -> Map:
-    at = np.asarray(where, np.float32)
-    return np.asarray(cv2.remap(picture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)  # type: ignore[call-overload]
+def _warped(values: Map, across: Map, down: Map) -> Map:
+    columns, rows = _grid(*values.shape)
+    border = cv2.BORDER_REPLICATE
+    return np.asarray(
+        cv2.remap(values, across + columns, down + rows, cv2.INTER_LINEAR, borderMode=border), np.float32
+    )
 
 
-def _mean(values: NDArray[Any], window: tuple[int, int]) -> Map:
-    return np.asarray(cv2.blur(values.astype(np.float32, copy=False), window), np.float32)
+def _resized(values: Map, shape: tuple[int, ...]) -> Map:
+    if values.shape == shape:
+        return values
+    how = cv2.INTER_AREA if shape[0] < values.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(values, shape[::-1], interpolation=how), np.float32)
 
 
-def _follows(apart: Map) -> Map:
+def _mean(values: Map, window: tuple[int, int]) -> Map:
+    return np.asarray(cv2.blur(values, window), np.float32)
+
+
+def _follows(mismatch: Map) -> Map:
     """1 where the picture follows the motion, falling to 0."""
-    return np.asarray(np.exp(-np.square(apart / np.float32(MISMATCH))), np.float32)
+    return np.asarray(cv2.exp(mismatch * mismatch * np.float32(-1 / MISMATCH**2)), np.float32)
 
 
 def _in_light_of(before: Pixels, now: Pixels) -> Map:
-    """The frame before, as bright on the whole as the one now: a light that goes on is no cut."""
+    """The previous frame at the mean brightness of the current one: a light that goes on is not a cut."""
     return before.astype(np.float32) * np.float32(max(1.0, float(now.mean())) / max(1.0, float(before.mean())))

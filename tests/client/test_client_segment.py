@@ -207,16 +207,27 @@ def clip(astronaut: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames)
 
 
-def test_a_clip_is_cut_out_and_its_progress_told(client: Client, clip: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    found = client.segment_clip(clip, output="cutout", progress=lambda done, of: told.append((done, of)))
-    assert (found.content_type, found.frames, found.warning) == ("video/webm", 40, None)
-    assert (found.model_version, found.archived, found.archived_frames) == ("1.0", "declined", 0)
-    assert len(found.request_id) == 36
-    assert told == sorted(told) and {of for _, of in told} <= {0, 40}
-    assert told, "its process alone takes longer to start than the client to ask"
-    found.save(tmp_path / "person.webm")
+def test_a_clip_is_cut_out_and_its_progress_reported(client: Client, clip: Path, tmp_path: Path) -> None:
+    reports: list[tuple[int, int]] = []
+    answer = client.segment_clip(clip, output="cutout", progress=lambda done, of: reports.append((done, of)))
+    assert (answer.content_type, answer.frames, answer.warning) == ("video/webm", 40, None)
+    assert (answer.model_version, answer.archived, answer.archived_frames) == ("1.0", "declined", 0)
+    assert len(answer.request_id) == 36
+    assert reports == sorted(reports) and {of for _, of in reports} <= {0, 40}
+    assert reports, "its process alone takes longer to start than the client to ask"
+    answer.save(tmp_path / "person.webm")
     assert 0.3 < (shown(tmp_path / "person.webm", "rgba")[20][1][..., 3] > 127).mean() < 0.8
+    with pytest.raises(ValueError, match='output="json"'):
+        answer.documents()
+
+
+def test_of_a_clip_the_documents_of_its_frames(client: Client, clip: Path, tmp_path: Path) -> None:
+    answer = client.segment_clip(clip, output="json", keep="largest")
+    documents = list(answer.documents())
+    assert [round(25 * document["seconds"]) for document in documents] == list(range(40))
+    assert all(document["person_found"] for document in documents)
+    answer.save(tmp_path / "frames.jsonl")
+    assert len((tmp_path / "frames.jsonl").read_text().splitlines()) == answer.frames == 40
 
 
 def test_a_clip_as_a_photo_and_a_photo_as_a_clip(client: Client, clip: Path, astronaut_jpeg: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,15 @@ def test_what_is_no_clip_is_said_in_the_servers_words(page: Page, tmp_path: Path
     page.wait_for_selector("#error:visible")
     assert page.inner_text("#error-text").startswith("broken.mp4: The clip is not in a supported format")
     assert page.is_hidden("#clip")
+
+
+def test_a_clip_over_64_mb_is_refused_with_the_command_that_does_it(page: Page, tmp_path: Path) -> None:
+    large = write_clip(tmp_path / "large.mp4", [np.zeros((32, 32, 3), np.uint8)])
+    os.truncate(large, 64_000_001)
+    page.set_input_files("#file", large)
+    page.wait_for_selector("#error:visible")
+    assert "65 MB" in page.inner_text("#error-text")
+    assert "humanseg segment clip.mp4 -o out.webm --output cutout" in page.inner_text("#error-text")
 
 
 def test_a_photo_under_the_name_of_a_clip_is_not_sent(page: Page, tmp_path: Path) -> None:

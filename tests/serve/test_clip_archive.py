@@ -53,17 +53,17 @@ def post(server: Server, clip: bytes, **options: str) -> requests.Response:
 
 def archive(server: Server, *words: str | Path, status: int = 0) -> str:
     environment = {**os.environ, "STATE_DIR": str(server.state_dir), "NO_COLOR": "1", "COLUMNS": "200"}
-    done = subprocess.run(
+    completed = subprocess.run(
         [str(COMMAND), "archive", *map(str, words)], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == status, done.stderr + done.stdout
-    return done.stdout
+    assert completed.returncode == status, completed.stderr + completed.stdout
+    return completed.stdout
 
 
 def frames_of(server: Server, clip_id: str) -> list[dict[str, Any]]:
     wait_shipped(server)
-    found = [json.loads(line) for line in archive(server, "ls", "--clip", clip_id, "--json").splitlines()]
-    return sorted(found, key=lambda one: float(one["clip_seconds"]))
+    records = [json.loads(line) for line in archive(server, "ls", "--clip", clip_id, "--json").splitlines()]
+    return sorted(records, key=lambda record: float(record["clip_seconds"]))
 
 
 def test_a_frame_a_second_is_a_record_with_the_clips_id_and_its_time(
@@ -72,34 +72,39 @@ def test_a_frame_a_second_is_a_record_with_the_clips_id_and_its_time(
     answer = post(sampling, clip, output="mask", label="stand 3", archive="yes")
     assert (answer.headers["x-archived"], answer.headers["x-archived-frames"]) == ("spooled", "4")
     clip_id = answer.headers["x-request-id"]
-    found = frames_of(sampling, clip_id)
-    assert [one["clip_seconds"] for one in found] == [0, 1, 2, 3]
-    assert [one["request_id"] for one in found] == [f"{clip_id}-{number}" for number in range(4)]
-    assert {one["clip_sha256"] for one in found} == {hashlib.sha256(clip).hexdigest()}
-    for one in found:
-        assert (one["width"], one["height"], one["photo_format"], one["label"]) == (160, 160, "jpeg", "stand 3")
-        assert (one["consent_asked"], one["sampling_reason"]) == (True, "request")
-        assert 0.3 < one["coverage"] < 0.8 and one["confidence"] > 0.5 and one["brightness"] > 0
+    records = frames_of(sampling, clip_id)
+    assert [record["clip_seconds"] for record in records] == [0, 1, 2, 3]
+    assert [record["request_id"] for record in records] == [f"{clip_id}-{number}" for number in range(4)]
+    assert {record["clip_sha256"] for record in records} == {hashlib.sha256(clip).hexdigest()}
+    for record in records:
+        assert (record["width"], record["height"], record["photo_format"], record["label"]) == (
+            160,
+            160,
+            "jpeg",
+            "stand 3",
+        )
+        assert (record["consent_asked"], record["sampling_reason"]) == (True, "request")
+        assert 0.3 < record["coverage"] < 0.8 and record["confidence"] > 0.5 and record["brightness"] > 0
     # What is kept is the frame, nearly lossless, and the mask that was answered for it.
     (tmp_path / "sent.mp4").write_bytes(clip)
     (tmp_path / "masks.mp4").write_bytes(answer.content)
     reader = Reader(embedded_bucket(sampling).store)
-    row = reader.find(found[2]["request_id"])
+    row = reader.find(records[2]["request_id"])
     assert row
     photo, mask = (np.array(Image.open(io.BytesIO(data))) for data in reader.photo_and_mask(row))
     apart = [np.abs(photo.astype(int) - frame).mean() for _, frame in shown(tmp_path / "sent.mp4")]
     assert (int(np.argmin(apart)), min(apart) < 3) == (10, True), apart
     assert (mask != np.where(shown(tmp_path / "masks.mp4")[10][1][..., 0] > 127, 255, 0)).mean() < 0.005
     assert "3.00 s" in archive(sampling, "ls", "--clip", clip_id)
-    archive(sampling, "show", found[1]["request_id"], "--to", tmp_path / "look.png")
+    archive(sampling, "show", records[1]["request_id"], "--to", tmp_path / "look.png")
     assert (tmp_path / "look.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("said", ["no", None])
+@pytest.mark.parametrize("consent", ["no", None])
 def test_who_declines_is_not_kept_and_neither_is_a_clip_by_default(
-    sampling: Server, server: Server, clip: bytes, said: str | None
+    sampling: Server, server: Server, clip: bytes, consent: str | None
 ) -> None:
-    asked, options = (sampling, {"archive": said}) if said else (server, {})
+    asked, options = (sampling, {"archive": consent}) if consent else (server, {})
     answer = post(asked, clip, **options)
     assert (answer.headers["x-archived"], answer.headers["x-archived-frames"]) == ("declined", "0")
     assert frames_of(asked, answer.headers["x-request-id"]) == []
@@ -137,7 +142,7 @@ def test_an_export_keeps_the_frames_of_a_clip_in_one_part_as_training_does(
 def test_erasing_the_clip_erases_its_frames(sampling: Server, clip: bytes) -> None:
     clip_id = post(sampling, clip, archive="yes").headers["x-request-id"]
     assert len(frames_of(sampling, clip_id)) == 4
-    said = json.loads(archive(sampling, "erase", clip_id, "--yes", "--json"))
-    assert [one["request_id"] for one in said] == [f"{clip_id}-{number}" for number in range(4)]
+    erased = json.loads(archive(sampling, "erase", clip_id, "--yes", "--json"))
+    assert [record["request_id"] for record in erased] == [f"{clip_id}-{number}" for number in range(4)]
     assert frames_of(sampling, clip_id) == []
     archive(sampling, "erase", clip_id, "--yes", status=4)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +19,7 @@ import pytest
 import requests
 from PIL import Image
 
+from humanseg.client import Client, TooLargeError
 from tests.running import Server, encoded
 from tests.video.clips import disc_frames, shown, sound_packets, write_clip, write_sound
 
@@ -67,11 +71,43 @@ def test_a_gif_is_a_photo_unless_a_clip_is_asked_for(server: Server, tmp_path: P
     assert post(server, gif, format="webm").headers["x-frames"] == "4"
 
 
+def photo_of(clip: Path) -> bytes:
+    """The first frame: of a clip, its mask is the only one without a past."""
+    return encoded(shown(clip)[0][1], "PNG")
+
+
+@pytest.mark.parametrize("quality", ["fast", "best"])
+def test_json_is_a_line_for_each_frame_that_says_what_a_photos_does(
+    server: Server, portrait: Path, quality: str
+) -> None:
+    answer = post(server, portrait.read_bytes(), output="json", quality=quality)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson"), answer.text
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["frame"] for line in lines] == list(range(12))
+    assert [line["seconds"] for line in lines] == [round(float(time), 6) for time, _ in shown(portrait)]
+    photo = post(server, photo_of(portrait), output="json", quality=quality).json()
+    same = ("width", "height", "coverage", "bounding_box", "threshold", "mask", "person_found")
+    assert {name: lines[0][name] for name in same} == {name: photo[name] for name in same}
+    assert lines[0]["confidence"] == pytest.approx(photo["confidence"], abs=0.003)  # of a probability in 8 bits
+    boxes = [line["bounding_box"] for line in lines]
+    assert all(0.3 < line["coverage"] < 0.8 and line["mask"]["counts"] for line in lines)
+    assert len({tuple(box) for box in boxes}) > 1  # the portrait moves
+
+
+def test_a_clip_in_kserves_protocol_is_refused_where_it_would_have_many_documents(
+    server: Server, portrait: Path
+) -> None:
+    clip = base64.b64encode(portrait.read_bytes()).decode()
+    address = server.predictions.replace("/predictions/human_segmentation", "/v1/models/human_segmentation:predict")
+    answer = requests.post(address, json={"instances": [{"image": clip}]}, timeout=60)
+    assert (answer.status_code, answer.json()["type"]) == (400, "BadOption")
+    assert "/predictions/NAME" in answer.json()["message"]
+
+
 CASES = [
     ("a photo as a clip", PHOTO, {"format": "mp4"}, 400, "is for clips"),
-    ("json", None, {"output": "json"}, 400, "output=mask"),
-    ("crop", None, {"crop": "person"}, 400, "crop=person is for photos"),
-    ("best", None, {"quality": "best"}, 400, "quality=best is for photos"),
+    ("crop", None, {"crop": "person"}, 400, "crop=person is for photos: a clip has one frame size"),
+    ("json in a clip", None, {"output": "json", "format": "webm"}, 400, "JSON holds no picture"),
     ("jpeg", None, {"format": "jpeg"}, 400, "webm, mp4 or mov"),
     ("png", None, {"format": "png"}, 400, "--format png"),
     ("a picture behind it", None, {"output": "composite", "background": "beach.jpg"}, 400, "neither a colour"),
@@ -143,6 +179,20 @@ def test_over_the_bounds_is_413_with_the_command_that_does_it(server: Server, tm
     assert "humanseg segment clip.mp4 -o out.webm --output cutout" in answer.json()["message"]
 
 
+def test_over_64_mb_torchserve_refuses_and_the_client_names_the_command(
+    server: Server, portrait: Path, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.mp4"
+    large.write_bytes(portrait.read_bytes())
+    os.truncate(large, 64_000_001)  # zeros after the last box
+    assert post(server, large.read_bytes()).status_code == 413
+    with Client(server.url) as client, pytest.raises(TooLargeError) as refused:
+        client.segment_clip(large, output="cutout", quality="best", threshold=0.4)
+    command = "humanseg segment clip.mp4 -o out.webm --output cutout --threshold 0.4 --quality best"
+    assert str(refused.value).endswith(command)
+    assert post(server, portrait.read_bytes()).status_code == 200
+
+
 @pytest.mark.slow
 def test_a_server_with_one_worker_takes_no_clip(make_server, portrait: Path) -> None:  # type: ignore[no-untyped-def]
     answer = post(make_server(WORKERS="1"), portrait.read_bytes())
@@ -156,19 +206,22 @@ def test_beside_a_clip_photos_are_answered_a_second_clip_waits_and_progress_is_t
 ) -> None:
     frames = [frame for _, frame in shown(portrait)] * 8
     slow = write_clip(tmp_path / "slow.mp4", frames, rate=60).read_bytes()
-    token, done = secrets.token_hex(16), threading.Event()
+    token, finished = secrets.token_hex(16), threading.Event()
 
     def answers() -> Iterator[tuple[str, requests.Response]]:
-        while not done.is_set():
-            told = ask_progress(server, token)
-            yield told.json()["state"], post(server, PHOTO if told.json()["frames"] < 5 else portrait.read_bytes())
+        while not finished.is_set():
+            status = ask_progress(server, token)
+            yield (
+                status.json()["state"],
+                post(server, PHOTO if status.json()["frames"] < 5 else portrait.read_bytes()),
+            )
 
     with ThreadPoolExecutor(1) as pool:
         clip = pool.submit(post, server, slow, progress=token)
-        clip.add_done_callback(lambda _: done.set())
-        seen = list(answers())
+        clip.add_done_callback(lambda _: finished.set())
+        answered = list(answers())
     assert clip.result().headers.get("x-frames") == str(len(frames)), clip.result().text
-    working = [answer.status_code for state, answer in seen if state == "working"]
+    working = [answer.status_code for state, answer in answered if state == "working"]
     assert 200 in working
     assert set(working) <= {200, 503}
     assert ask_progress(server, token).json() == {"state": "unknown", "frames": 0, "of": 0}

@@ -12,7 +12,7 @@ import requests
 from PIL import Image
 
 from handler.options import OPTION_NAMES
-from humanseg.common.effects import EFFECTS, OUTPUTS, PICTURES
+from humanseg.common.effects import EFFECTS, OUTPUTS
 from tests.running import Server, encoded
 from tests.video.clips import write_clip
 
@@ -88,7 +88,7 @@ def test_of_a_photo_each_option_changes_the_answer_or_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("output", PICTURES)
+@pytest.mark.parametrize("output", OUTPUTS)
 def test_of_a_clip_each_option_changes_the_answer_or_is_refused(server: Server, clip: bytes, output: str) -> None:
     _, plain = answer(server, clip, {"output": output})
     for name, value in CLIP_VALUES.items():

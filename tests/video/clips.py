@@ -20,13 +20,13 @@ def disc_frames(count: int, size: tuple[int, int] = (96, 64)) -> list[np.ndarray
     """A bright disc that moves over a dark ground: uint8 [h, w, 3] each."""
     width, height = size
     across, down = np.meshgrid(np.arange(width), np.arange(height))
-    made = []
+    pictures = []
     for index in range(count):
         inside = (across - width * (0.3 + 0.4 * index / max(1, count - 1))) ** 2 + (down - height / 2) ** 2
         picture = np.full((height, width, 3), (20, 40, 60), np.uint8)
         picture[inside < (height / 4) ** 2] = (230, 210, 220)
-        made.append(picture)
-    return made
+        pictures.append(picture)
+    return pictures
 
 
 def write_clip(
@@ -112,11 +112,11 @@ def shown(path: Path, form: str = "rgb24") -> list[tuple[Fraction, np.ndarray]]:
         context = stream.codec_context
         if context.name == "vp9" and form == "rgba":
             context = av.CodecContext.create("libvpx-vp9", "r")  # FFmpeg's own decoder leaves the alpha plane out
-        found = []
+        frames = []
         for packet in container.demux(stream):
             for frame in context.decode(packet if packet.size else None):
-                found.append((frame.pts * stream.time_base, frame.to_ndarray(format=form)))
-        return found
+                frames.append((frame.pts * stream.time_base, frame.to_ndarray(format=form)))
+        return frames
 
 
 def sound_packets(path: Path) -> list[bytes]:

@@ -24,10 +24,10 @@ from tests.video.clips import bright, disc_frames, shown, write_clip
 NETWORK = Network(Spec((64, 64)), 0.5, "test", bright, parallel=2)
 
 
-def masks(source: Path, result: Path, heard: list[str] | None = None) -> Outcome:
-    heard = [] if heard is None else heard
+def masks(source: Path, result: Path, warnings: list[str] | None = None) -> Outcome:
+    warnings = [] if warnings is None else warnings
     target = Target(result, result.suffix[1:])
-    return convert(probe(source), target, Look("mask", backdrop("blur")), NETWORK, warn=heard.append)
+    return convert(probe(source), target, Look("mask", backdrop("blur")), NETWORK, warn=warnings.append)
 
 
 def sound_only(path: Path) -> None:
@@ -107,11 +107,11 @@ def test_a_clip_that_breaks_off_gives_what_came_before(tmp_path: Path, name: str
     options = {"deadline": "realtime", "cpu-used": "8"} if codec == "libvpx-vp9" else {"bf": "0", "crf": "10"}
     source = write_clip(tmp_path / name, noise, codec=codec, codec_options=options, container_options=first)
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
-    heard: list[str] = []
-    outcome = masks(source, tmp_path / "out.mp4", heard)
+    warnings: list[str] = []
+    outcome = masks(source, tmp_path / "out.mp4", warnings)
     assert 10 < outcome.frames < 36
     assert outcome.broken is not None
-    assert "damaged after frame" in heard[-1]
+    assert "damaged after frame" in warnings[-1]
     assert len(shown(tmp_path / "out.mp4")) == outcome.frames
 
 
@@ -144,10 +144,10 @@ def test_an_hour_with_one_frame_and_one_at_its_end(tmp_path: Path) -> None:
 
 
 def test_the_name_does_not_matter_the_content_does(tmp_path: Path) -> None:
-    made = write_clip(
+    clip = write_clip(
         tmp_path / "in.webm", disc_frames(3), codec="libvpx-vp9", codec_options={"deadline": "realtime"}
     )
-    assert masks(made.rename(tmp_path / "in.mp4"), tmp_path / "out.mp4").frames == 3
+    assert masks(clip.rename(tmp_path / "in.mp4"), tmp_path / "out.mp4").frames == 3
 
 
 def test_a_gif_with_transparency(tmp_path: Path) -> None:
@@ -177,12 +177,12 @@ def test_clips_are_told_from_photos_by_their_first_bytes(tmp_path: Path) -> None
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     folder = tmp_path_factory.mktemp("seeds")
     vp9 = {"codec": "libvpx-vp9", "codec_options": {"deadline": "realtime", "cpu-used": "8"}}
-    made = [
+    clips = [
         write_clip(folder / "a.mp4", disc_frames(6, (64, 48)), sound="aac"),
         write_clip(folder / "a.webm", disc_frames(6, (64, 48)), sound="libopus", **vp9),  # type: ignore[arg-type]
         write_clip(folder / "a.avi", disc_frames(6, (64, 48)), codec="mpeg4", codec_options={}),
     ]
-    return [path.read_bytes() for path in made]
+    return [path.read_bytes() for path in clips]
 
 
 @pytest.mark.slow

@@ -33,10 +33,10 @@ def test_the_first_frame_of_each_second_and_never_more_than_thirty(
     tmp_path: Path, seconds: float | None, times: list[Fraction], wanted: list[int]
 ) -> None:
     sampler = Sampler(tmp_path, seconds, UNCHANGED)
-    found = at_photo_size(np.full((8, 8), 0.7, np.float32), 8, 8, threshold=0.5)
+    segmentation = at_photo_size(np.full((8, 8), 0.7, np.float32), 8, 8, threshold=0.5)
     for index, time in enumerate(times):
-        sampler(Frame(index, np.zeros((8, 8, 3), np.uint8), time, Fraction(1, 5)), found)
-    assert [one.seconds for one in sampler.taken] == wanted
+        sampler(Frame(index, np.zeros((8, 8, 3), np.uint8), time, Fraction(1, 5)), segmentation)
+    assert [sample.seconds for sample in sampler.taken] == wanted
     assert len(list(tmp_path.iterdir())) == 2 * len(wanted)
 
 
@@ -46,7 +46,7 @@ def test_a_sample_is_the_frame_and_the_mask_that_the_clip_shows(tmp_path: Path) 
     info = probe(source)
     sampler = Sampler(tmp_path / "samples", info.seconds, UNCHANGED)
     convert(info, Target(tmp_path / "out.mp4", "mp4"), Look("mask", backdrop("blur")), BRIGHT, seen=sampler)
-    assert [one.seconds for one in sampler.taken] == [0, 1, 2]
+    assert [sample.seconds for sample in sampler.taken] == [0, 1, 2]
     last = Sampled.from_plain(sampler.taken[2].plain())
     assert last == sampler.taken[2]
     frame, mask = (np.array(Image.open(path)) for path in (last.photo, last.mask))

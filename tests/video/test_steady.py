@@ -46,14 +46,28 @@ def test_half_the_flicker_and_no_less_exact(step: float, zoom: float) -> None:
     flicker, overlap = np.zeros(2), np.zeros(2)
     for frame, mask in moving(step, zoom):
         raw = unsure(mask, random)
-        found = (raw > 0.5, steady(raw, frame) > 0.5)
-        overlap += [(one & mask).sum() / (one | mask).sum() for one in found]
+        masks = (raw > 0.5, steady(raw, frame) > 0.5)
+        overlap += [(one & mask).sum() / (one | mask).sum() for one in masks]
         if before is not None:
             alike = mask == before[2]  # where the truth did not change
-            flicker += [(one != last)[alike].mean() for one, last in zip(found, before[:2], strict=True)]
-        before = (*found, mask)
+            flicker += [(one != last)[alike].mean() for one, last in zip(masks, before[:2], strict=True)]
+        before = (*masks, mask)
     assert flicker[1] < 0.5 * flicker[0]
     assert overlap[1] > overlap[0]
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_a_finer_probability_is_smoothed_like_one_of_the_networks_size(scale: int) -> None:
+    random, steady, finer = np.random.default_rng(0), Steady(), Steady()
+    large = (SIZE[0] * scale, SIZE[1] * scale)
+    for frame, mask in moving(1.5):
+        raw = unsure(mask, random)
+        smoothed = steady(raw, frame)
+        fine = finer(np.asarray(cv2.resize(raw, large, interpolation=cv2.INTER_LINEAR)), frame)
+        assert fine.shape == large[::-1]
+        again = cv2.resize(fine, SIZE, interpolation=cv2.INTER_AREA)
+        assert np.abs(again - smoothed).mean() < 0.01
+    assert np.abs(smoothed - raw).mean() > 0.05
 
 
 def test_after_a_cut_nothing_is_left_of_the_past() -> None:

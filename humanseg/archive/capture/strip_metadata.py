@@ -71,11 +71,12 @@ def strip_jpeg(photo: bytes, orientation: int | None = None) -> bytes:
     """JPEG without metadata; the compressed pixels are the same bytes."""
     if photo[:2] != b"\xff\xd8":
         raise NotStrippable("no start of image")
-    out = bytearray(photo[:2])
+    view = memoryview(photo)
+    parts: list[bytes | memoryview] = [view[:2]]  # joined once: scans are megabytes
     turned = orientation or orientation_of(photo)
     if turned != 1:
         exif = b"Exif\0\0" + minimal_exif(turned)
-        out += b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+        parts += (b"\xff\xe1", struct.pack(">H", len(exif) + 2), exif)
     at, scans = 2, 0
     while True:
         if photo[at] != 0xFF:
@@ -86,25 +87,25 @@ def strip_jpeg(photo: bytes, orientation: int | None = None) -> bytes:
         if marker == 0xD9:
             if not scans:
                 raise NotStrippable("no scan")
-            return bytes(out + b"\xff\xd9")  # what follows (trailers, second images, videos) is dropped
+            return b"".join((*parts, b"\xff\xd9"))  # what follows (trailers, second images, videos) is dropped
         (length,) = struct.unpack_from(">H", photo, at + 2)
         end = at + 2 + length
         if length < 2 or end > len(photo):
             raise NotStrippable("a segment runs past the end")
         body = photo[at + 4 : end]
         if marker in _JPEG_KEPT:
-            out += photo[at:end]
+            parts.append(view[at:end])
         elif marker == 0xEE and body[:5] == b"Adobe":
             # Marks the components as YCbCr, YCCK or CMYK: colours are wrong without it.
-            out += b"\xff\xee" + struct.pack(">H", 14) + b"Adobe\0\x64\0\0\0\0" + body[11:12]
+            parts += (b"\xff\xee", struct.pack(">H", 14), b"Adobe\0\x64\0\0\0\0", body[11:12])
         elif marker == 0xE0 and body[:5] == b"JFIF\0":
             # Version and a neutral density; a thumbnail that follows is dropped.
-            out += b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0\x01\x02\0\0\x01\0\x01\0\0"
+            parts += (b"\xff\xe0", struct.pack(">H", 16), b"JFIF\0\x01\x02\0\0\x01\0\x01\0\0")
         at = end
         if marker == 0xDA:
             scans += 1
             at = _end_of_scan(photo, at)
-            out += photo[end:at]
+            parts.append(view[end:at])
 
 
 def _end_of_scan(photo: bytes, at: int) -> int:
