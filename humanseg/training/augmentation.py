@@ -169,25 +169,49 @@ def camera(random: np.random.Generator, pixels: Pixels) -> Pixels:
 
 
 def hard_light(random: np.random.Generator, pixels: Pixels, mask: Pixels) -> Pixels:
-    """One kind of difficult light: dusk, coloured lamps, haze, a vignette, backlight."""
+    """One or two kinds of difficult light: dusk, coloured lamps, haze, a vignette, backlight."""
     light = pixels.astype(np.float32) / 255
-    kind = random.integers(5)
-    if kind == 0:  # dusk: dark, with sensor noise in the shadows
-        light = light ** random.uniform(1.5, 3.0) * random.uniform(0.4, 1.0)
-        light += random.normal(0, random.uniform(0.005, 0.03), light.shape).astype(np.float32)
-    elif kind == 1:  # coloured lamps
-        colour = random.uniform(0.35, 1.2, 3).astype(np.float32)
-        light = light * colour
-    elif kind == 2:  # haze, or a poor lens: a third to two thirds of the contrast
-        span = random.uniform(0.3, 0.7)
-        light = light * span + random.uniform(0, 1 - span)
-    elif kind == 3:  # a lamp or flash with falloff
-        height, width = mask.shape
-        rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-        far = np.hypot(rows / height - random.uniform(0.1, 0.9), columns / width - random.uniform(0.1, 0.9))
-        light = light / (1 + (far / random.uniform(0.3, 0.8)) ** 2)[..., None] * random.uniform(0.9, 1.3)
-    else:  # backlight: people nearly black before a bright background
-        share = cv2.GaussianBlur(mask, (0, 0), 1.0).astype(np.float32)[..., None] / 255
-        behind = light ** random.uniform(0.5, 0.9)
-        light = behind * (1 - share) + light ** random.uniform(1.2, 2.2) * random.uniform(0.3, 0.7) * share
-    return np.rint(np.clip(light, 0, 1) * 255).astype(np.uint8)
+    for kind in random.permutation(len(_LIGHTS))[: 1 + (random.random() < 0.25)]:
+        light = _LIGHTS[kind](random, light, mask).clip(0, 1)
+    return np.rint(light * 255).astype(np.uint8)
+
+
+Light = NDArray[Any]  # float32 [H, W, 3] in 0..1
+
+
+def _dusk(random: np.random.Generator, light: Light, mask: Pixels) -> Light:
+    """Dark, with sensor noise in the shadows."""
+    light = light ** np.float32(random.uniform(1.3, 3.2)) * np.float32(random.uniform(0.25, 1.0))
+    return light + random.normal(0, random.uniform(0.003, 0.03), light.shape).astype(np.float32)
+
+
+def _lamps(random: np.random.Generator, light: Light, mask: Pixels) -> Light:
+    """Coloured lamps."""
+    return light * random.uniform(0.35, 1.2, 3).astype(np.float32)
+
+
+def _haze(random: np.random.Generator, light: Light, mask: Pixels) -> Light:
+    """Haze, or a poor lens: a quarter to two thirds of the contrast."""
+    span = random.uniform(0.25, 0.7)
+    return light * np.float32(span) + np.float32(random.uniform(0, 1 - span))
+
+
+def _falloff(random: np.random.Generator, light: Light, mask: Pixels) -> Light:
+    """A lamp or flash whose light falls off with the distance."""
+    height, width = mask.shape
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    far = np.hypot(rows / height - random.uniform(0.1, 0.9), columns / width - random.uniform(0.1, 0.9))
+    fall = random.uniform(0.9, 1.3) / (1 + (far / random.uniform(0.3, 0.8)) ** 2)
+    lit: Light = light * fall.astype(np.float32)[..., None]
+    return lit
+
+
+def _backlight(random: np.random.Generator, light: Light, mask: Pixels) -> Light:
+    """People nearly black before a bright background."""
+    share = cv2.GaussianBlur(mask, (0, 0), 1.0).astype(np.float32)[..., None] / 255
+    behind = light ** np.float32(random.uniform(0.5, 0.9))
+    before = light ** np.float32(random.uniform(1.2, 2.4)) * np.float32(random.uniform(0.2, 0.7))
+    return behind * (1 - share) + before * share
+
+
+_LIGHTS = (_dusk, _lamps, _haze, _falloff, _backlight)

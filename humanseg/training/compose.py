@@ -18,22 +18,27 @@ from humanseg.training.augmentation import Picked, Pixels
 Draw = Callable[[], Picked]  # the next photo and mask to cut a person from
 
 
-def photographed(random: np.random.Generator, pixels: Pixels, height: int, width: int) -> Pixels:
-    """A random crop of `pixels` of the frame's size, blurred with probability 1/3 like a shallow depth of field."""
+def photographed(random: np.random.Generator, photo: Picked, height: int, width: int) -> Picked:
+    """A random crop of a photo and its mask, of the frame's size.
+
+    A third of those without people are blurred like a shallow depth of field.
+    """
+    pixels, mask = photo
     scale = min(pixels.shape[0] / height, pixels.shape[1] / width) * random.uniform(0.4, 1.0)
     part_height, part_width = max(8, int(height * scale)), max(8, int(width * scale))
     top = int(random.integers(0, max(1, pixels.shape[0] - part_height + 1)))
     left = int(random.integers(0, max(1, pixels.shape[1] - part_width + 1)))
-    out = augmentation.resize(pixels[top : top + part_height, left : left + part_width], height, width)
-    if random.random() < 0.35:
+    part = slice(top, top + part_height), slice(left, left + part_width)
+    out, label = augmentation.resize(pixels[part], height, width), augmentation.resize(mask[part], height, width)
+    if random.random() < 0.35 and not mask.any():
         sigma = random.uniform(0.5, 4.0) * max(height, width) / 256
         out = cv2.GaussianBlur(out, (0, 0), sigma)  # type: ignore[assignment]
-    return out
+    return out, label
 
 
 def plain(random: np.random.Generator, height: int, width: int) -> Pixels:
     """A plain wall: one colour, mostly pale and greyish, with a light gradient and some stains."""
-    colour = np.clip(random.uniform(40, 245) + random.normal(0, 18, 3) * (1 + 2 * (random.random() < 0.2)), 0, 255)
+    colour = np.clip(random.uniform(8, 245) + random.normal(0, 18, 3) * (1 + 2 * (random.random() < 0.2)), 0, 255)
     angle = random.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     light = (np.cos(angle) * rows / height + np.sin(angle) * columns / width) * random.uniform(0, 60)
@@ -44,8 +49,9 @@ def plain(random: np.random.Generator, height: int, width: int) -> Pixels:
 
 
 def _relight(random: np.random.Generator, pixels: Pixels, background: Pixels) -> Pixels:
-    """Shift the cut-out's light and colour towards the background's."""
-    shift = (background.mean(axis=(0, 1)) - pixels.mean(axis=(0, 1))) * random.uniform(0.0, 0.35)
+    """Shift the cut-out's light and colour towards the background's; now and then as far as clothes in its colour."""
+    share = random.uniform(0.0, 0.35) if random.random() < 0.85 else random.uniform(0.5, 1.0)
+    shift = (background.mean(axis=(0, 1)) - pixels.mean(axis=(0, 1))) * share
     gain = random.uniform(0.8, 1.2)
     relit: Pixels = np.clip(pixels.astype(np.float32) * gain + shift, 0, 255).astype(np.uint8)
     return relit
@@ -131,17 +137,22 @@ def _blend(
 def scene(
     random: np.random.Generator,
     frame: augmentation.Shape,
-    background: Pixels | None,
+    background: Picked | None,
     person: Draw,
     distractor: Picked | None = None,
 ) -> Picked:
     """A photo `[h, w, 3]` and mask `[h, w]` of the shape `frame`; `background` None means a wall.
 
+    A `background` with people in it gives a group in which one hides another.
     A `distractor` is placed behind the people, or now and then before them.
     """
     height, width = frame
-    canvas = plain(random, height, width) if background is None else photographed(random, background, height, width)
-    label: Pixels = np.zeros((height, width), np.uint8)
+    canvas: Pixels
+    label: Pixels
+    if background is None:
+        canvas, label = plain(random, height, width), np.zeros((height, width), np.uint8)
+    else:
+        canvas, label = photographed(random, background, height, width)
     before = distractor is not None and random.random() < 0.3
     if distractor is not None and not before:
         canvas, label = put_distractor(random, canvas, label, distractor)

@@ -24,6 +24,8 @@ Pool = tuple[list[Sample], float]  # samples of one source, and the source's wei
 
 DISTRACTORS_IN_EMPTY = 0.5  # share of the photos without people that get distractors
 QUARTER_TURNS = 0.05  # share of the samples that are rotated by 90 degrees
+GROUPS_IN_SCENES = 0.2  # share of the composed scenes that start from a photo with people
+WALLS_IN_SCENES = 0.2  # share of those before a wall
 DISTRACTORS_IN_SCENES = 0.3  # share of the composed scenes with a distractor behind or before the people
 
 
@@ -119,8 +121,7 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         settings = self.settings
         dice = random.random()
         if dice < settings.scenes:
-            empty = self.pools.empty
-            background = _draw(random, empty)[0] if empty and random.random() < 0.8 else None
+            background = self._background(random)
             distractor = None
             if self.pools.distractors and random.random() < DISTRACTORS_IN_SCENES:
                 distractor = _picked(_draw(random, self.pools.distractors))
@@ -142,6 +143,13 @@ class Stream(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         box = augmentation.fitted(random, augmentation.choose_crop(random, mask, settings.whole), mask.shape, frame)
         taught = settings.distil_soft if soft else settings.distil_drawn
         return *augmentation.cut(pixels, mask, box, frame), taught
+
+    def _background(self, random: np.random.Generator) -> Picked | None:
+        """Of a composed scene: a photo without people, now and then one with people, or None for a wall."""
+        dice = random.random()
+        if dice < GROUPS_IN_SCENES:
+            return _picked(_draw(random, self.pools.people))
+        return _picked(_draw(random, self.pools.empty)) if self.pools.empty and dice < 1 - WALLS_IN_SCENES else None
 
 
 def _tensor(pixels: Pixels) -> Tensor:

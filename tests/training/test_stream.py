@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from humanseg.training import compose
 from humanseg.training.augmentation import Box, fitted, hard_light
 from humanseg.training.compose import put_distractor
 from humanseg.training.losses import edge_band, segmentation_loss
+from humanseg.training.objects import webp_pictures
 from humanseg.training.samples import Source, find_samples
 from humanseg.training.settings import Settings
 from humanseg.training.stream import Pools, Stream
@@ -165,3 +167,19 @@ def test_the_loss_falls_as_the_mask_gets_better_and_minds_the_edge() -> None:
 def test_a_photo_with_nobody_costs_nothing_when_nothing_is_found() -> None:
     empty = torch.zeros(1, 1, 16, 16)
     assert float(segmentation_loss(empty - 12, empty, 4.0)) < 1e-4
+
+
+def test_a_group_starts_from_a_photo_with_people(stream: Stream) -> None:
+    person = stream.pools.people[0][0][0].read()
+    background = np.zeros((90, 120, 3), np.uint8), np.full((90, 120), 255, np.uint8)
+    pixels, mask = compose.scene(np.random.default_rng(3), (64, 96), background, lambda: person)
+    assert pixels.shape == (64, 96, 3)
+    assert (mask == 255).all()  # whoever is pasted in stands before people
+
+
+def test_pictures_come_out_of_a_container_as_they_went_in() -> None:
+    shades = [np.full((8, 12, 3), level, np.uint8) for level in (40, 200)]
+    files = [cv2.imencode(".webp", shade, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes() for shade in shades]
+    see_through = cv2.imencode(".webp", np.zeros((8, 12, 4), np.uint8))[1].tobytes()
+    container = b"qres" + files[0] + b"RIFF....WAVE" + see_through + b"\0\0" + files[1]
+    assert [int(picture[0, 0, 0]) for picture in webp_pictures(container)] == [40, 200]
