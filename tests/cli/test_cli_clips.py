@@ -132,7 +132,13 @@ def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
     source, out = write_clip(tmp_path / "long.mp4", frames), tmp_path / "pngs"
     asked = ["segment", str(source), "-o", str(out), "--format", "png", "--url", server.url]
     words = [str(COMMAND), *asked, "-j", "1"]
-    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"})
+    running = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     while running.poll() is None and not (out / "00000003.png").exists():
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
