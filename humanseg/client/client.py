@@ -107,7 +107,7 @@ class Client:
             threshold: decision threshold, 0..1 exclusive.
             background: `#rrggbb` or `blur`, with `composite` only.
             quality: `fast`, or `best` for test-time augmentation: better masks, especially of small people, but
-            slower.
+                slower.
             keep: `all`, or `largest` for the largest connected person region only.
             crop: `none`, or `person` for the mask's bounding box plus 5 %.
             archive: consent to archive the photo.
