@@ -6,9 +6,11 @@ on this host, the configuration that `serve.sh` rendered into STATE_DIR names th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -70,7 +72,34 @@ def find_store(state_dir: Path, management_url: str) -> Path:
     raise CommandError(f"{state_dir} has no configuration of a running server; set STATE_DIR, or {fix}")
 
 
-def put(mar: Mar, store: Path) -> tuple[str, bool]:
+@contextlib.contextmanager
+def placed(mar: Mar, stores: Sequence[Path], keep_on: tuple[type[Exception], ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Copy a .mar into model stores; yield its file name in each.
+
+    If a copy or the block fails, the new copies are removed, except on `keep_on`. An interrupt keeps them, too: a
+    server may be loading one.
+
+    Raises:
+        CommandError: a store is missing or can't be written.
+    """
+    names: list[str] = []
+    new: list[Path] = []
+    try:
+        for store in stores:
+            name, is_new = _put(mar, store)
+            names.append(name)
+            if is_new:
+                new.append(store / name)
+        yield tuple(names)
+    except keep_on:
+        raise
+    except Exception:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _put(mar: Mar, store: Path) -> tuple[str, bool]:
     """Copy a .mar into a model store; return its file name, and whether it is new.
 
     Raises:

@@ -80,9 +80,9 @@ def _release(
     keep_old: bool,
     api_key: str | None,
 ) -> None:
-    from humanseg.cli.modelstore import put, read_mar
+    from humanseg.cli.modelstore import placed, read_mar
     from humanseg.cli.options import inference_url
-    from humanseg.deploy.release import Release, ReleaseError, RollbackError, Rollout, Server
+    from humanseg.deploy.release import Release, RollbackError, Rollout, Server
     from humanseg.serve.golden import read_golden
 
     archive, golden = read_mar(mar), read_golden(mar)
@@ -96,20 +96,12 @@ def _release(
     folders = model_store or [_store(state_dir or [Path(STATE_DIR)], item.management_url) for item in servers]
     if gate is not None:
         pass_gate(gate, mar, [(item.management_url, folder) for item, folder in zip(servers, folders, strict=True)])
-    placed = tuple((folder, *put(archive, folder)) for folder in folders)
-    files = tuple(name for _, name, _ in placed)
-    try:
+    # after a RollbackError a server still has the version, and would miss its file after a restart
+    with placed(archive, folders, keep_on=(RollbackError,)) as files:
         Rollout(
             Release(archive.model, archive.version, golden, servers, files, watch, drain, keep_old, api_key),
             lambda text: err().print(text, markup=False, soft_wrap=True),
         ).run()
-    except RollbackError:
-        raise  # a server still has the version, and would miss its file after a restart
-    except ReleaseError:
-        for folder, name, new in placed:
-            if new:
-                (folder / name).unlink(missing_ok=True)
-        raise
     if gate is not None:
         _keep_report(gate, list(zip(folders, files, strict=True)))
     out().print(f"{archive.model} {archive.version} is released to {len(servers)} servers.")

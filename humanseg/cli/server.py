@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from humanseg.cli.console import CommandError, err, print_json, print_table
-from humanseg.cli.modelstore import find_store, put, read_mar
+from humanseg.cli.modelstore import find_store, placed, read_mar
 from humanseg.cli.options import DEFAULT_MODEL, ApiKey, AsJson, ManagementUrl, Model, Timeout, management_url
 from humanseg.common.names import STATE_DIR
 
@@ -72,8 +72,6 @@ def register(
     as_json: AsJson = False,
 ) -> None:
     """Load a model archive beside the running versions, and wait until its workers are READY."""
-    from humanseg.client import HumansegError
-
     with _manage(url, timeout) as server:
         archive = read_mar(mar)
         same = [model for model in server.models() if model.name == archive.model]
@@ -85,14 +83,8 @@ def register(
         # A version that takes over needs as many workers as its predecessor.
         count = workers or max((other.min_workers for other in same if other.default), default=0) or 1
         store = model_store or find_store(state_dir, server.url)
-        name, placed = put(archive, store)
-        try:
-            with err().status(f"Loading {name} with {count} workers"):
-                registered = server.register(name, workers=count, timeout=timeout)
-        except HumansegError:
-            if placed:
-                (store / name).unlink(missing_ok=True)
-            raise
+        with placed(archive, [store]) as (name,), err().status(f"Loading {name} with {count} workers"):
+            registered = server.register(name, workers=count, timeout=timeout)
         if default:
             server.set_default(registered.name, registered.version)
         registered = server.version(registered.name, registered.version)
