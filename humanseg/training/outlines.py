@@ -1,6 +1,6 @@
 """Refines coarse outlines of drawn masks, such as COCO's polygons, with the probability of a trained network.
 
-    python -m humanseg.training.outlines FOLDER WEIGHTS OUT
+    python -m humanseg.training.outlines FOLDER WEIGHTS OUT [--bystanders 0.08]
 
 reads a data set (`FOLDER/img` with `FOLDER/mask`, or a COCO JSON, see `samples.py`) and writes `OUT/img/NAME.jpg`, a
 copy, and `OUT/mask/NAME.png`, a soft mask, for a source of the kind `soft`.
@@ -9,12 +9,16 @@ A polygon is right about who is in the photo and a few pixels off at the edge. A
 crop is accurate at the edge but sometimes wrong about the person. So the network decides only in a narrow band around
 the outline of each drawn region, and only where it agrees with the drawing; elsewhere the band is blurred: the edge
 is uncertain.
+
+COCO draws every passer-by, the street photographs and portraits only the people whom a photo is about. With
+`--bystanders`, regions that are smaller than this share of the largest one and beside it become background, so that
+the data sets agree.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +66,25 @@ def refine(pixels: Pixels, mask: Pixels, predict: Predict) -> Pixels:
     return np.rint(soft * 255).astype(np.uint8)
 
 
+def without_bystanders(mask: Pixels, share: float) -> Pixels:
+    """The mask, uint8 [H, W], without regions of less than `share` of the largest one's area, 0..1.
+
+    A small region whose centre is inside the bounding box of a larger one stays: it is probably a part of that
+    person, such as a hand behind a table.
+    """
+    count, labels, facts, centres = cv2.connectedComponentsWithStats((mask > 127).astype(np.uint8))
+    areas = facts[1:, cv2.CC_STAT_AREA]
+    large = [number for number in range(1, count) if areas[number - 1] >= share * areas.max()]
+
+    def is_part(number: int) -> bool:
+        x, y = centres[number]
+        boxes = (facts[other, :4] for other in large)
+        return any(left <= x <= left + wide and top <= y <= top + tall for left, top, wide, tall in boxes)
+
+    kept = [number for number in range(1, count) if number in large or is_part(number)]
+    return np.where(np.isin(labels, kept), np.uint8(255), np.uint8(0))
+
+
 def _around(left: int, top: int, wide: int, tall: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
     margin = max(16, round(MARGIN * max(wide, tall)))
     rows = slice(max(0, top - margin), min(shape[0], top + tall + margin))
@@ -102,19 +125,30 @@ def network(weights: Path) -> Predict:
     return predict
 
 
-def refine_all(samples: list[Sample], out: Path, predict: Predict) -> int:
-    """Write photos and refined masks to `out`; returns their number. Photos that are there already are skipped."""
+def refine_all(samples: list[Sample], out: Path, predict: Predict, bystanders: float = 0.0) -> int:
+    """Write photos and refined masks to `out`; returns their number. Photos that are there already are skipped.
+
+    bystanders: see `without_bystanders`; 0 keeps all regions.
+    """
     (out / "img").mkdir(parents=True, exist_ok=True)
     (out / "mask").mkdir(exist_ok=True)
     for sample in samples:
         copy = out / "img" / sample.photo.name
         if copy.exists():
             continue
-        cv2.imwrite(str(out / "mask" / f"{sample.photo.stem}.png"), refine(*sample.read(), predict))
+        pixels, mask = sample.read()
+        mask = without_bystanders(mask, bystanders) if bystanders else mask
+        cv2.imwrite(str(out / "mask" / f"{sample.photo.stem}.png"), refine(pixels, mask, predict))
         shutil.copyfile(sample.photo, copy)
     return len(samples)
 
 
 if __name__ == "__main__":
-    folder, own, target = map(Path, sys.argv[1:4])
-    print(f"{refine_all(find_samples(Source(folder)), target, network(own))} photos")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--bystanders", type=float, default=0.0, help="0..1 (default: 0, all regions stay)")
+    given = parser.parse_args()
+    number = refine_all(find_samples(Source(given.folder)), given.out, network(given.weights), given.bystanders)
+    print(f"{given.out}: {number} photos")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from humanseg.training.outlines import Map, Predict, refine, refine_all
+from humanseg.training.outlines import Map, Predict, refine, refine_all, without_bystanders
 from humanseg.training.samples import Pixels, Source, find_samples
 
 
@@ -73,6 +73,23 @@ def test_the_frames_edge_is_no_outline() -> None:
     drawn[100:, 100:220] = 255  # cut off by the lower edge
     refined = refine(photo(drawn), drawn, blind)
     assert (refined[-1, 120:200] == 255).all()
+
+
+def test_bystanders_become_background_but_parts_of_the_main_person_stay() -> None:
+    mask = person()
+    mask[118:124] = 0  # a table hides the waist
+    cv2.circle(mask, (190, 60), 6, 255, -1)  # a hand, within the person's box
+    cv2.circle(mask, (290, 100), 12, 255, -1)  # somebody far away
+    kept = without_bystanders(mask, 0.08)
+    assert not kept[:, 260:].any()
+    assert np.array_equal(kept[:, :260], mask[:, :260])
+    assert np.array_equal(without_bystanders(mask, 0.0001), mask)
+
+
+def test_people_of_similar_size_all_stay() -> None:
+    mask = np.maximum(person(-80), person(80))
+    assert np.array_equal(without_bystanders(mask, 0.08), mask)
+    assert not without_bystanders(np.zeros_like(mask), 0.08).any()
 
 
 def test_a_photo_without_a_person_stays_without() -> None:
