@@ -28,7 +28,7 @@ PHOTOS, CHOSEN = 84, 76
 # The shipped network takes drawn figures for nobody; twelve steps teach it better.
 RECIPE = """
 {augment: none, scenes: 0, empty: 0, relight: 0, ema_decay: 0.9, warmup: 0.1, precision: 32-true, threads: 1,
-workers: 0, size: 96, samples: 48, batch_size: 4, learning_rate: 2.0e-3, hold_out: 0.5}
+workers: 0, size: 96, samples: 96, batch_size: 4, learning_rate: 1.0e-3, hold_out: 0.5}
 """
 
 
