@@ -73,11 +73,13 @@ def find_store(state_dir: Path, management_url: str) -> Path:
 
 
 @contextlib.contextmanager
-def placed(mar: Mar, stores: Sequence[Path], keep_on: tuple[type[Exception], ...] = ()) -> Iterator[tuple[str, ...]]:
+def placed(
+    mar: Mar, stores: Sequence[Path], refused: type[Exception], keep_on: tuple[type[Exception], ...] = ()
+) -> Iterator[tuple[str, ...]]:
     """Copy a .mar into model stores; yield its file name in each.
 
-    If a copy or the block fails, the new copies are removed, except on `keep_on`. An interrupt keeps them, too: a
-    server may be loading one.
+    If a copy fails, or the block with `refused`, the new copies are removed, except on `keep_on`. Any other error,
+    and an interrupt, keeps them: a server may be loading one.
 
     Raises:
         CommandError: a store is missing or can't be written.
@@ -93,7 +95,7 @@ def placed(mar: Mar, stores: Sequence[Path], keep_on: tuple[type[Exception], ...
         yield tuple(names)
     except keep_on:
         raise
-    except Exception:
+    except (CommandError, refused):
         for path in new:
             path.unlink(missing_ok=True)
         raise

@@ -82,7 +82,7 @@ def _release(
 ) -> None:
     from humanseg.cli.modelstore import placed, read_mar
     from humanseg.cli.options import inference_url
-    from humanseg.deploy.release import Release, RollbackError, Rollout, Server
+    from humanseg.deploy.release import Release, ReleaseError, RollbackError, Rollout, Server
     from humanseg.serve.golden import read_golden
 
     archive, golden = read_mar(mar), read_golden(mar)
@@ -97,7 +97,7 @@ def _release(
     if gate is not None:
         pass_gate(gate, mar, [(item.management_url, folder) for item, folder in zip(servers, folders, strict=True)])
     # after a RollbackError a server still has the version, and would miss its file after a restart
-    with placed(archive, folders, keep_on=(RollbackError,)) as files:
+    with placed(archive, folders, ReleaseError, keep_on=(RollbackError,)) as files:
         Rollout(
             Release(archive.model, archive.version, golden, servers, files, watch, drain, keep_old, api_key),
             lambda text: err().print(text, markup=False, soft_wrap=True),

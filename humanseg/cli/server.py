@@ -72,6 +72,8 @@ def register(
     as_json: AsJson = False,
 ) -> None:
     """Load a model archive beside the running versions, and wait until its workers are READY."""
+    from humanseg.client import HumansegError
+
     with _manage(url, timeout) as server:
         archive = read_mar(mar)
         same = [model for model in server.models() if model.name == archive.model]
@@ -83,7 +85,7 @@ def register(
         # A version that takes over needs as many workers as its predecessor.
         count = workers or max((other.min_workers for other in same if other.default), default=0) or 1
         store = model_store or find_store(state_dir, server.url)
-        with placed(archive, [store]) as (name,), err().status(f"Loading {name} with {count} workers"):
+        with placed(archive, [store], HumansegError) as (name,), err().status(f"Loading {name} with {count} workers"):
             registered = server.register(name, workers=count, timeout=timeout)
         if default:
             server.set_default(registered.name, registered.version)

@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from humanseg.training.metrics import iou
 from humanseg.training.samples import Pixels, Sample, Source, find_samples
 
 Map = NDArray[np.float32]
@@ -55,12 +56,15 @@ def refine(pixels: Pixels, mask: Pixels, predict: Predict) -> Pixels:
         region = (labels[place] == number).astype(np.uint8)
         radius = float(np.clip(BAND * np.sqrt(area), BAND_LEAST, BAND_MOST))
         others = (labels[place] != 0) & (labels[place] != number)
-        band = _dilated(region, radius) & ~_eroded(region, radius) & ~others
+        outside = cv2.distanceTransform(1 - region, cv2.DIST_L2, 5)  # distance to the region
+        inside = cv2.distanceTransform(region, cv2.DIST_L2, 5)  # and to its outline; the frame's edge is none
+        band = (outside <= radius) & (inside <= radius) & ~others
         blurred: Map = cv2.GaussianBlur(soft[place], (0, 0), radius / 2)  # type: ignore[assignment]
         edge = blurred
         if area >= LEAST_AREA * drawn.size:
             near = predict(np.ascontiguousarray(pixels[place]))
-            if _iou(near > 0.5, region > 0, _dilated(region, 4 * radius)) >= AGREEMENT:
+            around = outside <= 4 * radius
+            if iou((near > 0.5) & around, region > 0) >= AGREEMENT:
                 edge = near
         soft[place] = np.where(band, edge, soft[place])
     return np.rint(soft * 255).astype(np.uint8)
@@ -89,23 +93,6 @@ def _around(left: int, top: int, wide: int, tall: int, shape: tuple[int, ...]) -
     margin = max(16, round(MARGIN * max(wide, tall)))
     rows = slice(max(0, top - margin), min(shape[0], top + tall + margin))
     return rows, slice(max(0, left - margin), min(shape[1], left + wide + margin))
-
-
-def _dilated(region: Pixels, radius: float) -> NDArray[np.bool_]:
-    """Pixels at most `radius` away from the region."""
-    near: NDArray[np.bool_] = cv2.distanceTransform(1 - region, cv2.DIST_L2, 5) <= radius
-    return near
-
-
-def _eroded(region: Pixels, radius: float) -> NDArray[np.bool_]:
-    """Pixels of the region more than `radius` inside; the frame's edge is none of its outline."""
-    inside: NDArray[np.bool_] = cv2.distanceTransform(region, cv2.DIST_L2, 5) > radius
-    return inside
-
-
-def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_], where: NDArray[np.bool_]) -> float:
-    union = np.count_nonzero((one | other) & where)
-    return np.count_nonzero(one & other & where) / max(union, 1)
 
 
 def network(weights: Path) -> Predict:

@@ -25,7 +25,7 @@ from tests.training.conftest import draw
 
 pytestmark = pytest.mark.slow
 PHOTOS, CHOSEN = 84, 76
-# The shipped network takes drawn figures for nobody; twelve steps teach it better.
+# The shipped network takes drawn figures for nobody; 24 steps teach it better.
 RECIPE = """
 {augment: none, scenes: 0, empty: 0, relight: 0, ema_decay: 0.9, warmup: 0.1, precision: 32-true, threads: 1,
 workers: 0, size: 96, samples: 96, batch_size: 4, learning_rate: 1.0e-3, hold_out: 0.5}
