@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from handler.options import CROP, FORMATS, KEEP, QUALITY, Options
+from handler.options import CROP, FORMATS, QUALITY, Options
 from handler.request import MOST_INSTANCES
 from handler.settings import HandlerSettings
 from humanseg.common.effects import OUTPUTS
 from humanseg.common.limits import MAX_BODY
 from humanseg.segmentation.model_files import ModelInfo
 from humanseg.segmentation.photo import FORMATS as PHOTOS
+from humanseg.segmentation.regions import KEEP
 
 CHOICES = {"output": OUTPUTS, "format": FORMATS, "keep": KEEP, "crop": CROP, "quality": QUALITY}
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 
 from handler.errors import BadOption, UnknownOption
 from humanseg.common.effects import OUTPUTS, without_effect
+from humanseg.segmentation.regions import KEEP, MAIN
 from humanseg.video.kinds import CONTAINERS
 
 FORMATS = ("png", "webp", "jpeg", *CONTAINERS)
 QUALITY = ("fast", "best")
-KEEP = ("all", "largest")
 CROP = ("none", "person")
 
 
@@ -29,7 +29,7 @@ class Options:
     threshold: float | None = None
     background: str = "#ffffff"
     quality: str = "fast"
-    keep: str = "all"
+    keep: str = MAIN
     crop: str = "none"
     archive: str | None = None
     label: str | None = None

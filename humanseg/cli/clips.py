@@ -75,7 +75,7 @@ def network(server: Client, parallel: int, quality: Literal["fast", "best"] | No
 
     def ask(frame: Pixels) -> Pixels:
         packed = cv2.imencode(".bmp", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes()
-        answer = server.segment(packed, output="probability", quality=quality, archive=False)
+        answer = server.segment(packed, output="probability", quality=quality, keep="all", archive=False)
         return cast("Pixels", cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_GRAYSCALE))
 
     finest = FINEST if quality == "best" else 1
@@ -91,6 +91,7 @@ def work(
         CommandError: interrupted by Ctrl-C; the finished part is kept.
         ClipError, HumansegError, OSError: see `humanseg.video.convert.convert` and `humanseg.client.errors`.
     """
+    from humanseg.segmentation.regions import MAIN
     from humanseg.video.backdrop import backdrop
     from humanseg.video.convert import Look, Target, convert
     from humanseg.video.probe import probe
@@ -98,7 +99,7 @@ def work(
     keep_freed_buffers()
     behind = asked["background"] or "#ffffff"
     container = container_for(asked["format"], job.result, asked["output"])
-    look = Look(asked["output"], backdrop(_known(behind)), asked["threshold"], asked["keep"] or "all")
+    look = Look(asked["output"], backdrop(_known(behind)), asked["threshold"], asked["keep"] or MAIN)
     info = probe(job.photo)
     asks = network(server, parallel, asked["quality"])
     options = {name: str(value) for name, value in asked.items() if value is not None and name != "archive"}

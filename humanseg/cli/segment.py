@@ -54,7 +54,9 @@ def segment(
     quality: Annotated[
         Quality | None, typer.Option(help="best: test-time augmentation, slower, better for small people.")
     ] = None,
-    keep: Annotated[Keep | None, typer.Option(help="Keep all person regions, or only the largest.")] = None,
+    keep: Annotated[
+        Keep | None, typer.Option(help="main: without passers-by (default); all; largest: one region.")
+    ] = None,
     crop: Annotated[Crop | None, typer.Option(help="Crop the result to the person.")] = None,
     archive: Annotated[
         bool | None, typer.Option("--archive/--no-archive", help="Give or refuse consent to archive the photos.")

@@ -37,6 +37,7 @@ class Quality(str, Enum):
 class Keep(str, Enum):
     """Which person regions to keep."""
 
+    main = "main"
     all = "all"
     largest = "largest"
 

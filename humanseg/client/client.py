@@ -88,7 +88,7 @@ class Client:
         threshold: float | None = None,
         background: str | None = None,
         quality: Literal["fast", "best"] | None = None,
-        keep: Literal["all", "largest"] | None = None,
+        keep: Literal["main", "all", "largest"] | None = None,
         crop: Literal["none", "person"] | None = None,
         archive: bool | None = None,
         label: str | None = None,
@@ -108,7 +108,8 @@ class Client:
             background: `#rrggbb` or `blur`, with `composite` only.
             quality: `fast`, or `best` for test-time augmentation: better masks, especially of small people, but
                 slower.
-            keep: `all`, or `largest` for the largest connected person region only.
+            keep: `main` for the people whom the photo is about, without passers-by, `all`, or `largest` for the
+                largest connected region only.
             crop: `none`, or `person` for the mask's bounding box plus 5 %.
             archive: consent to archive the photo.
             label: text to store with the record.
@@ -141,7 +142,7 @@ class Client:
         threshold: float | None = None,
         background: str | None = None,
         quality: Literal["fast", "best"] | None = None,
-        keep: Literal["all", "largest"] | None = None,
+        keep: Literal["main", "all", "largest"] | None = None,
         archive: bool | None = None,
         label: str | None = None,
         version: str | None = None,
@@ -159,7 +160,7 @@ class Client:
             threshold: decision threshold between 0 and 1, both excluded.
             background: `#rrggbb` or `blur`, for `composite`.
             quality: `best` looks at each frame as `segment` does, several times slower.
-            keep: `all`, or `largest` for the largest connected person region of each frame.
+            keep: as of `segment`, for each frame.
             version: ask this version of the model instead of the default one.
             archive: True or False to agree or object to frames of the clip being kept.
             label: a word of yours to be kept with their records.

@@ -33,7 +33,7 @@ EFFECTS = {
     "background": Effect(("composite",), ("composite",), "only a composite has a background", "#ffffff"),
     "quality": Effect(OUTPUTS, OUTPUTS, "it is how closely the network looks", "fast"),
     "keep": Effect(
-        OUTPUTS, THRESHOLDED, "regions are parts of a mask, which a clip of probabilities does not have", "all"
+        OUTPUTS, THRESHOLDED, "regions are parts of a mask, which a clip of probabilities does not have", "main"
     ),
     "crop": Effect(
         OUTPUTS, (), "a clip has one frame size, and the person's bounding box changes from frame to frame", "none"

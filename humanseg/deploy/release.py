@@ -141,7 +141,9 @@ class Rollout:
         for number in range(len(self._clients)) if servers is None else servers:
             client = self._clients[number]
             for golden in self.release.golden:
-                answer = client.segment(golden.photo_bytes, output="probability", archive=False, version=version)
+                answer = client.segment(
+                    golden.photo_bytes, output="probability", keep="all", archive=False, version=version
+                )
                 if answer.model_version != self.release.version:
                     raise ReleaseError(
                         f"{client.url} answered with version {answer.model_version}, not {self.release.version}"

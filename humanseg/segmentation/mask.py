@@ -76,42 +76,24 @@ def to_photo_size(probability: NDArray[np.float32], width: int, height: int) -> 
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def binary_mask(probability: Pixels, threshold: float, keep: str = "all", out: Pixels | None = None) -> Pixels:
+def binary_mask(probability: Pixels, threshold: float, out: Pixels | None = None) -> Pixels:
     """Binary mask: uint8 [H, W] with 255 where `probability` (uint8 [H, W]) is above `threshold` (0..1 exclusive).
 
-    keep="largest" keeps only the largest 8-connected region. `out` may be `probability` itself.
+    `out` may be `probability` itself.
     """
     _, above = cv2.threshold(probability, math.floor(threshold * 255), 255, cv2.THRESH_BINARY, dst=out)
-    mask = np.asarray(above, np.uint8)
-    return largest_region(mask) if keep == "largest" else mask
+    return np.asarray(above, np.uint8)
 
 
-def largest_region(mask: Pixels) -> Pixels:
-    """Only the largest 8-connected region of `mask`, uint8 [H, W] 0/255; an empty mask stays empty."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count <= 2:  # background and at most one region
-        return mask
-    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    return np.where(labels == largest, np.uint8(255), np.uint8(0))
-
-
-def soft_alpha(probability: Pixels, threshold: float, region: Pixels | None = None) -> Pixels:
+def soft_alpha(probability: Pixels, threshold: float) -> Pixels:
     """Straight alpha, uint8 [H, W]: 0 outside, 255 inside, a ramp through one half where the mask's edge runs.
 
-    The ramp spans half of the range between `threshold` and the nearer end of 0..1. With `region` (uint8 [H, W]
-    0/255, see keep="largest"), only pixels in it or just around it are kept.
+    The ramp spans half of the range between `threshold` and the nearer end of 0..1.
     """
     reach = 0.5 * min(threshold, 1 - threshold)
     levels = (np.arange(256) / 255 - (threshold - reach)) / (2 * reach)
     ramp = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
-    alpha = np.asarray(cv2.LUT(probability, ramp), np.uint8)
-    if region is None:
-        return alpha
-    # The ramp is about one network pixel wide. It is limited, because a photo may be a million pixels long and a few
-    # high.
-    edge = 2 * min(128, max(1, max(region.shape) // 64)) + 1
-    near = cv2.dilate(cv2.dilate(region, np.ones((1, edge), np.uint8)), np.ones((edge, 1), np.uint8))
-    return np.asarray(cv2.bitwise_and(alpha, near), np.uint8)
+    return np.asarray(cv2.LUT(probability, ramp), np.uint8)
 
 
 def coverage(mask: Pixels) -> float:

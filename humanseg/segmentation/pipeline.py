@@ -15,6 +15,7 @@ from humanseg.segmentation import mask as masks
 from humanseg.segmentation.augmented import predict_augmented
 from humanseg.segmentation.frame import Batch, photo_map, to_frame
 from humanseg.segmentation.photo import Pixels
+from humanseg.segmentation.regions import MAIN, keep_regions
 from humanseg.segmentation.result import Segmentation
 from humanseg.segmentation.spec import Spec
 
@@ -34,32 +35,33 @@ def postprocess(
     height: int,
     *,
     threshold: float,
-    keep: str = "all",
+    keep: str = MAIN,
 ) -> Segmentation:
     """Convert the engine's output, float32 [H, W], for `frame`, float32 [3, H, W], to a `width` x `height` mask.
 
-    threshold: 0..1 exclusive; pixels above it are person. keep: "all", or "largest" for the largest region only.
+    threshold: 0..1 exclusive; pixels above it are person. keep: see `humanseg.segmentation.regions`.
     """
     probability_map = photo_map(output, frame, spec, height, width)
     return at_photo_size(probability_map, width, height, threshold=threshold, keep=keep)
 
 
 def at_photo_size(
-    probability_map: NDArray[np.float32], width: int, height: int, *, threshold: float, keep: str = "all"
+    probability_map: NDArray[np.float32], width: int, height: int, *, threshold: float, keep: str = MAIN
 ) -> Segmentation:
     """Convert a refined probability map, float32 [h, w] in 0..1, to a mask of `width` x `height`."""
-    probability = masks.to_photo_size(probability_map, width, height)
+    kept = keep_regions(probability_map, threshold, keep)
+    probability = masks.to_photo_size(kept, width, height)
     # In place: saves a full-size copy of a large photo per worker.
-    mask = masks.binary_mask(probability, threshold, keep, out=probability)
-    return Segmentation(probability_map, mask, threshold, keep)
+    mask = masks.binary_mask(probability, threshold, out=probability)
+    return Segmentation(kept, mask, threshold)
 
 
 def segment(
-    run: Run, spec: Spec, pixels: Pixels, *, threshold: float | None = None, keep: str = "all", quality: str = "fast"
+    run: Run, spec: Spec, pixels: Pixels, *, threshold: float | None = None, keep: str = MAIN, quality: str = "fast"
 ) -> Segmentation:
     """Segment `pixels`, uint8 [H, W, 3] RGB, with the engine `run` of a network with `spec`.
 
-    threshold: 0..1 exclusive; None uses the spec's.
+    threshold: 0..1 exclusive; None uses the spec's. keep: see `humanseg.segmentation.regions`.
     quality: "fast" for one pass, or "best" for test-time augmentation (`humanseg.segmentation.augmented`).
     """
     height, width = pixels.shape[:2]

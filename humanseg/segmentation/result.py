@@ -33,16 +33,14 @@ class Segmentation:
     """The person in one photo.
 
     probability_map: float32 [h, w] in 0..1, at the network's size (finer with test-time augmentation), with edges
-    refined along the photo's.
+    refined along the photo's; 0 where a region was left out (`humanseg.segmentation.regions`).
     mask: uint8 [H, W], 0 or 255, at the photo's size.
     threshold: 0..1, the probability above which the mask is 255.
-    keep: "all", or "largest" if only the largest region of the mask was kept.
     """
 
     probability_map: NDArray[np.float32]
     mask: Pixels
     threshold: float
-    keep: str = "all"
 
     @property
     def probability(self) -> Pixels:
@@ -53,8 +51,7 @@ class Segmentation:
     @property
     def alpha(self) -> Pixels:
         """Straight alpha with a soft edge, uint8 [H, W]; see `humanseg.segmentation.mask.soft_alpha`."""
-        region = self.mask if self.keep == "largest" else None
-        return masks.soft_alpha(self.probability, self.threshold, region)
+        return masks.soft_alpha(self.probability, self.threshold)
 
     def summary(self, calibration: Calibration = UNCHANGED) -> Summary:
         """Coverage, confidence and bounding box.

@@ -13,6 +13,7 @@ from humanseg.segmentation.calibration import UNCHANGED, Calibration
 from humanseg.segmentation.engine import Engine
 from humanseg.segmentation.models import load_model, reference
 from humanseg.segmentation.photo import Photo, Pixels, read_photo
+from humanseg.segmentation.regions import MAIN
 from humanseg.segmentation.result import Segmentation, Summary
 from humanseg.segmentation.spec import Spec
 
@@ -87,7 +88,7 @@ class Segmenter:
         photo: str | os.PathLike[str] | bytes,
         *,
         threshold: float | None = None,
-        keep: str = "all",
+        keep: str = MAIN,
         quality: str = "fast",
         max_pixels: int = 50_000_000,
     ) -> SegmentedPhoto:
@@ -96,7 +97,7 @@ class Segmenter:
         Args:
             photo: a path, or the bytes of a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC or AVIF file.
             threshold: 0..1 exclusive; None uses the one stored with the weights.
-            keep: "all", or "largest" for the largest region only.
+            keep: "main" (the people whom the photo is about), "all", or "largest" for the largest region only.
             quality: "fast", or "best" for test-time augmentation.
             max_pixels: larger photos are rejected.
 

@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from humanseg.segmentation.regions import main_regions
 from humanseg.training.metrics import iou
 from humanseg.training.samples import Pixels, Sample, Source, find_samples
 
@@ -70,25 +71,6 @@ def refine(pixels: Pixels, mask: Pixels, predict: Predict) -> Pixels:
     return np.rint(soft * 255).astype(np.uint8)
 
 
-def without_bystanders(mask: Pixels, share: float) -> Pixels:
-    """The mask, uint8 [H, W], without regions of less than `share` of the largest one's area, 0..1.
-
-    A small region whose centre is inside the bounding box of a larger one stays: it is probably a part of that
-    person, such as a hand behind a table.
-    """
-    count, labels, facts, centres = cv2.connectedComponentsWithStats((mask > 127).astype(np.uint8))
-    areas = facts[1:, cv2.CC_STAT_AREA]
-    large = [number for number in range(1, count) if areas[number - 1] >= share * areas.max()]
-
-    def is_part(number: int) -> bool:
-        x, y = centres[number]
-        boxes = (facts[other, :4] for other in large)
-        return any(left <= x <= left + wide and top <= y <= top + tall for left, top, wide, tall in boxes)
-
-    kept = [number for number in range(1, count) if number in large or is_part(number)]
-    return np.where(np.isin(labels, kept), np.uint8(255), np.uint8(0))
-
-
 def _around(left: int, top: int, wide: int, tall: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
     margin = max(16, round(MARGIN * max(wide, tall)))
     rows = slice(max(0, top - margin), min(shape[0], top + tall + margin))
@@ -115,7 +97,7 @@ def network(weights: Path) -> Predict:
 def refine_all(samples: list[Sample], out: Path, predict: Predict, bystanders: float = 0.0) -> int:
     """Write photos and refined masks to `out`; returns their number. Photos that are there already are skipped.
 
-    bystanders: see `without_bystanders`; 0 keeps all regions.
+    bystanders: the share of `main_regions`; 0 keeps all regions.
     """
     (out / "img").mkdir(parents=True, exist_ok=True)
     (out / "mask").mkdir(exist_ok=True)
@@ -124,7 +106,7 @@ def refine_all(samples: list[Sample], out: Path, predict: Predict, bystanders: f
         if copy.exists():
             continue
         pixels, mask = sample.read()
-        mask = without_bystanders(mask, bystanders) if bystanders else mask
+        mask = np.where(main_regions(mask > 127, bystanders), np.uint8(255), np.uint8(0))
         cv2.imwrite(str(out / "mask" / f"{sample.photo.stem}.png"), refine(pixels, mask, predict))
         shutil.copyfile(sample.photo, copy)
     return len(samples)

@@ -16,6 +16,7 @@ from humanseg.segmentation.frame import to_frame_size
 from humanseg.segmentation.photo import Photo, Pixels
 from humanseg.segmentation.picture import draw
 from humanseg.segmentation.pipeline import at_photo_size
+from humanseg.segmentation.regions import MAIN
 from humanseg.segmentation.result import Segmentation
 from humanseg.segmentation.spec import Spec
 from humanseg.video.backdrop import Backdrop
@@ -55,13 +56,13 @@ class Network:
 class Look:
     """The requested result of a clip.
 
-    output: as of a photo. threshold: None uses the network's. keep: "all" or "largest".
+    output: as of a photo. threshold: None uses the network's. keep: see `humanseg.segmentation.regions`.
     """
 
     output: str
     backdrop: Backdrop
     threshold: float | None = None
-    keep: str = "all"
+    keep: str = MAIN
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_every_picture_can_be_drawn_at_every_size(output: str, kind: str, shape:
         for level in (0, 130, 255):
             answer = np.full((32, 64), level / 255, np.float32)
             mask = binary_mask(np.full(shape, level, np.uint8), 0.5)
-            picture = draw(photo, Segmentation(answer, mask, 0.5, "largest"), output, background)
+            picture = draw(photo, Segmentation(answer, mask, 0.5), output, background)
             # WebP knows no grey, and leaves out an alpha that is 255 everywhere.
             mode = {1: "L", 3: "RGB", 4: "RGBA"}[1 if picture.ndim == 2 else picture.shape[2]]
             again = np.array(Image.open(BytesIO(encode(picture, kind))).convert(mode))

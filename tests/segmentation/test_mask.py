@@ -83,15 +83,6 @@ def test_threshold_is_open_at_its_value() -> None:
         assert ((binary_mask(levels, threshold) == 255) == (levels / 255 > threshold)).all(), threshold
 
 
-def test_keep_largest_drops_every_other_region() -> None:
-    picture = np.zeros((40, 40), np.uint8)
-    picture[2:10, 2:10] = 200
-    picture[20:38, 20:38] = 200
-    assert bounding_box(binary_mask(picture, 0.5)) == BoundingBox(2, 2, 36, 36)
-    assert bounding_box(binary_mask(picture, 0.5, "largest")) == BoundingBox(20, 20, 18, 18)
-    assert not binary_mask(np.zeros((5, 5), np.uint8), 0.5, "largest").any()
-
-
 def test_alpha_is_solid_inside_soft_at_the_edge_and_clear_outside() -> None:
     levels = np.arange(256, dtype=np.uint8)[None]
     for threshold in (0.2, 0.5, 0.8):
@@ -99,20 +90,6 @@ def test_alpha_is_solid_inside_soft_at_the_edge_and_clear_outside() -> None:
         assert (alpha[0], alpha[255]) == (0, 255)
         assert abs(int(alpha[round(threshold * 255)]) - 127) < 5
         assert (np.diff(alpha.astype(int)) >= 0).all()
-
-
-def test_alpha_of_the_largest_region_leaves_the_others_clear() -> None:
-    picture = np.zeros((64, 64), np.uint8)
-    picture[2:10, 2:10] = 200
-    picture[30:60, 30:60] = 250
-    alpha = soft_alpha(picture, 0.5, binary_mask(picture, 0.5, "largest"))
-    assert not alpha[:20, :20].any()
-    assert (alpha[31:59, 31:59] == 255).all()
-
-
-def test_a_photo_a_million_pixels_long_takes_no_more_memory_than_its_pixels() -> None:
-    line = np.full((2, 1_000_000), 200, np.uint8)
-    assert soft_alpha(line, 0.5, binary_mask(line, 0.5, "largest")).all()
 
 
 def test_facts_of_a_known_mask() -> None:

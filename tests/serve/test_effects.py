@@ -28,7 +28,7 @@ VALUES = {
     "progress": "0123456789abcdef",
 }
 CLIP_VALUES = {**VALUES, "format": "mov"}
-DEFAULTS = {"format": "png", "background": "#ffffff", "quality": "fast", "keep": "all", "crop": "none"}
+DEFAULTS = {"format": "png", "background": "#ffffff", "quality": "fast", "keep": "main", "crop": "none"}
 TIMES = ("server-timing", "x-request-id", "date", "connection", "content-length")
 
 

@@ -1,0 +1,68 @@
+"""Which of the people that were found belong in the mask: those the photo is about, all of them, or one.
+
+It is decided at the network's size: there are a hundred times fewer pixels than in a large photo, and mask, alpha,
+confidence and probability agree about who is in.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+KEEP = ("main", "all", "largest")
+MAIN = KEEP[0]
+
+LEAST_SHARE = 0.15  # of the largest region's area; smaller regions beside the main people are passers-by
+
+Map = NDArray[np.float32]
+Region = NDArray[np.bool_]
+
+
+def keep_regions(probability: Map, threshold: float, keep: str) -> Map:
+    """The probability without the regions that `keep` leaves out, which become 0: float32 [h, w] in 0..1.
+
+    probability: float32 [h, w] in 0..1. Regions are 8-connected and above `threshold`, 0..1 exclusive; a pixel below
+    it belongs to the nearest region.
+    keep: "main" for `main_regions`, "largest" for the largest region, "all" for everything.
+    """
+    if keep == "all":
+        return probability
+    person = probability > threshold
+    belongs = largest_region(person) if keep == "largest" else main_regions(person, LEAST_SHARE)
+    others = person & ~belongs
+    if not others.any():
+        return probability
+    return np.where(_distance(others) < _distance(belongs), np.float32(0), probability)
+
+
+def largest_region(person: Region) -> Region:
+    """Only the largest 8-connected region of `person`, bool [H, W]; an empty one stays empty."""
+    count, labels, facts, _ = cv2.connectedComponentsWithStats(person.astype(np.uint8))
+    if count <= 2:  # background and at most one region
+        return person
+    largest = 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())
+    return np.asarray(labels == largest)
+
+
+def main_regions(person: Region, share: float) -> Region:
+    """`person`, bool [H, W], without passers-by: regions smaller than `share`, 0..1, of the largest one's area.
+
+    A small region whose centre is inside the bounding box of a large one stays: it is probably a part of that person,
+    such as a hand behind a table.
+    """
+    count, labels, facts, centres = cv2.connectedComponentsWithStats(person.astype(np.uint8))
+    if count <= 2:
+        return person
+    areas, boxes = facts[1:, cv2.CC_STAT_AREA], facts[1:, :4]
+    large = areas >= share * areas.max()
+    low = boxes[large, :2]
+    high = low + boxes[large, 2:]
+    places = centres[1:, None]  # [N, 1, 2] against [M, 2]
+    part = np.any(np.all((places >= low) & (places <= high), axis=2), axis=1)
+    return np.asarray(np.concatenate(([False], large | part))[labels])
+
+
+def _distance(region: Region) -> Map:
+    """From each pixel to the nearest one of `region`, bool [h, w], in pixels."""
+    return np.asarray(cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, 5), np.float32)

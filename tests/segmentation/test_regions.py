@@ -1,0 +1,113 @@
+"""Which people stay in the mask: those the photo is about, all, or one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from humanseg.segmentation.mask import bounding_box
+from humanseg.segmentation.pipeline import at_photo_size
+from humanseg.segmentation.regions import KEEP, keep_regions, largest_region, main_regions
+
+Box = tuple[int, int, int, int]  # top, bottom, left, right
+
+MAIN: Box = (20, 80, 30, 60)
+FRIEND: Box = (30, 80, 70, 90)  # 56 % of MAIN's area
+PASSER_BY: Box = (10, 20, 2, 12)  # 6 %
+HAND: Box = (40, 46, 62, 68)  # 2 %, beside MAIN's box
+
+
+def people(*boxes: Box, level: float = 0.9) -> np.ndarray:
+    probability = np.full((100, 100), 0.05, np.float32)
+    for top, bottom, left, right in boxes:
+        probability[top:bottom, left:right] = level
+    return probability
+
+
+def found(probability: np.ndarray, keep: str) -> np.ndarray:
+    return at_photo_size(probability, 100, 100, threshold=0.5, keep=keep).mask > 0
+
+
+def test_by_default_passers_by_are_left_out_and_main_people_stay() -> None:
+    photo = people(MAIN, FRIEND, PASSER_BY)
+    assert np.array_equal(at_photo_size(photo, 100, 100, threshold=0.5).mask > 0, people(MAIN, FRIEND) > 0.5)
+    assert np.array_equal(found(photo, "all"), photo > 0.5)
+    assert np.array_equal(found(photo, "largest"), people(MAIN) > 0.5)
+
+
+def test_a_small_part_within_a_main_persons_box_stays() -> None:
+    photo = people(MAIN)
+    photo[45:50] = 0.05  # a table hides the waist
+    photo[20:22, 30:60] = 0.05
+    photo[14:18, 40:50] = 0.9  # hair above a headband: beside the box, and small
+    photo[47, 50:53] = 0.9  # a finger on the table, within the box of neither part
+    photo[60:62, 30:60] = 0.05
+    legs = np.zeros_like(photo, bool)
+    legs[62:80, 30:60] = True
+    assert (found(photo, "main") & legs).sum() == legs.sum()
+    inside = people(MAIN)
+    inside[20:40, 40:60] = 0.05  # an arm bent around a gap, with a hand in it
+    inside[28:32, 48:52] = 0.9
+    assert np.array_equal(found(inside, "main"), inside > 0.5)
+
+
+def test_one_person_alone_stays_however_small() -> None:
+    for keep in KEEP:
+        assert np.array_equal(found(people(PASSER_BY), keep), people(PASSER_BY) > 0.5)
+
+
+def test_a_crowd_of_similar_people_stays() -> None:
+    crowd = people(*((top, top + 8, left, left + 6) for top in (5, 30, 60) for left in range(2, 90, 12)))
+    assert np.array_equal(found(crowd, "main"), crowd > 0.5)
+
+
+def test_the_soft_edge_of_a_person_left_out_goes_with_them() -> None:
+    """No faint outline of them stays in an alpha, a probability or the confidence."""
+    photo = people(MAIN, PASSER_BY)
+    photo[8:22, 0:14] = np.maximum(photo[8:22, 0:14], 0.4)  # the passer-by's edge, below the threshold
+    kept = keep_regions(photo, 0.5, "main")
+    assert kept[:24, :16].max() == 0
+    assert np.array_equal(kept[20:80, 30:60], photo[20:80, 30:60])
+    segmentation = at_photo_size(photo, 400, 300, threshold=0.5)
+    assert not segmentation.alpha[:60, :50].any()
+    assert (
+        segmentation.summary().confidence
+        > at_photo_size(photo, 400, 300, threshold=0.5, keep="all").summary().confidence
+    )
+
+
+def test_the_largest_is_one_of_two_equal_people() -> None:
+    twins = people((10, 50, 10, 30), (10, 50, 60, 80))
+    one = bounding_box(found(twins, "largest").astype(np.uint8) * 255)
+    assert one is not None
+    assert (one.width, one.height) == (20, 40)
+
+
+def test_nobody_stays_nobody() -> None:
+    for keep in KEEP:
+        assert not found(people(), keep).any()
+    assert not main_regions(np.zeros((5, 5), bool), 0.15).any()
+    assert not largest_region(np.zeros((1, 1), bool)).any()
+
+
+@given(arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24))), st.sampled_from(KEEP))
+def test_only_whole_regions_are_left_out_and_the_largest_never(person: np.ndarray, keep: str) -> None:
+    probability = np.where(person, np.float32(0.8), np.float32(0.2))
+    kept = keep_regions(probability, 0.5, keep) > 0.5
+    assert not (kept & ~person).any()
+    assert (kept & largest_region(person)).sum() == largest_region(person).sum()
+    touching = np.zeros_like(person)
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            moved = np.roll(np.pad(kept, 1), (down, right), (0, 1))[1:-1, 1:-1]
+            touching |= moved
+    assert not (touching & person & ~kept).any()
+
+
+@pytest.mark.parametrize(("share", "stay"), [(0.0, True), (0.05, True), (0.06, False), (1.0, False)])
+def test_the_share_is_of_the_largest_regions_area(share: float, stay: bool) -> None:
+    person = people((0, 100, 0, 20), (0, 10, 60, 71)) > 0.5  # 2,000 and 110 pixels
+    assert main_regions(person, share)[:, 60:].any() == stay
