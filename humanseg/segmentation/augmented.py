@@ -1,8 +1,8 @@
 """Test-time augmentation for `quality=best`: at most four forward passes for a better mask.
 
-The network segments the photo and its mirror image; the mean of both is better than either (Krizhevsky et al. 2012).
-Then it segments crops around small regions, each in its own frame, where a small person has several times the pixels
-(SAHI, Akyon et al. 2022, tiles the whole photo instead).
+If somebody fills the photo: the mean of the predictions for it and its mirror image, which is better than either
+(Krizhevsky et al. 2012). Otherwise people have few pixels in the network's frame: each half of the photo is segmented
+in its own frame (SAHI, Akyon et al. 2022, tiles it), then a crop around the largest group of small people.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from humanseg.segmentation.frame import photo_map, to_frame
 from humanseg.segmentation.photo import Pixels
 from humanseg.segmentation.spec import Spec
 
-# Chosen on 60 scenes that were composed of held-out photos of ccp/train and no_people (model card).
-PARTS = 2  # regions that get their own pass; a single one is also mirrored
-SMALL = 0.7  # of the photo's width and height: larger regions gain nothing from a second pass
+# Chosen on held-out photos of COCO and on scenes that were composed of held-out photos (model card).
+SMALL = 0.7  # of the photo's width and height: larger people gain nothing from a closer pass
+HALF = 0.6  # of the photo's long side; the halves overlap
 MARGIN = 0.15  # around a region, of its longer side
 LEAST = 0.0005  # of the photo's area: smaller specks are ignored
-BLEND = 0.65  # weight of the second pass; the rest is the first one's
-FADE = 0.1  # of a part's longer side: width of the blend at its border
+BLEND = 0.65  # weight of the crop's pass; the rest is that of the passes before
+FADE = 0.1  # of a crop's longer side: width of the blend at its border
 FINEST = 3  # times the frame's long side: the maximum size of the finer map
 
 Map = NDArray[np.float32]
@@ -76,65 +76,84 @@ def predict_augmented(run: Run, spec: Spec, pixels: Pixels, threshold: float) ->
     """The probability of a person by test-time augmentation.
 
     Args:
-        run: the engine, called two or three times, with at most four frames.
+        run: the engine, called with one or two frames, at most four in all.
         spec: the network's.
         pixels: the photo, uint8 [H, W, 3] RGB.
         threshold: 0..1, above which a pixel belongs to a region; the one stored with the weights.
 
     Returns:
-        float32 [h, w] in 0..1, with edges refined along the photo's. Of the frame's size if there were no small
-        regions, else finer, up to FINEST times as long.
+        float32 [h, w] in 0..1, with edges refined along the photo's. Of the frame's size if somebody fills the photo,
+        else finer, up to FINEST times as long.
     """
-    whole = _mean_predictions(run, spec, [pixels], mirrored=True)[0]
-    parts = small_parts(whole, threshold)
-    if not parts:
-        return whole
+    (whole,) = _predictions(run, spec, [pixels])
+    extent = _extent(whole, threshold)
+    if extent > SMALL:
+        (mirrored,) = _predictions(run, spec, [np.ascontiguousarray(pixels[:, ::-1])])
+        return (whole + mirrored[:, ::-1]) * np.float32(0.5)
     height, width = pixels.shape[:2]
-    places = [part.slices(height, width) for part in parts]
-    shown = [np.ascontiguousarray(pixels[place]) for place in places]
-    predictions = _mean_predictions(run, spec, shown, mirrored=len(parts) < PARTS)
-    size = spec.long_side
-    scale = max(size, min(FINEST * size, max(height, width))) / max(height, width)
+    scale = max(spec.long_side, min(FINEST * spec.long_side, max(height, width))) / max(height, width)
     finer = max(1, round(height * scale)), max(1, round(width * scale))
-    map_ = _resized(whole, *finer)
-    for part, prediction in zip(parts, predictions, strict=True):
+    map_, near = _resized(whole, *finer), _halves(run, spec, pixels, finer)
+    # The quadratic mean follows the surer pass. Where the whole photo shows nobody, a half must be sure alone.
+    map_ = np.sqrt((map_ * map_ + near * near) * np.float32(0.5)) if extent else (map_ + near) * np.float32(0.5)
+    if part := small_people(map_, threshold):
+        (prediction,) = _predictions(run, spec, [np.ascontiguousarray(pixels[part.slices(height, width)])])
         _lay(map_, part.slices(*finer), prediction)
     return map_
 
 
-def _mean_predictions(run: Run, spec: Spec, photos: list[Pixels], *, mirrored: bool) -> list[Map]:
-    """The network's output for each photo, uint8 [H, W, 3]; with `mirrored`, averaged with its mirror image's.
-
-    Frames of one shape run as one batch.
-    """
-    answers: list[Map] = []
-    pairs = [(photo, to_frame(photo, spec)) for photo in photos]
-    alike = len({frame.shape for _, frame in pairs}) == 1
-    for group in [pairs] if alike else [[pair] for pair in pairs]:
-        frames = [frame for _, frame in group]
-        shown = frames + [np.ascontiguousarray(frame[:, :, ::-1]) for frame in frames] if mirrored else frames
-        found = run(np.stack(shown))
-        if mirrored:
-            found = (found[: len(group)] + found[len(group) :, :, ::-1]) * np.float32(0.5)
-        for answer, (photo, frame) in zip(found, group, strict=True):
-            answers.append(photo_map(answer, frame, spec, *photo.shape[:2]))
-    return answers
+def _predictions(run: Run, spec: Spec, photos: list[Pixels]) -> list[Map]:
+    """The network's output for each photo, uint8 [H, W, 3], in one batch: their frames have the same shape."""
+    frames = [to_frame(photo, spec) for photo in photos]
+    answers = run(np.stack(frames))
+    return [
+        photo_map(answer, frame, spec, *photo.shape[:2])
+        for photo, frame, answer in zip(photos, frames, answers, strict=True)
+    ]
 
 
-def small_parts(probability_map: Map, threshold: float) -> list[Part]:
-    """Find small people: at most PARTS rectangles that cover at most SMALL of either side.
+def _halves(run: Run, spec: Spec, pixels: Pixels, size: tuple[int, int]) -> Map:
+    """Both halves of the photo along its long side, faded over where they overlap: float32 [h, w] of `size`."""
+    lying = pixels.shape[1] >= pixels.shape[0]
+    shown = pixels if lying else pixels.transpose(1, 0, 2)  # [long, short] becomes [short, long]
+    length = max(1, round(HALF * shown.shape[1]))
+    cuts = [shown[:, :length], shown[:, shown.shape[1] - length :]]
+    cuts = [np.ascontiguousarray(cut if lying else cut.transpose(1, 0, 2)) for cut in cuts]
+    first, second = (answer if lying else answer.T for answer in _predictions(run, spec, cuts))
+    high, wide = size if lying else size[::-1]
+    length = max(1, round(HALF * wide))
+    place = (np.arange(wide, dtype=np.float32) + np.float32(0.5)) / np.float32(wide)
+    share = np.clip((HALF - place) / np.float32(2 * HALF - 1), 0, 1)  # of the first half
+    joined = np.zeros((high, wide), np.float32)
+    joined[:, :length] = share[:length] * _resized(first, high, length)
+    joined[:, wide - length :] += (1 - share[wide - length :]) * _resized(second, high, length)
+    return joined if lying else joined.T
 
-    Regions above `threshold` of a map float32 [h, w], with a margin. Overlapping ones are merged. If there are more
-    than PARTS, they are merged as long as the result is small, and the largest of the rest are used.
+
+def _extent(probability_map: Map, threshold: float) -> float:
+    """The larger of the relative width and height of the largest region, 0..1; 0 if there is none."""
+    height, width = probability_map.shape
+    above = (probability_map > threshold).astype(np.uint8)
+    _, _, facts, _ = cv2.connectedComponentsWithStats(above)
+    if len(facts) == 1:
+        return 0.0
+    largest = facts[1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())]
+    return float(max(largest[cv2.CC_STAT_WIDTH] / width, largest[cv2.CC_STAT_HEIGHT] / height))
+
+
+def small_people(probability_map: Map, threshold: float) -> Part | None:
+    """A rectangle around small people that covers at most SMALL of either side; None if there are none.
+
+    Regions above `threshold` of a map float32 [h, w], with a margin, are merged if they overlap, and then the nearest
+    ones as long as the result is small; of what is left it is the one with the most people.
     """
     parts = _apart(_regions(probability_map, threshold))
-    while len(parts) > PARTS:
+    while len(parts) > 1:
         one, other = min(combinations(parts, 2), key=lambda pair: pair[0].joined(pair[1]).extent)
         if one.joined(other).extent > SMALL:
             break
         parts = [part for part in parts if part not in (one, other)] + [one.joined(other)]
-    small = [part for part in parts if part.extent <= SMALL]
-    return sorted(small, key=lambda part: -part.weight)[:PARTS]
+    return max((part for part in parts if part.extent <= SMALL), key=lambda part: part.weight, default=None)
 
 
 def _regions(probability_map: Map, threshold: float) -> Iterable[Part]:

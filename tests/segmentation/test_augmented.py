@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from humanseg.segmentation.augmented import FINEST, PARTS, SMALL, predict_augmented, small_parts
-from humanseg.segmentation.frame import frame_shape, to_frame
-from humanseg.segmentation.mask import along_edges
+from humanseg.segmentation.augmented import FINEST, HALF, SMALL, predict_augmented, small_people
+from humanseg.segmentation.frame import frame_shape
 from humanseg.segmentation.pipeline import segment
 from humanseg.segmentation.spec import Spec
 
@@ -55,16 +54,16 @@ def test_who_fills_the_photo_is_only_mirrored() -> None:
     photo = discs(300, 400, (200, 150, 145))
     engine = Brightness()
     probability = predict_augmented(engine, SPEC, photo, 0.5)
-    assert engine.batches == [2]
+    assert engine.batches == [1, 1]
     assert probability.shape == frame_shape(300, 400, SPEC)
 
 
 def test_the_mean_with_the_mirror_image_has_no_side() -> None:
     def leaning(batch: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(np.linspace(0, 0.4, batch.shape[3], dtype=np.float32), (len(batch), *batch.shape[2:]))
+        return np.broadcast_to(np.linspace(0.6, 1, batch.shape[3], dtype=np.float32), (len(batch), *batch.shape[2:]))
 
     probability = predict_augmented(leaning, SPEC, discs(300, 400), 0.5)
-    assert np.allclose(probability, 0.2, atol=1e-5)
+    assert np.allclose(probability, 0.8, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", range(0, 12))
@@ -78,18 +77,40 @@ def test_a_crowd_takes_four_passes_at_the_most(count: int) -> None:
     assert probability.max() <= 1
 
 
-def test_what_is_far_from_small_people_stays_as_it_was() -> None:
-    photo = discs(1200, 1600, (300, 500, 60))
-    photo[:, 1200:] = 90
-    engine = Brightness()
-    probability = predict_augmented(engine, SPEC, photo, 0.5)
-    frame = to_frame(photo, SPEC)
-    straight, mirrored = Brightness()(np.stack([frame, frame[:, :, ::-1]]))
-    whole = along_edges((straight + mirrored[:, ::-1]) / 2, frame)
-    wanted = cv2.resize(whole, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    right = probability.shape[1] // 2
-    assert np.array_equal(probability[:, right:], wanted[:, right:])
-    assert not np.array_equal(probability[:, :right], wanted[:, :right])
+class NearSighted:
+    """Sees `level` of what is bright, and of a photo of `shape` as a whole nothing."""
+
+    def __init__(self, shape: tuple[int, ...], level: float) -> None:
+        self.whole, self.level = frame_shape(shape[0], shape[1], SPEC), np.float32(level)
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        frames = batch.mean(axis=1) * self.level
+        return np.zeros_like(frames) if frames.shape[1:] == self.whole else frames
+
+
+@pytest.mark.parametrize("x", [200, 800, 1400])
+@pytest.mark.parametrize("lying", [True, False])
+def test_each_half_is_seen_at_its_own_place(x: int, lying: bool) -> None:
+    """Someone whom only a closer pass shows is found in either half, and where both overlap."""
+    photo = discs(1200, 1600, (x, 600, 30))
+    photo = photo if lying else np.ascontiguousarray(photo.transpose(1, 0, 2))
+    found = segment(NearSighted(photo.shape, 1), SPEC, photo, threshold=0.4, quality="best").mask > 0
+    assert overlap(found, photo[..., 0] > 0) > 0.85
+
+
+def test_a_half_alone_must_be_sure_where_the_whole_photo_shows_nobody() -> None:
+    photo = discs(1200, 1600, (300, 600, 60))
+    assert not segment(NearSighted(photo.shape, 0.9), SPEC, photo, threshold=0.5, quality="best").mask.any()
+
+
+def test_the_halves_join_without_a_seam() -> None:
+    def level(batch: np.ndarray) -> np.ndarray:
+        return np.full((len(batch), *batch.shape[2:]), 0.3, np.float32)
+
+    for shape in ((1200, 1600), (1600, 1200), (40, 900)):
+        probability = predict_augmented(level, SPEC, discs(*shape), 0.5)
+        assert np.allclose(probability, 0.3, atol=1e-4)
+    assert 0.5 < HALF < SMALL
 
 
 def blobs(*boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -100,14 +121,14 @@ def blobs(*boxes: tuple[int, int, int, int]) -> np.ndarray:
     return probability
 
 
-def test_parts_are_few_small_apart_and_hold_their_people() -> None:
-    row = [(20 + 70 * index, 100, 18, 40) for index in range(5)]
-    parts = small_parts(blobs(*row), 0.5)
-    assert 1 <= len(parts) <= PARTS
-    assert all(part.extent <= SMALL for part in parts)
-    assert not any(part is not other and part.touches(other) for part in parts for other in parts)
-    held = [(x / 384, y / 288) for x, y, _, _ in row]
-    assert all(any(p.left <= x <= p.right and p.top <= y <= p.bottom for p in parts) for x, y in held)
+def test_the_crop_holds_as_many_small_people_as_fit() -> None:
+    row = [(20 + 50 * index, 100, 18, 40) for index in range(5)]
+    part = small_people(blobs(*row, (370, 270, 5, 8)), 0.5)
+    assert part is not None
+    assert part.extent <= SMALL
+    for x, y, wide, tall in row:
+        assert part.left <= x / 384 <= (x + wide) / 384 <= part.right
+        assert part.top <= y / 288 <= (y + tall) / 288 <= part.bottom
 
 
 @pytest.mark.parametrize(
@@ -115,8 +136,8 @@ def test_parts_are_few_small_apart_and_hold_their_people() -> None:
     [[], [(0, 0, 384, 288)], [(10, 5, 100, 280)], [(50, 50, 3, 3)]],
     ids=["nobody", "all of it", "tall", "a speck"],
 )
-def test_nothing_small_means_no_parts(boxes: list[tuple[int, int, int, int]]) -> None:
-    assert small_parts(blobs(*boxes), 0.5) == []
+def test_nothing_small_gets_no_crop(boxes: list[tuple[int, int, int, int]]) -> None:
+    assert small_people(blobs(*boxes), 0.5) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 1), (33, 2000), (40, 40)])
@@ -125,7 +146,10 @@ def test_photos_of_any_shape(shape: tuple[int, int]) -> None:
     assert segment(Brightness(), SPEC, photo, threshold=0.5, quality="best").mask.shape == shape
 
 
-def test_two_parts_of_one_shape_are_one_batch() -> None:
+def test_both_halves_are_one_batch_and_a_crop_follows() -> None:
     engine = Brightness()
-    predict_augmented(engine, SPEC, discs(1200, 1600, (300, 500, 60), (1300, 500, 60)), 0.5)
-    assert engine.batches == [2, 2]
+    predict_augmented(engine, SPEC, discs(1200, 1600, (300, 500, 60)), 0.5)
+    assert engine.batches == [1, 2, 1]
+    engine = Brightness()
+    predict_augmented(engine, SPEC, discs(1200, 1600), 0.5)
+    assert engine.batches == [1, 2]
