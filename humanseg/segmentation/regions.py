@@ -19,17 +19,19 @@ Map = NDArray[np.float32]
 Region = NDArray[np.bool_]
 
 
-def keep_regions(probability: Map, threshold: float, keep: str) -> Map:
+def keep_regions(probability: Map, threshold: float, keep: str, before: Map | None = None) -> Map:
     """The probability without the regions that `keep` leaves out, which become 0: float32 [h, w] in 0..1.
 
     probability: float32 [h, w] in 0..1. Regions are 8-connected and above `threshold`, 0..1 exclusive; a pixel below
     it belongs to the nearest region.
     keep: "main" for `main_regions`, "largest" for the largest region, "all" for everything.
+    before: what this function returned for the frame before, in a clip.
     """
     if keep == "all":
         return probability
     person = probability > threshold
-    belongs = largest_region(person) if keep == "largest" else main_regions(person, LEAST_SHARE)
+    known = before > threshold if before is not None and before.shape == probability.shape else None
+    belongs = largest_region(person) if keep == "largest" else main_regions(person, LEAST_SHARE, known)
     others = person & ~belongs
     if not others.any():
         return probability
@@ -45,22 +47,36 @@ def largest_region(person: Region) -> Region:
     return np.asarray(labels == largest)
 
 
-def main_regions(person: Region, share: float) -> Region:
+def main_regions(person: Region, share: float, known: Region | None = None) -> Region:
     """`person`, bool [H, W], without passers-by: regions smaller than `share`, 0..1, of the largest one's area.
 
     A small region whose centre is inside the bounding box of a large one stays: it is probably a part of that person,
-    such as a hand behind a table.
+    such as a hand behind a table. In a clip, `known`, bool [H, W], is what was kept of the frame before: a region
+    that overlaps it needs half the share, so that nobody near the limit comes and goes (hysteresis).
     """
     count, labels, facts, centres = cv2.connectedComponentsWithStats(person.astype(np.uint8))
     if count <= 2:
         return person
-    areas, boxes = facts[1:, cv2.CC_STAT_AREA], facts[1:, :4]
-    large = areas >= share * areas.max()
-    low = boxes[large, :2]
-    high = low + boxes[large, 2:]
-    places = centres[1:, None]  # [N, 1, 2] against [M, 2]
-    part = np.any(np.all((places >= low) & (places <= high), axis=2), axis=1)
+    areas, boxes = facts[1:, cv2.CC_STAT_AREA], facts[1:, :4].astype(np.int32)
+    least = np.full(count - 1, share * areas.max())
+    if known is not None:
+        seen = np.unique(labels[known])
+        least[seen[seen > 0] - 1] *= 0.5
+    large = areas >= least
+    columns, rows = centres[1:].astype(int).T
+    part = _covered(boxes[large], person.shape)[rows, columns]
     return np.asarray(np.concatenate(([False], large | part))[labels])
+
+
+def _covered(boxes: NDArray[np.int32], shape: tuple[int, ...]) -> Region:
+    """The pixels, bool [H, W] of `shape`, that are in any of the boxes, [N, 4]: left, top, width, height."""
+    left, top, wide, tall = boxes.T
+    number = np.zeros((shape[0] + 1, shape[1] + 1), np.int32)  # of boxes, as differences to the pixels above and left
+    for rows, columns, change in (
+        (top, left, 1), (top, left + wide, -1), (top + tall, left, -1), (top + tall, left + wide, 1),
+    ):  # fmt: skip
+        np.add.at(number, (rows, columns), change)
+    return np.asarray(number.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0)
 
 
 def _distance(region: Region) -> Map:

@@ -16,7 +16,7 @@ from humanseg.segmentation.frame import to_frame_size
 from humanseg.segmentation.photo import Photo, Pixels
 from humanseg.segmentation.picture import draw
 from humanseg.segmentation.pipeline import at_photo_size
-from humanseg.segmentation.regions import MAIN
+from humanseg.segmentation.regions import MAIN, keep_regions
 from humanseg.segmentation.result import Segmentation
 from humanseg.segmentation.spec import Spec
 from humanseg.video.backdrop import Backdrop
@@ -163,14 +163,16 @@ def convert(
     sink = _sink(target, look, size, info, network, unfinished, finished, warn)
     try:
         steady = Steady()
+        kept: NDArray[np.float32] | None = None
         requests = _requests(_from(first, source, finished - RUN_UP, size, longest), network)
         ahead = max(1, min(2 * network.parallel, FRAMES_IN_FLIGHT // first.pixels.nbytes))
         answers = in_order(requests, lambda each: network.ask(each.sent), parallel=network.parallel, ahead=ahead)
         for request, answer in answers:
             probability = steady(answer.astype(np.float32) * np.float32(1 / 255), request.small)
+            kept = keep_regions(probability, look.threshold or network.threshold, look.keep, kept)
             if request.frame.index < finished:
                 continue
-            segmentation = _segmented(request.frame, probability, look, network)
+            segmentation = _segmented(request.frame, kept, look, network)
             seen(request.frame, segmentation)
             sink.write(request.frame, segmentation)
             finished += 1
@@ -245,4 +247,4 @@ def _at_most(pixels: Pixels, long_side: int) -> Pixels:
 def _segmented(frame: Frame, probability: NDArray[np.float32], look: Look, network: Network) -> Segmentation:
     height, width = frame.pixels.shape[:2]
     threshold = look.threshold or network.threshold
-    return at_photo_size(probability, width, height, threshold=threshold, keep=look.keep)
+    return at_photo_size(probability, width, height, threshold=threshold, keep="all")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -111,3 +113,29 @@ def test_only_whole_regions_are_left_out_and_the_largest_never(person: np.ndarra
 def test_the_share_is_of_the_largest_regions_area(share: float, stay: bool) -> None:
     person = people((0, 100, 0, 20), (0, 10, 60, 71)) > 0.5  # 2,000 and 110 pixels
     assert main_regions(person, share)[:, 60:].any() == stay
+
+
+def test_in_a_clip_nobody_near_the_limit_comes_and_goes() -> None:
+    """A passer-by who walks nearer, and wavers around 12 % of the main person's 1,800 pixels, appears once."""
+    kept, visible = None, []
+    for tall in (8, 10, 14, 20, 22, 20, 22, 20, 22, 16, 14, 10, 8):  # 4 to 12 %, and back
+        kept = keep_regions(people(MAIN, (60, 60 + tall, 2, 12)), 0.5, "main", kept)
+        visible.append(bool((kept[60:82, 2:12] > 0.5).any()))
+    assert visible == [False] * 4 + [True] * 7 + [False] * 2
+    other_size = keep_regions(people(MAIN, PASSER_BY)[:90], 0.5, "main", kept)
+    assert not (other_size[10:20, 2:12] > 0.5).any()
+
+
+def test_five_thousand_regions_take_no_more_memory_than_the_pixels() -> None:
+    tile = np.zeros((8, 8), np.float32)
+    tile[:3, :3] = 1  # a main person
+    tile[5, 5] = 1  # a passer-by
+    dots = np.tile(tile, (50, 50))
+    tracemalloc.start()
+    try:
+        kept = keep_regions(dots, 0.5, "main")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert kept.sum() == 50 * 50 * 9
+    assert peak < 200 * dots.size
