@@ -1,8 +1,9 @@
 """Test-time augmentation for `quality=best`: at most four forward passes for a better mask.
 
 If somebody fills the photo: the mean of the predictions for it and its mirror image, which is better than either
-(Krizhevsky et al. 2012). Otherwise people have few pixels in the network's frame: each half of the photo is segmented
-in its own frame (SAHI, Akyon et al. 2022, tiles it), then a crop around the largest group of small people.
+(Krizhevsky et al. 2012). Smaller people have few pixels in the network's frame: each half of the photo is segmented
+in its own frame (SAHI, Akyon et al. 2022, tiles it), then a crop around the largest group of small people. A photo
+that shows nobody gets no closer passes: they would find people in clothes and animals.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SMALL = 0.7  # of the photo's width and height: larger people gain nothing from 
 HALF = 0.6  # of the photo's long side; the halves overlap
 MARGIN = 0.15  # around a region, of its longer side
 LEAST = 0.0005  # of the photo's area: smaller specks are ignored
-BLEND = 0.65  # weight of the crop's pass; the rest is that of the passes before
+BLEND = 0.65  # weight of a closer pass; the rest is that of the passes before
 FADE = 0.1  # of a crop's longer side: width of the blend at its border
 FINEST = 3  # times the frame's long side: the maximum size of the finer map
 
@@ -82,20 +83,19 @@ def predict_augmented(run: Run, spec: Spec, pixels: Pixels, threshold: float) ->
         threshold: 0..1, above which a pixel belongs to a region; the one stored with the weights.
 
     Returns:
-        float32 [h, w] in 0..1, with edges refined along the photo's. Of the frame's size if somebody fills the photo,
-        else finer, up to FINEST times as long.
+        float32 [h, w] in 0..1, with edges refined along the photo's. Finer than the frame, up to FINEST times as
+        long, if there are only small people.
     """
     (whole,) = _predictions(run, spec, [pixels])
     extent = _extent(whole, threshold)
-    if extent > SMALL:
+    if not 0 < extent <= SMALL:
         (mirrored,) = _predictions(run, spec, [np.ascontiguousarray(pixels[:, ::-1])])
         return (whole + mirrored[:, ::-1]) * np.float32(0.5)
     height, width = pixels.shape[:2]
     scale = max(spec.long_side, min(FINEST * spec.long_side, max(height, width))) / max(height, width)
     finer = max(1, round(height * scale)), max(1, round(width * scale))
     map_, near = _resized(whole, *finer), _halves(run, spec, pixels, finer)
-    # The quadratic mean follows the surer pass. Where the whole photo shows nobody, a half must be sure alone.
-    map_ = np.sqrt((map_ * map_ + near * near) * np.float32(0.5)) if extent else (map_ + near) * np.float32(0.5)
+    map_ += np.float32(BLEND) * (near - map_)
     if part := small_people(map_, threshold):
         (prediction,) = _predictions(run, spec, [np.ascontiguousarray(pixels[part.slices(height, width)])])
         _lay(map_, part.slices(*finer), prediction)

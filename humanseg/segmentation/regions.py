@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 KEEP = ("main", "all", "largest")
 MAIN = KEEP[0]
 
-LEAST_SHARE = 0.12  # of the largest region's area; chosen on held-out training photos (model card)
+# Shares of the largest region's area, below which somebody is a passer-by; chosen on held-out photos (model card).
+NEAR_SHARE = 0.12
+FAR_SHARE = 0.4  # who ends higher up in the photo stands farther away; a child beside an adult does not
+HIGHER = 0.2  # of the largest region's height
 
 Map = NDArray[np.float32]
 Region = NDArray[np.bool_]
@@ -31,7 +34,7 @@ def keep_regions(probability: Map, threshold: float, keep: str, before: Map | No
         return probability
     person = probability > threshold
     known = before > threshold if before is not None and before.shape == probability.shape else None
-    belongs = largest_region(person) if keep == "largest" else main_regions(person, LEAST_SHARE, known)
+    belongs = largest_region(person) if keep == "largest" else main_regions(person, NEAR_SHARE, FAR_SHARE, known)
     others = person & ~belongs
     if not others.any():
         return probability
@@ -47,18 +50,21 @@ def largest_region(person: Region) -> Region:
     return np.asarray(labels == largest)
 
 
-def main_regions(person: Region, share: float, known: Region | None = None) -> Region:
-    """`person`, bool [H, W], without passers-by: regions smaller than `share`, 0..1, of the largest one's area.
+def main_regions(person: Region, near: float, far: float, known: Region | None = None) -> Region:
+    """`person`, bool [H, W], without passers-by: regions smaller than a share, 0..1, of the largest one's area.
 
-    A small region whose centre is inside the bounding box of a large one stays: it is probably a part of that person,
-    such as a hand behind a table. In a clip, `known`, bool [H, W], is what was kept of the frame before: a region
-    that overlaps it needs half the share, so that nobody near the limit comes and goes (hysteresis).
+    The share is `near`; for a region whose lower end is higher than the largest one's by more than HIGHER of its
+    height it is `far`. A small region whose centre is inside the bounding box of a large one stays: it is probably a
+    part of that person, such as a hand behind a table. In a clip, `known`, bool [H, W], is what was kept of the frame
+    before: a region that overlaps it needs half the share, so that nobody near the limit comes and goes (hysteresis).
     """
     count, labels, facts, centres = cv2.connectedComponentsWithStats(person.astype(np.uint8))
     if count <= 2:
         return person
     areas, boxes = facts[1:, cv2.CC_STAT_AREA], facts[1:, :4].astype(np.int32)
-    least = np.full(count - 1, share * areas.max())
+    ends = boxes[:, 1] + boxes[:, 3]
+    largest = int(areas.argmax())
+    least = np.where(ends < ends[largest] - HIGHER * boxes[largest, 3], far, near) * areas[largest]
     if known is not None:
         seen = np.unique(labels[known])
         least[seen[seen > 0] - 1] *= 0.5

@@ -97,7 +97,7 @@ def network(weights: Path) -> Predict:
 def refine_all(samples: list[Sample], out: Path, predict: Predict, bystanders: float = 0.0) -> int:
     """Write photos and refined masks to `out`; returns their number. Photos that are there already are skipped.
 
-    bystanders: the share of `main_regions`; 0 keeps all regions.
+    bystanders: both shares of `main_regions`; 0 keeps all regions.
     """
     (out / "img").mkdir(parents=True, exist_ok=True)
     (out / "mask").mkdir(exist_ok=True)
@@ -106,7 +106,7 @@ def refine_all(samples: list[Sample], out: Path, predict: Predict, bystanders: f
         if copy.exists():
             continue
         pixels, mask = sample.read()
-        mask = np.where(main_regions(mask > 127, bystanders), np.uint8(255), np.uint8(0))
+        mask = np.where(main_regions(mask > 127, bystanders, bystanders), np.uint8(255), np.uint8(0))
         cv2.imwrite(str(out / "mask" / f"{sample.photo.stem}.png"), refine(pixels, mask, predict))
         shutil.copyfile(sample.photo, copy)
     return len(samples)

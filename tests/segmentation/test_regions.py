@@ -18,6 +18,8 @@ Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 MAIN: Box = (20, 80, 30, 60)
 FRIEND: Box = (30, 80, 70, 90)  # 56 % of MAIN's area
+CHILD: Box = (50, 78, 10, 22)  # 19 %, on the same ground
+BEHIND: Box = (24, 52, 10, 22)  # as large, and farther away
 PASSER_BY: Box = (10, 20, 2, 12)  # 6 %
 HAND: Box = (40, 46, 62, 68)  # 2 %, beside MAIN's box
 
@@ -38,6 +40,12 @@ def test_by_default_passers_by_are_left_out_and_main_people_stay() -> None:
     assert np.array_equal(at_photo_size(photo, 100, 100, threshold=0.5).mask > 0, people(MAIN, FRIEND) > 0.5)
     assert np.array_equal(found(photo, "all"), photo > 0.5)
     assert np.array_equal(found(photo, "largest"), people(MAIN) > 0.5)
+
+
+def test_a_child_on_the_same_ground_stays_and_somebody_as_large_behind_does_not() -> None:
+    assert np.array_equal(found(people(MAIN, CHILD), "main"), people(MAIN, CHILD) > 0.5)
+    assert np.array_equal(found(people(MAIN, BEHIND), "main"), people(MAIN) > 0.5)
+    assert np.array_equal(found(people(MAIN, (0, 40, 65, 95)), "main"), people(MAIN, (0, 40, 65, 95)) > 0.5)  # 67 %
 
 
 def test_a_small_part_within_a_main_persons_box_stays() -> None:
@@ -91,7 +99,7 @@ def test_the_largest_is_one_of_two_equal_people() -> None:
 def test_nobody_stays_nobody() -> None:
     for keep in KEEP:
         assert not found(people(), keep).any()
-    assert not main_regions(np.zeros((5, 5), bool), 0.15).any()
+    assert not main_regions(np.zeros((5, 5), bool), 0.15, 0.4).any()
     assert not largest_region(np.zeros((1, 1), bool)).any()
 
 
@@ -112,7 +120,7 @@ def test_only_whole_regions_are_left_out_and_the_largest_never(person: np.ndarra
 @pytest.mark.parametrize(("share", "stay"), [(0.0, True), (0.05, True), (0.06, False), (1.0, False)])
 def test_the_share_is_of_the_largest_regions_area(share: float, stay: bool) -> None:
     person = people((0, 100, 0, 20), (0, 10, 60, 71)) > 0.5  # 2,000 and 110 pixels
-    assert main_regions(person, share)[:, 60:].any() == stay
+    assert main_regions(person, share, share)[:, 60:].any() == stay
 
 
 def test_in_a_clip_nobody_near_the_limit_comes_and_goes() -> None:
