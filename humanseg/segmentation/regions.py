@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 KEEP = ("main", "all", "largest")
 MAIN = KEEP[0]
 
-# Shares of the largest region's area, below which somebody is a passer-by; chosen on held-out photos (model card).
+# Shares of the largest region's area, below which somebody is a passer-by; the model card says how they were chosen.
 NEAR_SHARE = 0.12
 FAR_SHARE = 0.4  # who ends higher up in the photo stands farther away; a child beside an adult does not
 HIGHER = 0.2  # of the largest region's height

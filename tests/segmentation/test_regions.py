@@ -21,7 +21,6 @@ FRIEND: Box = (30, 80, 70, 90)  # 56 % of MAIN's area
 CHILD: Box = (50, 78, 10, 22)  # 19 %, on the same ground
 BEHIND: Box = (24, 52, 10, 22)  # as large, and farther away
 PASSER_BY: Box = (10, 20, 2, 12)  # 6 %
-HAND: Box = (40, 46, 62, 68)  # 2 %, beside MAIN's box
 
 
 def people(*boxes: Box, level: float = 0.9) -> np.ndarray:
