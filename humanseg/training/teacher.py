@@ -86,8 +86,8 @@ def with_own(teacher: Teacher, own: Path) -> Callable[[NDArray[np.uint8]], tuple
     """A labeller that combines the teacher and our own network: their mean, and the IoU of both as agreement.
 
     They fail on different photos (the teacher on full-length figures, ours on unseen framings), so their agreement
-    indicates
-    a reliable mask: co-training (Blum and Mitchell 1998).
+    indicates a reliable mask: co-training (Blum and Mitchell 1998). Ours is that of `quality=best`: what the network
+    sees in several passes it then learns to see in one (Radosavovic et al., "Data Distillation", 2018).
     """
     from humanseg.segmentation.engine import reference_engine
     from humanseg.segmentation.pipeline import probability
@@ -98,7 +98,7 @@ def with_own(teacher: Teacher, own: Path) -> Callable[[NDArray[np.uint8]], tuple
 
     def label(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
         taught, _ = teacher.label(pixels)
-        ours = probability(engine, weights.spec, pixels)
+        ours = probability(engine, weights.spec, pixels, quality="best")
         union = np.count_nonzero((taught > 127) | (ours > 127))
         agreement = np.count_nonzero((taught > 127) & (ours > 127)) / max(union, 1)
         mean = (taught.astype(np.uint16) + ours + 1) // 2

@@ -160,6 +160,7 @@ def convert(
     finished = resumed = unfinished.begin(force=force)
     progress(finished)
     size = (first.pixels.shape[1], first.pixels.shape[0])
+    threshold = look.threshold or network.threshold
     sink = _sink(target, look, size, info, network, unfinished, finished, warn)
     try:
         steady = Steady()
@@ -169,10 +170,11 @@ def convert(
         answers = in_order(requests, lambda each: network.ask(each.sent), parallel=network.parallel, ahead=ahead)
         for request, answer in answers:
             probability = steady(answer.astype(np.float32) * np.float32(1 / 255), request.small)
-            kept = keep_regions(probability, look.threshold or network.threshold, look.keep, kept)
+            kept = keep_regions(probability, threshold, look.keep, kept)
             if request.frame.index < finished:
                 continue
-            segmentation = _segmented(request.frame, kept, look, network)
+            height, width = request.frame.pixels.shape[:2]
+            segmentation = at_photo_size(kept, width, height, threshold=threshold, keep="all")
             seen(request.frame, segmentation)
             sink.write(request.frame, segmentation)
             finished += 1
@@ -242,9 +244,3 @@ def _at_most(pixels: Pixels, long_side: int) -> Pixels:
         return pixels
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _segmented(frame: Frame, probability: NDArray[np.float32], look: Look, network: Network) -> Segmentation:
-    height, width = frame.pixels.shape[:2]
-    threshold = look.threshold or network.threshold
-    return at_photo_size(probability, width, height, threshold=threshold, keep="all")

@@ -163,7 +163,7 @@ def test_our_own_network_has_a_say_in_the_soft_masks() -> None:
     photo = read_photo((ROOT / "tests" / "photos" / "astronaut.jpg").read_bytes()).pixels
     own = ROOT / "model_store" / "human_segmentation.safetensors"
     weights = load_weights(own)
-    ours = probability(reference_engine(weights.network, weights.spec), weights.spec, photo)
+    ours = probability(reference_engine(weights.network, weights.spec), weights.spec, photo, quality="best")
 
     class Teaches(Teacher):  # the real one needs a file that is not ours to ship
         def __init__(self, mask: np.ndarray) -> None:
