@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tests.cli.conftest import COMMAND
-from tests.page.driving import canvas, choose, download, paint, saved_file, scroll_to_stage, slide, until, view
+from tests.page.driving import canvas, choose, download, paint, saved_file, scroll_to_stage, until, view
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -76,7 +76,6 @@ def test_zoomed_in_the_brush_is_finer_and_paints_where_it_points(page: Page, pho
 
 def test_the_corrected_mask_is_what_the_archive_imports(page: Page, photo: Path) -> None:
     choose(page, photo)
-    slide(page, 0.5)
     page.click("#brush")
     assert page.is_disabled("#save-correction")
     paint(page, (0.9, 0.1), (0.95, 0.5), (0.8, 0.6))
@@ -166,7 +165,6 @@ def test_a_corrected_mask_is_sent_with_consent_accepted_and_exported(
 ) -> None:
     """Brush, consent, server, embedded store, a person's yes, and the export that training takes."""
     choose(page, photo)
-    slide(page, 0.5)
     page.click("#brush")
     paint(page, (0.9, 0.1), (0.95, 0.5), (0.8, 0.6))
     assert page.is_disabled("#send-correction")  # without consent
