@@ -38,14 +38,20 @@ def keep_regions(probability: Map, threshold: float, keep: str, before: Map | No
     others = person & ~belongs
     if not others.any():
         return probability
-    return np.where(_distance(others) < _distance(belongs), np.float32(0), probability)
+    away = (~person).view(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(away, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_CCOMP)
+    nearest = np.asarray(labels, np.int32)  # the number of the region nearest to each pixel
+    left_out = np.zeros(int(nearest.max()) + 1, bool)
+    left_out[nearest[others]] = True
+    return np.where(left_out.take(nearest), np.float32(0), probability)
 
 
 def largest_region(person: Region) -> Region:
     """Only the largest 8-connected region of `person`, bool [H, W]; an empty one stays empty."""
-    count, labels, facts, _ = cv2.connectedComponentsWithStats(person.astype(np.uint8))
-    if count <= 2:  # background and at most one region
+    found = _regions(person)
+    if found is None:
         return person
+    labels, facts, _ = found
     largest = 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())
     return np.asarray(labels == largest)
 
@@ -58,9 +64,10 @@ def main_regions(person: Region, near: float, far: float, known: Region | None =
     part of that person, such as a hand behind a table. In a clip, `known`, bool [H, W], is what was kept of the frame
     before: a region that overlaps it needs half the share, so that nobody near the limit comes and goes (hysteresis).
     """
-    count, labels, facts, centres = cv2.connectedComponentsWithStats(person.astype(np.uint8))
-    if count <= 2:
+    found = _regions(person)
+    if found is None:
         return person
+    labels, facts, centres = found
     areas, boxes = facts[1:, cv2.CC_STAT_AREA], facts[1:, :4].astype(np.int32)
     ends = boxes[:, 1] + boxes[:, 3]
     largest = int(areas.argmax())
@@ -71,20 +78,25 @@ def main_regions(person: Region, near: float, far: float, known: Region | None =
     large = areas >= least
     columns, rows = centres[1:].astype(int).T
     part = _covered(boxes[large], person.shape)[rows, columns]
-    return np.asarray(np.concatenate(([False], large | part))[labels])
+    return np.asarray(np.concatenate(([False], large | part)).take(labels))
+
+
+def _regions(person: Region) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]] | None:
+    """Labels, statistics and centres of the regions, as from OpenCV; None if there are fewer than two.
+
+    Most photos show one person: finding that out takes a tenth of the statistics' time, and this algorithm takes half
+    of the default's.
+    """
+    pixels = person.view(np.uint8)
+    if cv2.connectedComponents(pixels)[0] <= 2:  # one label is the background's
+        return None
+    _, labels, facts, centres = cv2.connectedComponentsWithStatsWithAlgorithm(pixels, 8, cv2.CV_32S, cv2.CCL_BBDT)
+    return np.asarray(labels, np.int32), np.asarray(facts, np.int32), np.asarray(centres, np.float64)
 
 
 def _covered(boxes: NDArray[np.int32], shape: tuple[int, ...]) -> Region:
     """The pixels, bool [H, W] of `shape`, that are in any of the boxes, [N, 4]: left, top, width, height."""
-    left, top, wide, tall = boxes.T
-    number = np.zeros((shape[0] + 1, shape[1] + 1), np.int32)  # of boxes, as differences to the pixels above and left
-    for rows, columns, change in (
-        (top, left, 1), (top, left + wide, -1), (top + tall, left, -1), (top + tall, left + wide, 1),
-    ):  # fmt: skip
-        np.add.at(number, (rows, columns), change)
-    return np.asarray(number.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0)
-
-
-def _distance(region: Region) -> Map:
-    """From each pixel to the nearest one of `region`, bool [h, w], in pixels."""
-    return np.asarray(cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, 5), np.float32)
+    covered = np.zeros(shape, bool)
+    for left, top, wide, tall in boxes.tolist():
+        covered[top : top + tall, left : left + wide] = True
+    return covered
