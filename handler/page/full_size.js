@@ -1,8 +1,5 @@
 /* A photo's picture at full size, as a PNG. The server draws it if it can, because it also removes background colours
    from the soft edge (humanseg/segmentation/foreground.py). */
-/* Rows per step, to bound the memory. A photo that is shown at its own size is one strip: the browser draws the edge of a
-   stroke that leaves the canvas slightly differently, and what is saved must be what was shown. */
-const stripRows = (width) => Math.max(1, Math.floor(SHOWN_SIDE ** 2 / width));
 
 async function serverPng(photo, what) {
   const fields = { ...serverFields(what), ...photo.options, threshold: photo.threshold, archive: "no" };
@@ -33,9 +30,7 @@ async function drawFullSize(photo, what, { own, grey }, cut) {
   const blurred = what.background === "blur" ? blurredFor(photo, { own, grey }) : null;
   // Draw the whole picture once, then change it in strips: drawing each strip would decode a large picture again.
   if (what.kind !== "mask") pen.drawImage(cut || own, 0, 0, width, height);
-  const step = stripRows(width);
-  for (let top = 0; top < height; top += step) {
-    const rows = Math.min(step, height - top);
+  for (const [top, rows] of strips(width, height)) {
     const layer = layerRows(strokes, facts, width, height, top, rows);
     const edited = corrected(firstOfFour(pixels(grey, width, height, top, rows)), layer);
     const strip = pen.getImageData(0, top, width, rows);

@@ -3,9 +3,8 @@ async function maskPng(width, height, rowsOf) {
   const packed = new CompressionStream("deflate");        // the zlib format of IDAT
   const whole = new Response(packed.readable).arrayBuffer();
   const pen = packed.writable.getWriter();
-  const step = stripRows(width);
-  for (let top = 0; top < height; top += step) {
-    const rows = Math.min(step, height - top), grey = rowsOf(top, rows);
+  for (const [top, rows] of strips(width, height)) {
+    const grey = rowsOf(top, rows);
     const lines = new Uint8Array(rows * (width + 1));      // each line starts with its filter type: 0, none
     for (let y = 0; y < rows; y++) lines.set(grey.subarray(y * width, (y + 1) * width), y * (width + 1) + 1);
     await pen.write(lines);

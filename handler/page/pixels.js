@@ -37,6 +37,14 @@ function blend(kind, threshold, grey, rgba, behind) {
   }
 }
 
+/* [top, rows] of the strips in which a picture of width x height is drawn, to bound the memory. One that is shown at its
+   own size is one strip: the browser draws the edge of a stroke that leaves the canvas slightly differently, and what is
+   saved must be what was shown. */
+function* strips(width, height) {
+  const step = Math.max(1, Math.floor(SHOWN_SIDE ** 2 / width));
+  for (let top = 0; top < height; top += step) yield [top, Math.min(step, height - top)];
+}
+
 /* Rows top..top+rows of `image`, drawn at width x height: RGBA. */
 function pixels(image, width, height, top, rows) {
   const canvas = new OffscreenCanvas(width, rows);
