@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import time
+from collections import deque
+
+# Above those of the embedded store (humanseg/archive/ship/local_store.py) and below Linux's ephemeral range.
+LOWEST, HIGHEST = 26_200, 32_700
+# A socket that is bound and does not listen keeps other callers of `free_ports` away, and lets any server listen that
+# sets SO_REUSEADDR, as practically all do (socket(7)). A server that is starting takes seconds until it listens.
+_reserved: deque[socket.socket] = deque()
+_MOST_RESERVED = 64
 
 
 def free_ports(count: int) -> list[int]:
-    """Unused ports below the kernel's ephemeral range."""
+    """Unused ports, reserved until this process has asked for 64 more. Raises RuntimeError if all are in use."""
     ports: list[int] = []
-    with contextlib.ExitStack() as held:
-        start = 10_000 + (os.getpid() * 97 + time.monotonic_ns() // 1000) % 20_000
-        for port in range(start, 32_000):
-            probe = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                ports.append(port)
-            if len(ports) == count:
-                return ports
-    raise RuntimeError("no free ports")
+    span = HIGHEST - LOWEST
+    start = (os.getpid() * 97 + time.monotonic_ns() // 1000) % span
+    for step in range(span):
+        port = LOWEST + (start + step) % span
+        try:
+            # Two sockets may bind a port if both set SO_REUSEADDR, so it is set after the bind.
+            probe = socket.socket()
+            probe.bind(("127.0.0.1", port))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        except OSError:
+            probe.close()
+            continue
+        _reserved.append(probe)
+        if len(_reserved) > _MOST_RESERVED:
+            _reserved.popleft().close()
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError(f"no free ports from {LOWEST} to {HIGHEST}")

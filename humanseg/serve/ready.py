@@ -10,9 +10,11 @@ import requests
 
 from humanseg.common.names import MODEL_NAME
 from humanseg.common.probe import PROBE
-from humanseg.serve.process import StartError
+from humanseg.serve.process import StartError, check_ports
 from humanseg.serve.settings import ServeSettings
 
+# TorchServe's shutdown hook prints it after every start that failed, below the cause.
+SHUTDOWN_NOISE = "RejectedExecutionException"
 NOT_LOADED = "The model was not loaded: "  # logged by handler/segmentation_handler.py
 
 
@@ -23,6 +25,7 @@ def wait_until_ready(settings: ServeSettings, running: Callable[[], bool], *, se
     seen = model_log.stat().st_size if model_log.exists() else 0
     while time.monotonic() < end:
         if not running():
+            check_ports(settings)  # another program may have taken a port since the first check
             raise StartError(f"TorchServe exited during start: {_last_line(settings.state_dir / 'logs')}")
         if predicts(settings):
             return
@@ -67,7 +70,11 @@ def _last_line(logs: Path) -> str:
     for name in ("ts_log.log", "torchserve.log"):
         path = logs / name
         lines = path.read_text(errors="replace").split("\n") if path.exists() else []
-        errors = [line for line in lines[-200:] if "ERROR" in line or "Exception" in line or "Error" in line]
+        errors = [
+            line
+            for line in lines[-200:]
+            if any(word in line for word in ("ERROR", "Exception", "Error")) and SHUTDOWN_NOISE not in line
+        ]
         if errors:
             return f"{errors[-1].strip()[:300]} (more in {path})"
     return f"see the logs in {logs}"

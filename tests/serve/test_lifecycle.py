@@ -20,7 +20,9 @@ import requests
 
 from humanseg.common.ports import free_ports
 from humanseg.serve.config import NOWHERE
-from humanseg.serve.settings import read_settings
+from humanseg.serve.process import StartError
+from humanseg.serve.ready import wait_until_ready
+from humanseg.serve.settings import PORTS, read_settings
 from humanseg.serve.store import start_store
 from tests.running import ROOT, Server, encoded, start_server
 
@@ -267,5 +269,20 @@ def test_a_wrong_model_config_stops_the_load_with_its_line(
     assert requests.post(server.predictions, data=PHOTO, timeout=60).status_code == 200
 
 
-def test_free_ports_are_really_free() -> None:
-    assert len(set(free_ports(5))) == 5
+TAKEN = """java.io.IOException: Failed to bind to address: http://127.0.0.1:12001
+\tat org.pytorch.serve.ModelServer.initializeServer(ModelServer.java:362)
+Caused by: io.netty.channel.unix.Errors$NativeIoException: bind(..) failed: Address already in use
+Exception in thread "Thread-0" java.util.concurrent.RejectedExecutionException: event executor terminated
+"""  # of TorchServe 0.12
+
+
+def test_a_port_that_is_taken_during_the_start_is_named(tmp_path: Path) -> None:
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    settings = read_settings({**ports, "STATE_DIR": str(tmp_path)})
+    named = pytest.raises(StartError, match=rf"port {ports['METRICS_PORT']} .*METRICS_PORT=\d+ ./serve.sh")
+    with socket.create_server(("127.0.0.1", settings.ports["METRICS_PORT"])), named:
+        wait_until_ready(settings, lambda: False)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "torchserve.log").write_text(TAKEN)
+    with pytest.raises(StartError, match="Address already in use"):  # and it is free again: the log knows
+        wait_until_ready(settings, lambda: False)

@@ -269,10 +269,10 @@ def _free(port: int, avoid: Collection[int]) -> bool:
 
 
 def _free_ports(count: int, avoid: Collection[int]) -> list[int]:
-    """Free ports whose gRPC ports are free, too, below Linux's ephemeral range (32768 up)."""
+    """Free ports whose gRPC ports are free, too: 10,100 to 16,099, and 20,100 to 26,099 for gRPC."""
     ports: list[int] = []
     while len(ports) < count:
-        port = 10_100 + secrets.randbelow(12_000)
+        port = 10_100 + secrets.randbelow(6_000)
         if port not in ports and _free(port, avoid):
             ports.append(port)
     return ports
