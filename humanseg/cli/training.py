@@ -170,13 +170,16 @@ def export(
     ],
     out: Annotated[Path, typer.Option("--out", help="Output .safetensors file for build_mar.sh.")],
     threshold: Annotated[float | None, typer.Option(help="Decision threshold to store, 0..1.")] = None,
+    peak: Annotated[
+        float | None, typer.Option(help="Least peak probability of a person's region to store; 0 keeps all.")
+    ] = None,
     size: Annotated[int | None, typer.Option(help="Input size to store.")] = None,
 ) -> None:
     """Convert a checkpoint, or the mean of several, to a weights file for build_mar.sh."""
     _need_training()
     from humanseg.training.export import export as write
 
-    written = write(sources, out, threshold=threshold, size=size)
+    written = write(sources, out, threshold=threshold, peak=peak, size=size)
     err().print(f"{out}: {written.architecture}, long side {written.spec.long_side}, sha256 {written.sha256}")
 
 

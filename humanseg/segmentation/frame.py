@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from humanseg.segmentation.mask import along_edges
 from humanseg.segmentation.photo import Pixels
+from humanseg.segmentation.regions import sure_regions
 from humanseg.segmentation.spec import Spec
 
 Batch = NDArray[np.float32]
@@ -85,12 +86,12 @@ def to_frame_size(pixels: Pixels, spec: Spec) -> Pixels:
 def photo_map(output: Batch, frame: Batch, spec: Spec, height: int, width: int) -> Batch:
     """An engine's output, float32 [H, W] in 0..1, for the `frame` of a photo of `height` x `width`.
 
-    Only the photo's part, with edges refined along the photo's.
+    Only the photo's part, with edges refined along the photo's, and without regions below the spec's `peak`.
     """
     if spec.resize == "pad":
         rows, columns = shown(height, width, spec)
         output, frame = output[rows, columns], frame[:, rows, columns]
-    return along_edges(output, frame)
+    return sure_regions(along_edges(output, frame), spec.threshold, spec.peak)
 
 
 def to_input(frames: Batch, spec: Spec) -> Batch:

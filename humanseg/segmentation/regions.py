@@ -1,4 +1,4 @@
-"""Which of the people that were found belong in the mask: those the photo is about, all of them, or one.
+"""Which regions are people, and which people belong in the mask: those the photo is about, all of them, or one.
 
 It is decided at the network's size: there are a hundred times fewer pixels than in a large photo, and mask, alpha,
 confidence and probability agree about who is in.
@@ -44,6 +44,23 @@ def keep_regions(probability: Map, threshold: float, keep: str, before: Map | No
     left_out = np.zeros(int(nearest.max()) + 1, bool)
     left_out[nearest[others]] = True
     return np.where(left_out.take(nearest), np.float32(0), probability)
+
+
+def sure_regions(probability: Map, threshold: float, peak: float) -> Map:
+    """The probability, float32 [h, w] in 0..1, without regions that are nowhere as probable as `peak`: 0 there.
+
+    Regions are 8-connected and above `threshold`. A network is sure of some part of nearly every person, seldom of
+    an animal that it takes for one. This is hysteresis thresholding (Canny, "A Computational Approach to Edge
+    Detection", 1986).
+    """
+    if peak <= threshold:
+        return probability
+    count, found = cv2.connectedComponents((probability > threshold).view(np.uint8))
+    labels = np.asarray(found, np.int32)
+    sure = np.zeros(count, bool)
+    sure[labels[probability >= peak]] = True
+    sure[0] = True  # what is below the threshold
+    return probability if sure.all() else np.where(sure.take(labels), probability, np.float32(0))
 
 
 def largest_region(person: Region) -> Region:

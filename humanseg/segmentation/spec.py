@@ -41,6 +41,7 @@ COMMENTS = {
     "person_channel": "the person's channel of the output",
     "background_channel": "the background's channel if all others are people; else null",
     "threshold": "the probability above which a pixel is a person",
+    "peak": "a connected region without a pixel of at least this probability is no person; 0 keeps all regions",
     "calibration": "of the confidence: increasing CONFIDENCE:IOU pairs, linear in between",
 }
 
@@ -70,6 +71,7 @@ class Spec:
     person_channel: int = 0
     background_channel: int | None = None
     threshold: float = 0.5
+    peak: float = 0.0
     calibration: Calibration = UNCHANGED
 
     def __post_init__(self) -> None:
@@ -92,6 +94,7 @@ class Spec:
         if self.background_channel is not None:
             _check(self.background_channel >= 0, "background_channel", self.background_channel, "0 or more")
         _check(0 < self.threshold < 1, "threshold", self.threshold, "between 0 and 1")
+        _check(0 <= self.peak < 1, "peak", self.peak, "0, or between the threshold and 1")
 
     @property
     def long_side(self) -> int:
@@ -164,7 +167,7 @@ def _read(key: str, value: Any) -> Any:
         return _triple(key, value)
     if key == "scale":
         return _number(key, value)
-    if key == "threshold":
+    if key in ("threshold", "peak"):
         return _number(key, value)
     if key == "calibration":
         return _calibration(value)

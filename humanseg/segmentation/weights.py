@@ -107,7 +107,7 @@ def save_weights(
     threshold: float,
     **notes: str,
 ) -> None:
-    """Write a file for `load_weights`; `notes` are further metadata (the origin of the weights)."""
+    """Write a file for `load_weights`; `notes` are further metadata: origin, the spec's `peak`, `calibration`."""
     metadata = {
         "architecture": architecture or architecture_of(network),  # type: ignore[arg-type]
         "input_size": str(input_size),
@@ -133,8 +133,7 @@ def _inferred(path: Path, checkpoint: Checkpoint, found: Recognised) -> dict[str
         "output_activation": "sigmoid" if found.outputs == 1 else "softmax",
         "person_channel": found.outputs - 1,
     }
-    if "calibration" in checkpoint.metadata:
-        inferred["calibration"] = checkpoint.metadata["calibration"]
+    inferred |= {key: checkpoint.metadata[key] for key in ("peak", "calibration") if key in checkpoint.metadata}
     if found.mean and found.std:
         inferred |= {"mean": found.mean, "std": found.std}
     return inferred

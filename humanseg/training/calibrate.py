@@ -68,6 +68,7 @@ def main() -> None:
         architecture=weights.architecture,
         input_size=weights.spec.long_side,
         threshold=weights.spec.threshold,
+        peak=repr(weights.spec.peak),
         calibration=calibration.text(),
     )
 

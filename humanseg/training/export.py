@@ -21,12 +21,20 @@ class _Found:
     network: Network
     size: int
     threshold: float
+    peak: float = 0.0
 
 
-def export(sources: Sequence[Path], out: Path, *, threshold: float | None = None, size: int | None = None) -> Weights:
+def export(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    threshold: float | None = None,
+    peak: float | None = None,
+    size: int | None = None,
+) -> Weights:
     """Write `out` from run folders, their `last.ckpt`, or weights, and read it back like the server.
 
-    Several sources are averaged, with the size and threshold of the last: consecutive runs are in the same loss
+    Several sources are averaged, with the size, threshold and peak of the last: consecutive runs are in the same loss
     basin, and their mean is often better than each (Wortsman et al., "Model soups", 2022).
 
     Raises WeightsError if a source contains no network, if two differ in architecture, or the result can't be served.
@@ -35,7 +43,13 @@ def export(sources: Sequence[Path], out: Path, *, threshold: float | None = None
     last = loaded[-1]
     last.network.load_state_dict(_mean(sources, [item.network.state_dict() for item in loaded]))
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(out, last.network, input_size=size or last.size, threshold=threshold or last.threshold)
+    save_weights(
+        out,
+        last.network,
+        input_size=size or last.size,
+        threshold=threshold or last.threshold,
+        peak=repr(last.peak if peak is None else peak),
+    )
     return load_weights(out)
 
 
@@ -55,7 +69,8 @@ def _read(source: Path) -> _Found:
     if source.is_dir() or source.name == "last.ckpt":
         return _from_checkpoint(source / "last.ckpt" if source.is_dir() else source)
     weights = load_weights(source)
-    return _Found(trainable(source, weights.network), weights.spec.long_side, weights.spec.threshold)
+    spec = weights.spec
+    return _Found(trainable(source, weights.network), spec.long_side, spec.threshold, spec.peak)
 
 
 def _from_checkpoint(path: Path) -> _Found:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from humanseg.segmentation.mask import bounding_box
-from humanseg.segmentation.pipeline import at_photo_size
-from humanseg.segmentation.regions import KEEP, keep_regions, largest_region, main_regions
+from humanseg.segmentation.pipeline import at_photo_size, probability, segment
+from humanseg.segmentation.regions import KEEP, keep_regions, largest_region, main_regions, sure_regions
+from humanseg.segmentation.spec import Spec
 
 Box = tuple[int, int, int, int]  # top, bottom, left, right
 
@@ -146,3 +147,42 @@ def test_five_thousand_regions_take_no_more_memory_than_the_pixels() -> None:
         tracemalloc.stop()
     assert kept.sum() == 50 * 50 * 9
     assert peak < 200 * dots.size
+
+
+def test_a_region_that_is_nowhere_sure_is_nobody() -> None:
+    dog = people((10, 40, 5, 25), level=0.8)
+    photo = np.maximum(people(MAIN), dog)
+    photo[25, 40] = 0.96  # one sure pixel is enough
+    kept = sure_regions(photo, 0.5, 0.95)
+    assert np.array_equal(kept > 0.5, people(MAIN) > 0.5)
+    assert np.array_equal(kept[dog < 0.5], photo[dog < 0.5])
+    assert not sure_regions(dog, 0.5, 0.95).max() > 0.5
+    assert sure_regions(photo, 0.5, 0.0) is photo
+    assert not sure_regions(np.zeros((8, 8), np.float32), 0.5, 0.95).any()
+
+
+@pytest.mark.parametrize("quality", ["fast", "best"])
+def test_the_peak_of_a_spec_counts_for_masks_and_probabilities(quality: str) -> None:
+    pixels = np.full((64, 64, 3), 10, np.uint8)
+    pixels[8:56, 8:40] = 255
+    for level, seen in ((0.9, False), (0.97, True)):
+
+        def run(batch: np.ndarray, level: float = level) -> np.ndarray:
+            return np.where(batch.mean(axis=1) > 0.5, np.float32(level), np.float32(0.01))
+
+        spec = Spec((64, 64), peak=0.95)
+        assert segment(run, spec, pixels, quality=quality).mask.any() == seen
+        assert (probability(run, spec, pixels, quality=quality) > 128).any() == seen
+        assert segment(run, Spec((64, 64)), pixels, quality=quality).mask.any()
+
+
+@given(
+    arrays(np.float32, (9, 9), elements=st.floats(0, 1, width=32)),
+    st.floats(0.1, 0.8),
+    st.floats(0.1, 0.99),
+)
+def test_what_is_sure_stays_and_nothing_is_added(map_: np.ndarray, threshold: float, peak: float) -> None:
+    kept = sure_regions(map_, threshold, peak)
+    assert ((kept == map_) | (kept == 0)).all()
+    assert np.array_equal(kept[map_ >= max(peak, threshold + 1e-3)], map_[map_ >= max(peak, threshold + 1e-3)])
+    assert np.array_equal(kept[map_ <= threshold], map_[map_ <= threshold])

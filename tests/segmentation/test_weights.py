@@ -96,6 +96,7 @@ def test_every_wrong_file_is_one_line_that_names_it(tmp_path: Path) -> None:
     older = {name: tensor for name, tensor in EfficientUNet().state_dict().items() if "finest" not in name}
     save_file(classic, tmp_path / "size.safetensors", {"architecture": "unet", "input_size": "97"})
     save_file(classic, tmp_path / "threshold.safetensors", {"architecture": "unet", "threshold": "1.5"})
+    save_file(classic, tmp_path / "peak.safetensors", {"architecture": "unet", "peak": "1.0"})
     expected = {
         tmp_path / "gone.pth": "no such file",
         tmp_path / "text.pth": "not a readable PyTorch checkpoint",
@@ -115,6 +116,7 @@ def test_every_wrong_file_is_one_line_that_names_it(tmp_path: Path) -> None:
         tmp_path / "other.safetensors": "neither a classic U-Net",
         tmp_path / "size.safetensors": "input_size is '97'",
         tmp_path / "threshold.safetensors": "threshold is '1.5'",
+        tmp_path / "peak.safetensors": "peak is 1.0; it must be 0, or between the threshold and 1",
     }
     for path, message in expected.items():
         with pytest.raises(WeightsError) as error:
