@@ -1,11 +1,11 @@
-"""Photos of animals and things without people from Caltech-101, by the list of those the network was trained on.
+"""Photos of animals and things without people from Caltech-101, by the list of those that run 24 was trained on.
 
 `python -m humanseg.training.caltech 101_ObjectCategories OUT` reads the unpacked data set (Li, Andreeto, Ranzato,
 Perona 2022, https://doi.org/10.22002/D1.20086, CC BY 4.0) and writes `OUT/img/NAME.jpg`, for sources of the kind
 `empty`.
 
-The weights before took a quarter of all photos of animals for people. So 838 of the 1,230 listed photos are those on
-which they marked more than 0.5 % of the pixels; the others are at most eight of each category. The marked ones were
+The weights that ship take a quarter of all photos of animals for people. So 838 of the 1,230 listed photos are those
+on which they mark more than 0.5 % of the pixels; the others are at most eight of each category. The marked ones were
 checked manually for people; categories that people wear, play, hold or are carved in were left out. They are used
 only for training; none ships.
 """
