@@ -22,14 +22,14 @@ def free_ports(count: int) -> list[int]:
     start = (os.getpid() * 97 + time.monotonic_ns() // 1000) % span
     for step in range(span):
         port = LOWEST + (start + step) % span
+        probe = socket.socket()
         try:
-            # Two sockets may bind a port if both set SO_REUSEADDR, so it is set after the bind.
-            probe = socket.socket()
             probe.bind(("127.0.0.1", port))
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         except OSError:
             probe.close()
             continue
+        # Only now: two sockets that both set it may bind the same port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _reserved.append(probe)
         if len(_reserved) > _MOST_RESERVED:
             _reserved.popleft().close()
